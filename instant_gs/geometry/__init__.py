@@ -1,0 +1,1 @@
+"""Pure geometry: cameras and rotations."""

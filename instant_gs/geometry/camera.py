@@ -1,0 +1,110 @@
+"""Cameras around the head: look-at poses and the reference field of view."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from instant_gs import types
+
+RADIUS = 2.7  # distance of the reference camera from the world's origin, where the head is
+FOV_WIDE_DEGREES = 23.28  # of the "wide" crop, the default of the authors' release
+FOV_LEGACY_DEGREES = 18.837  # of the first release
+
+
+def focal_length(fov_degrees: float = FOV_WIDE_DEGREES) -> float:
+    """Focal length in image widths, with the literal constants of the reference release.
+
+    Args:
+        fov_degrees: Field of view as the release counts it (of the image's half diagonal).
+
+    Returns:
+        3.43311 for the wide and 4.26339 for the legacy field of view.
+    """
+    return 1.0 / (1.414 * math.tan(fov_degrees * 3.14159 / 360.0))
+
+
+def intrinsics(fov_degrees: float = FOV_WIDE_DEGREES) -> np.ndarray:
+    """Normalised intrinsics (3, 3) float32, principal point at the image centre."""
+    focal = focal_length(fov_degrees)
+    return np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]], np.float32)
+
+
+def look_at(
+    yaw_rad: float, pitch_rad: float, *, roll_rad: float = 0.0, radius: float = RADIUS
+) -> np.ndarray:
+    """Pose of a camera that looks at the origin.
+
+    Args:
+        yaw_rad: Positive moves the camera to +x (it sees the head's left side).
+        pitch_rad: Elevation; positive moves the camera up. Must stay inside ±pi/2.
+        roll_rad: Rotation about the viewing axis.
+        radius: Distance from the origin in world units.
+
+    Returns:
+        cam2world (4, 4) float32, OpenCV axes.
+
+    Raises:
+        ValueError: The elevation reaches a pole, where "up" is not defined.
+    """
+    if not abs(pitch_rad) < math.pi / 2:
+        raise ValueError(
+            f"pitch_rad: expected inside (-pi/2, pi/2), got {pitch_rad}; lower the elevation"
+        )
+    backward = np.array(
+        [
+            math.cos(pitch_rad) * math.sin(yaw_rad),
+            math.sin(pitch_rad),
+            math.cos(pitch_rad) * math.cos(yaw_rad),
+        ]
+    )
+    forward = -backward
+    right = np.cross(forward, [0.0, 1.0, 0.0])
+    right /= np.linalg.norm(right)
+    down = np.cross(forward, right)
+    cosine, sine = math.cos(roll_rad), math.sin(roll_rad)
+    pose = np.eye(4)
+    pose[:3, 0] = cosine * right + sine * down
+    pose[:3, 1] = cosine * down - sine * right
+    pose[:3, 2] = forward
+    pose[:3, 3] = radius * backward
+    return pose.astype(np.float32)
+
+
+def orbit_camera(
+    yaw_rad: float, pitch_rad: float, *, fov_degrees: float = FOV_WIDE_DEGREES
+) -> types.Camera:
+    """The reference camera turned around the head, as a Camera of numpy arrays."""
+    return types.Camera(look_at(yaw_rad, pitch_rad), intrinsics(fov_degrees))
+
+
+def view_matrix(cam2world):
+    """World-to-camera matrix: the inverse of a rigid pose.
+
+    Args:
+        cam2world: (…, 4, 4), rotation and translation.
+
+    Returns:
+        (…, 4, 4), differentiable.
+    """
+    rotation = jnp.swapaxes(cam2world[..., :3, :3], -1, -2)
+    translation = -jnp.einsum("...ij,...j->...i", rotation, cam2world[..., :3, 3])
+    top = jnp.concatenate([rotation, translation[..., None]], axis=-1)
+    bottom = jnp.broadcast_to(
+        jnp.array([0.0, 0.0, 0.0, 1.0], top.dtype), (*top.shape[:-2], 1, 4)
+    )
+    return jnp.concatenate([top, bottom], axis=-2)
+
+
+def pixel_intrinsics(normalised, image_size: tuple[int, int]):
+    """Intrinsics in pixels.
+
+    Args:
+        normalised: (…, 3, 3), normalised by image size.
+        image_size: (height, width) in pixels.
+
+    Returns:
+        (…, 3, 3) with K[2, 2] = 1.
+    """
+    height, width = image_size
+    return normalised * jnp.array([[width], [height], [1]], normalised.dtype)

@@ -1,0 +1,72 @@
+"""Gaussians seen by cameras: the only place that calls the rasterizer."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import kernels
+from instant_gs import types
+from instant_gs.geometry import camera as camera_lib
+
+
+class Rendered(NamedTuple):
+    """What a camera sees.
+
+    Attributes:
+        image: (…, H, W, 3) RGB, about [0, 1], not clamped.
+        alpha: (…, H, W) in [0, 1].
+        depth: (…, H, W) accumulated depth, world units times alpha.
+        overflow: (…) int, tile intersections dropped for lack of capacity; 0 is normal.
+    """
+
+    image: jax.Array
+    alpha: jax.Array
+    depth: jax.Array
+    overflow: jax.Array
+
+
+def render(
+    gaussians: types.Gaussians,
+    camera: types.Camera,
+    *,
+    image_size: tuple[int, int],
+    background=None,
+    options: kernels.RasterizeOptions | None = None,
+    implementation: str | None = None,
+) -> Rendered:
+    """Renders Gaussians, one camera a scene; leading axes are batched in one launch.
+
+    Args:
+        gaussians: Arrays (…, N, ·).
+        camera: Arrays with the same leading axes.
+        image_size: (height, width) in pixels, static.
+        background: (3,) RGB behind everything; None is black.
+        options: Rasterizer options; None is the default of ``kernels``.
+        implementation: Backend name; None picks the best for the platform.
+
+    Returns:
+        Rendered, differentiable in every array of ``gaussians`` and ``camera``.
+    """
+    options = options or kernels.RasterizeOptions()
+    background = jnp.zeros(3) if background is None else jnp.asarray(background, jnp.float32)
+
+    def one(gaussians: types.Gaussians, camera: types.Camera) -> Rendered:
+        out = kernels.rasterize(
+            gaussians.means,
+            gaussians.quats,
+            gaussians.scales,
+            gaussians.opacities,
+            gaussians.colors,
+            camera_lib.view_matrix(camera.cam2world)[None],
+            camera_lib.pixel_intrinsics(camera.intrinsics, image_size)[None],
+            image_size=image_size,
+            background=background[None],
+            options=options,
+            implementation=implementation,
+        )
+        return Rendered(out.image[0], out.alpha[0], out.depth[0], out.stats.overflow.sum())
+
+    for _ in range(jnp.ndim(gaussians.means) - 2):
+        one = jax.vmap(one)
+    return one(gaussians, jax.tree.map(jnp.asarray, camera))
