@@ -1,0 +1,1 @@
+"""Teacher packs: format, packer, reader, validator, and the Grain training pipeline."""
