@@ -1,0 +1,1 @@
+"""Committed measurements and the small tools that keep them honest."""

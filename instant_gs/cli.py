@@ -1,0 +1,196 @@
+"""What every command line shares: expected errors become one clear line and an exit code.
+
+    from instant_gs import cli
+
+    def main(argv):
+        ...
+        raise cli.UserError("--source: photo.txt is not an image; give a PNG or JPEG file")
+
+    if __name__ == "__main__":
+        cli.run(main)
+
+Exit codes: 0 success, 1 an expected error (one line on stderr), 2 a wrong flag, 130 interrupted.
+A failure nobody expected keeps its traceback: it is a bug in this project and worth reporting.
+Set INSTANT_GS_TRACEBACK=1 to see the traceback of expected errors, too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import functools
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+
+TRACEBACK_VARIABLE = "INSTANT_GS_TRACEBACK"
+
+# A ValueError is expected only where our own code raised it; one from the depths of a library is
+# a bug of ours and keeps its traceback.
+_ROOT = Path(__file__).resolve().parent.parent
+_OUR_CODE = ("instant_gs", "kernels", "configs", "train.py", "eval.py", "benchmarks")
+
+_OUR_ERRORS = (ValueError, TypeError, FloatingPointError, NotImplementedError, ExceptionGroup)
+
+# What the system refuses, and what the user can do about it.
+_SYSTEM_FIX = {
+    errno.ENOSPC: "the disk is full: free some space or write somewhere else",
+    errno.EDQUOT: "the disk quota is used up: free some space or write somewhere else",
+    errno.EACCES: "no permission: change the file's permissions or choose another path",
+    errno.EPERM: "not permitted: choose another path",
+    errno.EROFS: "the file system is read-only: choose another path",
+    errno.EISDIR: "this is a folder and a file is expected: give a file's path",
+    errno.ENOTDIR: "a part of this path is a file and not a folder: check the path",
+    errno.EEXIST: "this exists already: remove it or choose another path",
+}
+# How libraries that hide the OSError (TensorStore below Orbax, FFmpeg) word a full disk.
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+class UserError(Exception):
+    """An error the user can mend: the message names the input and the fix, in one line.
+
+    Args:
+      message: what is wrong with which input, and what to do.
+      exit_code: the exit status of the command.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_ERROR):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run(main: Callable[[list[str]], Any], argv: Sequence[str] | None = None) -> NoReturn:
+    """Parses the absl flags, calls `main(argv)` and exits with its status.
+
+    Args:
+      main: takes the arguments left after the flags (the first is the program's name). May return
+        None or an exit status.
+      argv: the command line; `sys.argv` by default.
+    """
+    app.run(
+        functools.partial(_guarded, main),
+        argv=list(argv) if argv is not None else None,
+        flags_parser=_parse_flags,
+    )
+    raise AssertionError("absl.app.run exits")  # For type checkers: app.run never returns.
+
+
+def describe(error: BaseException) -> str | None:
+    """Words an expected error as one line; None if the error is unexpected and needs a traceback.
+
+    Expected are UserError, FileNotFoundError, the system's refusals (disk full, no permission) also
+    where a library wrapped them, and ValueError, TypeError, FloatingPointError, NotImplementedError
+    and ExceptionGroup that our own code raised.
+    """
+    if isinstance(error, UserError):
+        return _one_line(str(error))
+    for link in _chain(error):
+        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _describe_os_error(link)
+        if _DISK_FULL.search(str(link)):
+            return _one_line(f"{_SYSTEM_FIX[errno.ENOSPC]} ({link})")
+    if isinstance(error, FileNotFoundError) or (
+        isinstance(error, OSError) and error.errno in _SYSTEM_FIX
+    ):
+        return _describe_os_error(error)
+    if isinstance(error, ExceptionGroup) and _raised_by_us(error):
+        parts = "; ".join(_one_line(str(part)) for part in error.exceptions)
+        return _one_line(f"{error.message}: {parts}")
+    if isinstance(error, _OUR_ERRORS) and _raised_by_us(error):
+        return _one_line(str(error))
+    return None
+
+
+def _guarded(main: Callable[[list[str]], Any], argv: list[str]) -> Any:
+    try:
+        return main(argv)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        message = describe(error)
+        if message is None:
+            raise
+        if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+            traceback.print_exc()
+        _fail(message, getattr(error, "exit_code", EXIT_ERROR))
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the flags as absl does, but a wrong one costs one line instead of a page of usage."""
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        _fail(_unknown_flag(error), EXIT_USAGE)
+    except flags.Error as error:
+        _fail(f"{_one_line(str(error))} (--help lists the flags)", EXIT_USAGE)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # Raised by a config file, or by an override of a field that it does not have.
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        _fail(describe(error) or _one_line(str(message)), EXIT_USAGE)
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
+    # absl's own flags (logging, profiling, testing) make poor suggestions.
+    known = [
+        name
+        for module, items in flags.FLAGS.flags_by_module_dict().items()
+        if not module.startswith("absl")
+        for name in (flag.name for flag in items)
+    ]
+    close = difflib.get_close_matches(error.flagname, known, n=1, cutoff=0.5)
+    hint = f"did you mean --{close[0]}?" if close else "--help lists the flags"
+    return f"unknown flag --{error.flagname}: {hint}"
+
+
+def _describe_os_error(error: OSError) -> str:
+    name = error.filename if error.filename is not None else None
+    if isinstance(error, FileNotFoundError):
+        if name is None or error.strerror is None:
+            return _one_line(str(error))
+        return f"{name}: no such file or folder: check the path"
+    fix = _SYSTEM_FIX[error.errno]
+    return f"{name}: {fix}" if name is not None else fix
+
+
+def _chain(error: BaseException):
+    """The error and what it was raised from, innermost last; bounded, since chains can be loops."""
+    for _ in range(16):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether the innermost frame of the traceback belongs to this project."""
+    frame = error.__traceback__
+    if frame is None:
+        return False
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    try:
+        path = Path(frame.tb_frame.f_code.co_filename).resolve().relative_to(_ROOT)
+    except ValueError:
+        return False
+    return path.parts[0] in _OUR_CODE
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) or "failed without a message"
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(exit_code)

@@ -1,0 +1,55 @@
+"""Settings of the whole test run: virtual devices, strict broadcasting, what a GPU would add.
+
+Environment variables must be set before JAX is imported, so they are set here at import time.
+"""
+
+from __future__ import annotations
+
+import os
+
+NUM_CPU_DEVICES = 4  # enough for a 2x2 mesh
+
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={NUM_CPU_DEVICES}"]
+).strip()
+# A cache shared between runs would hide what a fresh machine pays and what recompiles.
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+import jax
+import pytest
+
+GPU_SKIP_REASON = "no CUDA device on this machine"
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:  # JAX's way to say that there is no such platform
+        return False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    gpu_items = [item for item in items if "gpu" in item.keywords]
+    if gpu_items and not _has_gpu():
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason=GPU_SKIP_REASON))
+
+
+@pytest.fixture(autouse=True)
+def strict_rank_promotion():
+    """Broadcasting a (3,) over an (N, 3) must be written out: a silent one has hidden many bugs."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
+    from benchmarks import kernel_status
+
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if GPU_SKIP_REASON in str(report.longrepr)
+    ]
+    terminalreporter.section("accelerators")
+    terminalreporter.write_line(f"{len(skipped)} gpu tests skipped: {GPU_SKIP_REASON}")
+    terminalreporter.write_line(kernel_status.describe())
