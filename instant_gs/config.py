@@ -1,0 +1,268 @@
+"""Typed configuration: what a run is, in one tree of dataclasses.
+
+Files under ``configs/`` build a ``Config``; every checkpoint stores the one it was trained with.
+Defaults are the paper's and its authors' release. ``Config.validate`` collects every problem
+instead of stopping at the first.
+"""
+
+import dataclasses
+import json
+
+
+@dataclasses.dataclass
+class EncoderConfig:
+    """The photo encoder (image to planes). Defaults: the release, 54,147,830 parameters in all.
+
+    ``resnet_widths`` are the channels of the stem and of the four stages; ``tail_widths`` those
+    of the three convolutions before the planes' output. ``conv_init``: "torch" is the
+    release's; "he" keeps the signal's variance, which a norm-free network needs to learn from
+    scratch within hours.
+    """
+
+    resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
+    aspp_width: int = 256
+    aspp_rates: tuple[int, ...] = (12, 24, 36)
+    token_width: int = 1024
+    low_blocks: int = 2
+    low_heads: int = 4
+    plane_heads: int = 2
+    mlp_ratio: int = 2
+    branch_width: int = 128
+    tail_widths: tuple[int, ...] = (256, 128, 128)
+    num_planes: int = 3
+    conv_init: str = "torch"
+    remat: bool = False
+
+
+@dataclasses.dataclass
+class GaussianConfig:
+    """How plane features become Gaussians.
+
+    ``instantiation``: "plane" (one Gaussian a cell of a ``grid`` x ``grid`` map) or "ray"
+    (``rays`` x ``rays`` rays of the reference camera, ``samples_per_ray`` coarse and as many
+    fine samples). ``position``: "absolute" is tanh(raw) as released; "anchored" adds a learned
+    offset, at most ``max_offset`` world units an axis, to a rough head surface, which is what
+    trains from scratch. ``cull``: "source" drops Gaussians invisible under the source
+    expression, as released; "none" keeps them (teeth!).
+    """
+
+    instantiation: str = "plane"
+    grid: int = 512
+    rays: int = 64
+    samples_per_ray: int = 24
+    position: str = "absolute"
+    max_offset: float = 0.15
+    max_scale: float = 0.05
+    cull: str = "source"
+    feature_width: int = 48
+    hidden_width: int = 96
+
+
+@dataclasses.dataclass
+class MotionConfig:
+    """Motion encoder (driving crop to code) and motion decoder (code to residual).
+
+    ``residual_space``: "feature" is the paper's; "spatial" moves centres, rotations and scales
+    directly, the paper's ablation. ``residual_scale`` multiplies the decoder's output.
+    ``widths`` and ``bottleneck`` size the learned encoder: what passes the bottleneck is all
+    that the code can say.
+    """
+
+    image_size: int = 64
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    bottleneck: int = 64
+    code_width: int = 512
+    residual_space: str = "feature"
+    residual_scale: float = 0.01
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The network. ``image_size`` is the photo's side; ``dtype`` that of the computation."""
+
+    image_size: int = 512
+    dtype: str = "float32"
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    gaussians: GaussianConfig = dataclasses.field(default_factory=GaussianConfig)
+    motion: MotionConfig = dataclasses.field(default_factory=MotionConfig)
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Teacher packs and sampling. Probabilities are per driven target."""
+
+    packs: tuple[str, ...] = ()
+    batch_size: int = 32
+    driven_per_sample: int = 1
+    cross_identity: float = 0.0
+    same_expression: float = 0.1
+    cache_gigabytes: float = 2.0
+
+
+@dataclasses.dataclass
+class LossConfig:
+    """Weights of the objective. Defaults: the paper's, where it states one.
+
+    ``region`` is the paper's detail loss (L1 on eyes and mouth); ``mask`` is L1 on coverage.
+    ``driven`` and ``reconstruction`` scale the two branches.
+    """
+
+    l1: float = 1.0
+    lpips: float = 1.0
+    lpips_network: str = "vgg"
+    region: float = 0.1
+    residual: float = 0.001
+    mask: float = 0.0
+    driven: float = 1.0
+    reconstruction: float = 1.0
+
+
+@dataclasses.dataclass
+class MotionPretrainConfig:
+    """The motion encoder's head start: coefficients as targets, then frozen.
+
+    ``invariance`` weighs the distance between the codes of one expression performed by two
+    identities or seen from two sides: it keeps identity and viewpoint out of the code.
+    ``steps`` 0 skips the phase. ``freeze`` False goes on training the encoder jointly.
+    """
+
+    steps: int = 0
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    invariance: float = 0.1
+    freeze: bool = True
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """Adam. ``multipliers`` maps a top-level parameter group to a factor on the rate."""
+
+    learning_rate: float = 1e-4
+    final_learning_rate_ratio: float = 1.0
+    warmup_steps: int = 0
+    b1: float = 0.9
+    b2: float = 0.999
+    clip_norm: float = 0.0
+    multipliers: dict[str, float] = dataclasses.field(default_factory=dict)
+    ema_decay: float = 0.999
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """The loop: how long, how often to look, log and save (all in steps)."""
+
+    steps: int = 250_000
+    log_every: int = 20
+    image_every: int = 500
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+
+
+@dataclasses.dataclass
+class Config:
+    """One run. ``seed`` fixes initialisation, sampling and the ray mode's jitter."""
+
+    name: str = "base"
+    seed: int = 0
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    motion_pretrain: MotionPretrainConfig = dataclasses.field(default_factory=MotionPretrainConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def validate(self) -> None:
+        """Raises one ValueError that lists every problem of this configuration."""
+        problems = [
+            f"{name}: expected {expected}, got {got!r}"
+            for name, got, good, expected in _checks(self)
+            if not good
+        ]
+        if problems:
+            raise ValueError("invalid configuration:\n  " + "\n  ".join(problems))
+
+    def to_json(self) -> str:
+        """The whole tree as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Reads ``to_json``'s output.
+
+        Raises:
+            ValueError: A field is unknown to this version.
+        """
+        return _build(cls, json.loads(text), "config")
+
+
+def _one_of(name, got, choices):
+    return name, got, got in choices, "one of " + ", ".join(choices)
+
+
+def _checks(config: Config):
+    """Yields (field, value, is it fine, what is expected)."""
+    model, data, train = config.model, config.data, config.train
+    size = model.image_size
+    yield "model.image_size", size, size % 16 == 0 and size > 0, "a positive multiple of 16"
+    yield _one_of("model.dtype", model.dtype, ("float32", "bfloat16"))
+    yield _one_of("model.encoder.conv_init", model.encoder.conv_init, ("torch", "he"))
+    for field, heads in (
+        ("low_heads", model.encoder.low_heads),
+        ("plane_heads", model.encoder.plane_heads),
+    ):
+        divides = heads > 0 and model.encoder.token_width % heads == 0
+        yield f"model.encoder.{field}", heads, divides, "a divisor of token_width"
+    yield (
+        "model.encoder.token_width",
+        model.encoder.token_width,
+        model.encoder.token_width % 4 == 0,
+        "a multiple of 4 (pixel shuffle)",
+    )
+    gaussians, motion = model.gaussians, model.motion
+    yield _one_of("model.gaussians.instantiation", gaussians.instantiation, ("plane", "ray"))
+    yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
+    yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
+    yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
+    yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
+    for name, value in (
+        ("model.gaussians.grid", gaussians.grid),
+        ("data.batch_size", data.batch_size),
+        ("data.driven_per_sample", data.driven_per_sample),
+        ("train.steps", train.steps),
+        ("train.log_every", train.log_every),
+        ("train.image_every", train.image_every),
+        ("train.checkpoint_every", train.checkpoint_every),
+        ("train.keep_checkpoints", train.keep_checkpoints),
+    ):
+        yield name, value, value > 0, "a positive number"
+    for name, value in (
+        ("data.cross_identity", data.cross_identity),
+        ("data.same_expression", data.same_expression),
+        ("optimizer.ema_decay", config.optimizer.ema_decay),
+    ):
+        yield name, value, 0 <= value <= 1, "a number in [0, 1]"
+    for field in dataclasses.fields(config.loss):
+        value = getattr(config.loss, field.name)
+        if isinstance(value, float):
+            yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
+    groups = ("backbone", "decoder", "motion_decoder", "motion_encoder")
+    for group in config.optimizer.multipliers:
+        yield _one_of("optimizer.multipliers", group, groups)
+
+
+def _build(cls, values: dict, path: str):
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"{path}: unknown fields {unknown}; expected a subset of {sorted(fields)}; "
+            "the file was written by another version of instant_gs"
+        )
+    out = {}
+    for name, value in values.items():
+        field_type = fields[name].type
+        if dataclasses.is_dataclass(field_type):
+            out[name] = _build(field_type, value, f"{path}.{name}")
+        else:
+            out[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**out)

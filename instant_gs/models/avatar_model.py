@@ -1,0 +1,162 @@
+"""The whole model as pure functions over a nested dict of parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from instant_gs import config as config_lib
+from instant_gs import types
+from instant_gs.geometry import camera as camera_lib
+from instant_gs.models import encoder, gaussian_decoder, instantiation, motion
+
+RAY_SEED = 0  # of the ray mode's jitter when no key is given: two evaluations agree
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AvatarModel:
+    """Photo -> avatar -> animated Gaussians.
+
+    Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, each a
+    nested dict of float32 arrays. All methods are pure and jit-able; ``self`` is static.
+
+    Attributes:
+        config: Sizes; must not change afterwards.
+    """
+
+    config: config_lib.ModelConfig
+
+    @property
+    def _backbone(self):
+        width = self.config.gaussians.feature_width
+        return encoder.Backbone(self.config.encoder, width, self.config.dtype)
+
+    @property
+    def _decoder(self):
+        return gaussian_decoder.GaussianDecoder(self.config.gaussians)
+
+    @property
+    def _motion_decoder(self):
+        return motion.MotionDecoder(self.config.motion, self.config.gaussians)
+
+    @property
+    def _motion_encoder(self):
+        return motion.MotionEncoder(self.config.motion)
+
+    def init(self, key) -> dict:
+        """Fresh parameters."""
+        keys = jax.random.split(key, 4)
+        size, crop = self.config.image_size, self.config.motion.image_size
+        features = jnp.zeros((1, 1, self.config.gaussians.feature_width))
+        code = jnp.zeros((1, self.config.motion.code_width))
+        variables = {
+            "backbone": self._backbone.init(keys[0], jnp.zeros((1, size, size, 3))),
+            "decoder": self._decoder.init(keys[1], features),
+            "motion_decoder": self._motion_decoder.init(keys[2], features, code, code),
+            "motion_encoder": self._motion_encoder.init(keys[3], jnp.zeros((1, crop, crop, 3))),
+        }
+        return {name: value["params"] for name, value in variables.items()}
+
+    def planes(self, params, image):
+        """Photo (B, S, S, 3) in [-1, 1] to planes (B, P, S/2, S/2, 2F)."""
+        return self._backbone.apply({"params": params["backbone"]}, image)
+
+    def encode(self, params, image, *, camera=None, key=None) -> types.Avatar:
+        """Lifts photos to avatars.
+
+        Args:
+            params: Model parameters.
+            image: (B, S, S, 3) in [-1, 1].
+            camera: Ray mode only: Camera (B,) whose rays are sampled; None is the frontal
+                reference camera.
+            key: Ray mode only: random key; None is a fixed seed.
+
+        Returns:
+            Avatar with leading axis B.
+        """
+        gaussians = self.config.gaussians
+        planes = self.planes(params, image)
+        if gaussians.instantiation == "plane":
+            both = instantiation.plane_features(planes, gaussians.grid)
+            anchors = gaussian_decoder.head_surface(gaussians.grid)
+            anchors = jnp.broadcast_to(anchors, (both.shape[0], *anchors.shape))
+        else:
+            both, anchors = self._ray_features(params, planes, camera, key)
+        features, basis = jnp.split(both, 2, -1)
+        keep = jnp.ones(features.shape[:-1], bool)
+        if gaussians.cull == "source":
+            sigma = gaussian_decoder.density(self._decode(params, features))
+            keep = sigma >= gaussian_decoder.VISIBLE_SIGMA
+        return types.Avatar(features, basis, anchors, keep)
+
+    def _ray_features(self, params, planes, camera, key):
+        gaussians, width = self.config.gaussians, self.config.gaussians.feature_width
+        batch = planes.shape[0]
+        if camera is None:
+            front = camera_lib.orbit_camera(0.0, 0.0)
+            camera = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape)), front)
+        keys = jax.random.split(jax.random.key(RAY_SEED) if key is None else key, batch)
+
+        def one(planes, camera, key):
+            def density(features):
+                return gaussian_decoder.density(self._decode(params, features[:, :width]))
+
+            points = instantiation.ray_points(
+                planes,
+                camera,
+                density,
+                key,
+                rays=gaussians.rays,
+                samples=gaussians.samples_per_ray,
+            )
+            return instantiation.sample_planes(planes, points), points
+
+        return jax.vmap(one)(planes, camera, keys)
+
+    def _decode(self, params, features):
+        return self._decoder.apply({"params": params["decoder"]}, features)
+
+    def motion_code(self, params, crop):
+        """Driving crops (B, M, M, 3) in [-1, 1] to codes (B, code_width)."""
+        return self._motion_encoder.apply({"params": params["motion_encoder"]}, crop)[0]
+
+    def motion_code_and_coefficients(self, params, crop):
+        """As ``motion_code``, with the 52 expression coefficients read from the code."""
+        return self._motion_encoder.apply({"params": params["motion_encoder"]}, crop)
+
+    def rest(self, params, avatar: types.Avatar) -> types.Gaussians:
+        """The avatar without any residual: the source expression as the encoder saw it."""
+        raw = self._decode(params, avatar.features)
+        return gaussian_decoder.to_gaussians(
+            raw, avatar.anchors, avatar.keep, self.config.gaussians
+        )
+
+    def animate(self, params, avatar: types.Avatar, code_source, code_driving):
+        """Moves avatars.
+
+        Args:
+            params: Model parameters.
+            avatar: Leading axes (…,).
+            code_source: (…, code_width) of the source photo.
+            code_driving: (…, code_width) of the driving face.
+
+        Returns:
+            Gaussians (…, N, ·) and the residual (…, N, F) that was added to the features (or
+            (…, N, 10) in the spatial ablation).
+        """
+        residual = self._motion_decoder.apply(
+            {"params": params["motion_decoder"]}, avatar.motion_basis, code_source, code_driving
+        )
+        features, displacement = avatar.features, residual
+        if self.config.motion.residual_space == "feature":
+            features, displacement = features + residual, None
+        raw = self._decode(params, features)
+        gaussians = gaussian_decoder.to_gaussians(
+            raw, avatar.anchors, avatar.keep, self.config.gaussians, displacement
+        )
+        return gaussians, residual
+
+
+def build(config: config_lib.ModelConfig) -> AvatarModel:
+    """The model of a configuration."""
+    return AvatarModel(config)

@@ -1,0 +1,111 @@
+"""Features to Gaussians: a two-layer network per Gaussian (arXiv 2512.16893, section 3)."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from instant_gs import config as config_lib
+from instant_gs import types
+from instant_gs.models import layer
+
+# Slots of the 22 outputs. 4..10 and 21 are unused leftovers of the released network, kept so
+# that its parameters fit.
+OUTPUTS = 22
+SIGMA, COLOR, POSITION, SCALE, ROTATION = (
+    slice(0, 1),
+    slice(1, 4),
+    slice(11, 14),
+    slice(14, 17),
+    slice(17, 21),
+)
+VISIBLE_SIGMA = 1.0 / 255.0  # below this density the release drops a Gaussian for good
+
+# A start for anchored Gaussians that already covers the head: small outputs around opacity 0.7,
+# a mid skin tone, a deviation of 0.008 (about half the spacing of a 64 x 64 map), no rotation.
+_ANCHORED_INIT_SCALE = 0.1
+_ANCHORED_BIAS = {0: 1.9, 1: 0.2, 2: -0.2, 3: -0.4, 14: -1.66, 15: -1.66, 16: -1.66, 17: 1.0}
+
+
+class GaussianDecoder(nn.Module):
+    """Features (…, N, F) to raw outputs (…, N, 22)."""
+
+    config: config_lib.GaussianConfig
+
+    @nn.compact
+    def __call__(self, features):
+        anchored = self.config.position == "anchored"
+        hidden = layer.EqualizedDense(self.config.hidden_width, name="fc1")(features)
+        return layer.EqualizedDense(
+            OUTPUTS,
+            init_scale=_ANCHORED_INIT_SCALE if anchored else 1.0,
+            bias_init=tuple(_ANCHORED_BIAS.get(i, 0.0) for i in range(OUTPUTS)) if anchored else None,
+            name="fc2",
+        )(jax.nn.softplus(hidden))
+
+
+def density(raw):
+    """Density sigma (…, N) >= 0 of raw outputs (…, N, 22)."""
+    return jax.nn.softplus(raw[..., 0] - 1.0)
+
+
+def to_gaussians(
+    raw, anchors, keep, config: config_lib.GaussianConfig, displacement=None
+) -> types.Gaussians:
+    """Activates raw outputs.
+
+    Args:
+        raw: (…, N, 22) from ``GaussianDecoder``.
+        anchors: (…, N, 3) resting centres, used when ``config.position`` is "anchored".
+        keep: (…, N) bool; False makes the opacity exactly 0.
+        config: Bounds and the kind of position.
+        displacement: Optional (…, N, 10) of the spatial-deformation ablation, added to centre,
+            rotation and log scale (3, 4, 3).
+
+    Returns:
+        Gaussians with opacity in [0, 1), scales in (0, max_scale).
+    """
+    position = jnp.tanh(raw[..., POSITION])
+    if config.position == "anchored":
+        position = anchors + config.max_offset * position
+    scales = config.max_scale * jax.nn.sigmoid(raw[..., SCALE])
+    rotation = raw[..., ROTATION]
+    if displacement is not None:
+        position = position + displacement[..., :3]
+        rotation = rotation + displacement[..., 3:7]
+        scales = scales * jnp.exp(displacement[..., 7:])
+    length = jnp.sqrt(jnp.maximum((rotation**2).sum(-1, keepdims=True), 1e-24))
+    opacity = 1.0 - jnp.exp(-density(raw))
+    return types.Gaussians(
+        means=position,
+        quats=rotation / length,
+        scales=scales,
+        opacities=jnp.where(keep, opacity, 0.0),
+        colors=jax.nn.sigmoid(raw[..., COLOR]) * 1.002 - 0.001,
+    )
+
+
+def head_surface(grid: int):
+    """Resting centres of an anchored ``grid`` x ``grid`` map: a rough head, neck and shoulders.
+
+    The middle of the map coincides with the frontal reference image (a cell sits where its pixel
+    looks), the outer columns wrap around the sides and past the ears, 103 degrees each way.
+
+    Args:
+        grid: Cells a side.
+
+    Returns:
+        (grid * grid, 3) world units, row-major from the top left of the image.
+    """
+    half_extent = 0.393  # what the wide reference camera sees at the origin, either way
+    position = (2 * jnp.arange(grid) + 1) / grid - 1
+    y = -half_extent * position
+    # Half width and half depth over height: crown, temples, jaw, neck, shoulders.
+    heights = jnp.array([-0.40, -0.33, -0.27, -0.22, -0.15, 0.0, 0.12, 0.22, 0.30, 0.36])
+    width = jnp.array([0.40, 0.34, 0.20, 0.16, 0.19, 0.23, 0.24, 0.22, 0.15, 0.04])
+    depth = jnp.array([0.10, 0.10, 0.10, 0.13, 0.22, 0.24, 0.24, 0.22, 0.15, 0.04])
+    angle = math.radians(103.0) * position
+    x = jnp.interp(y, heights, width)[:, None] * jnp.sin(angle)[None]
+    z = jnp.interp(y, heights, depth)[:, None] * jnp.cos(angle)[None] - 0.05
+    return jnp.stack([x, jnp.broadcast_to(y[:, None], x.shape), z], -1).reshape(-1, 3)
