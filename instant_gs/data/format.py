@@ -85,3 +85,8 @@ SHARD_SUFFIX = ".array_record"
 #: Shares of identities, decided by a stable hash of the identity's name.
 SPLITS = ("train", "validation", "test")
 SPLIT_SHARES = (0.90, 0.05, 0.05)
+#: For a pack that is held out as a whole (a freshly rendered evaluation pack): every identity.
+ALL_SPLITS = "all"
+
+#: Label of every pixel of a frame that came without region masks: equal to none of `REGIONS`.
+REGION_UNKNOWN = 255
