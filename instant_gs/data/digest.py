@@ -10,6 +10,11 @@ from instant_gs.data import format as pack_format
 _SPLIT_SALT = b"instant_gs split 1\0"
 
 
+def bytes_sha256(data: bytes) -> str:
+    """SHA-256 of bytes as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's content as 64 hex digits."""
     with open(path, "rb") as file:
@@ -20,7 +25,8 @@ def folder_sha256(path: str | Path) -> str:
     """SHA-256 of a folder: names and contents of all files below it, independent of order.
 
     It is the hash of the lines `<sha256 of the file>  <posix path inside the folder>\\n`, sorted by
-    path: what `find -type f | LC_ALL=C sort | xargs sha256sum | sha256sum` prints in the folder.
+    path. In the folder, this prints the same:
+    `find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
     """
     root = Path(path)
     names = sorted(item.relative_to(root).as_posix() for item in root.rglob("*") if item.is_file())

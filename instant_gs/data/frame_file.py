@@ -1,0 +1,80 @@
+"""Decodes the frames of a source clip: a video, or a folder 00000.png, 00001.png, ..."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# FFmpeg inside OpenCV prints to stderr what we report as one line; -8 is its "quiet".
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+import cv2  # After the line above: OpenCV reads it when it loads.
+
+
+class FrameError(ValueError):
+    """A frame that is missing or cannot be decoded; the message names the file."""
+
+
+def read_rgb(path: Path, frames: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Decodes exactly `frames` frames of a video file or a folder of PNG.
+
+    Yields:
+      image (H, W, 3) uint8 RGB, and alpha (H, W) uint8 of RGBA frames, else None. The colours of
+      an RGBA frame already lie over black (associated alpha) and stay as they are.
+
+    Raises:
+      FrameError: a frame is missing, broken, or there are more than `frames`.
+    """
+    if path.is_dir():
+        extra = path / f"{frames:05d}.png"
+        if extra.exists():
+            raise FrameError(f"{path} has more than the {frames} frames that identity.json says")
+        return (_split_alpha(_read_png(path / f"{index:05d}.png")) for index in range(frames))
+    return _read_video(path, frames)
+
+
+def read_gray(folder: Path, index: int, *, palette: bool) -> np.ndarray:
+    """Decodes one 8-bit grey PNG (or, with `palette`, palette indices) as (H, W) uint8."""
+    path = folder / f"{index:05d}.png"
+    image = _read_png(path)
+    if image.mode != "L" and not (palette and image.mode == "P"):
+        kind = "palette or 8-bit grey" if palette else "8-bit grey"
+        raise FrameError(f"{path}: expected a {kind} PNG, got mode {image.mode}")
+    return np.asarray(image)
+
+
+def _read_png(path: Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise FrameError(f"{path} is missing") from None
+    except (OSError, SyntaxError, ValueError) as error:  # What Pillow raises for damaged files.
+        raise FrameError(f"{path} is not a readable PNG ({error})") from None
+
+
+def _split_alpha(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    if image.mode not in ("RGB", "RGBA"):
+        raise FrameError(f"{image.filename}: expected RGB or RGBA, got mode {image.mode}")
+    array = np.asarray(image)
+    return array[..., :3], array[..., 3] if image.mode == "RGBA" else None
+
+
+def _read_video(path: Path, frames: int) -> Iterator[tuple[np.ndarray, None]]:
+    if not path.is_file():
+        raise FrameError(f"{path} is missing")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise FrameError(f"{path} is not a readable video: truncated or of another kind")
+        for index in range(frames):
+            ok, frame = capture.read()
+            if not ok:
+                raise FrameError(f"{path} ends or breaks after {index} of {frames} frames")
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), None
+        if capture.read()[0]:
+            raise FrameError(f"{path} has more than the {frames} frames that identity.json says")
+    finally:
+        capture.release()

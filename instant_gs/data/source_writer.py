@@ -1,0 +1,72 @@
+"""Writes the JSON files of the source form of a teacher pack; the frames are the teacher's own.
+
+source_writer.write_manifest(pack, teacher={...}, licence="CC0-1.0", fps=25, image_size=(256, 256))
+...  # write <pack>/<identity>/smile_front.mp4 and its folders
+source_writer.write_identity(pack, "ada", attributes={}, clips=[{"name": "smile_front", ...}])
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instant_gs.data import atomic, digest
+from instant_gs.data import format as pack_format
+
+
+def write_manifest(
+    pack: str | Path,
+    *,
+    teacher: Mapping[str, Any],
+    licence: str,
+    fps: float,
+    image_size: tuple[int, int],
+) -> None:
+    """Writes `<pack>/manifest.json`.
+
+    Args:
+      pack: folder of the pack; made if missing.
+      teacher: {"name", "version", "seed"} of what renders or films the clips.
+      licence: SPDX name or sentence; what others may do with the frames.
+      fps: frames a second.
+      image_size: (height, width) of every frame, square.
+    """
+    pack = Path(pack)
+    pack.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": pack_format.SOURCE_FORMAT,
+        "version": pack_format.SOURCE_VERSION,
+        "teacher": dict(teacher),
+        "licence": licence,
+        "fps": fps,
+        "image_size": list(image_size),
+        "coefficient_names": list(pack_format.COEFFICIENT_NAMES),
+        "regions": list(pack_format.REGIONS),
+    }
+    atomic.write_json(pack / pack_format.MANIFEST_NAME, content)
+
+
+def write_identity(
+    pack: str | Path,
+    identity: str,
+    *,
+    attributes: Mapping[str, Any],
+    clips: Sequence[Mapping[str, Any]],
+) -> None:
+    """Hashes the files of an identity's clips and writes identity.json, which makes it whole.
+
+    Args:
+      pack: folder of the pack.
+      identity: name of the identity and of its folder, which holds the clips' files.
+      attributes: anything JSON can hold.
+      clips: each with "name", "performance", "view", "frames", "rgb", "alpha", "regions", "camera"
+        and "coefficients" as docs/teacher_pack.md says; "sha256" is computed here.
+    """
+    folder = Path(pack) / identity
+    described = []
+    for clip in clips:
+        names = [clip[key] for key in ("rgb", "alpha", "regions", "coefficients") if clip.get(key)]
+        described.append(
+            {**clip, "sha256": {name: digest.path_sha256(folder / name) for name in names}}
+        )
+    content = {"identity": identity, "attributes": dict(attributes), "clips": described}
+    atomic.write_json(folder / pack_format.IDENTITY_NAME, content)
