@@ -1,0 +1,222 @@
+"""The training pipeline: packs -> a Grain iterator of `types.Batch`, numpy throughout.
+
+The order is index-based: sample number i is the same whatever came before, on every host, before
+and after a restore. A host takes every `shard_count`-th sample of one global sequence.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from instant_gs import types
+from instant_gs.data import record as record_lib
+from instant_gs.data import sampler
+from instant_gs.data.error import PackError
+from instant_gs.data.reader import Pack, open_packs
+
+_log = logging.getLogger(__name__)
+
+
+class FrameStore:
+    """Reads records of several packs at one size, and remembers decoded ones within a budget.
+
+    Nothing is evicted: samples are drawn evenly, so the first records are as good as any. Safe to
+    use from threads.
+    """
+
+    def __init__(
+        self, packs: Sequence[Pack], image_size: tuple[int, int] | None = None, cache_bytes: int = 0
+    ):
+        """Prepares reading.
+
+        Args:
+          packs: their records are numbered one pack after the other.
+          image_size: (H, W) of what is read; by default as stored, which must be one size.
+          cache_bytes: budget for decoded records: H * W * 5 bytes each, 80 KiB at 128x128.
+
+        Raises:
+          PackError: the packs differ in size and `image_size` is None, or `image_size` is larger
+            than a pack's.
+        """
+        self._packs = list(packs)
+        sizes = {pack.image_size for pack in packs}
+        if image_size is None and len(sizes) > 1:
+            raise PackError(f"image_size: the packs have {sorted(sizes)}; choose one")
+        self.image_size = image_size or sizes.pop()
+        for pack in packs:
+            if any(a < b for a, b in zip(pack.image_size, self.image_size, strict=True)):
+                raise PackError(
+                    f"{pack.path}: its frames are {pack.image_size}, image_size"
+                    f" {self.image_size} is larger; give a smaller one, or pack larger frames"
+                )
+        self._ends = np.cumsum([len(pack) for pack in packs])
+        self._budget = cache_bytes
+        self._cache: dict[int, record_lib.Record] = {}
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> record_lib.Record:
+        """One record. Raises PackError if it is broken, IndexError if there is none."""
+        item = self._cache.get(index)
+        if item is None:
+            number = int(np.searchsorted(self._ends, index, side="right"))
+            if not 0 <= index < self._ends[-1]:
+                raise IndexError(f"index: expected 0 to {self._ends[-1] - 1}, got {index}")
+            pack = self._packs[number]
+            start = int(self._ends[number]) - len(pack)
+            item = pack.read(index - start, self.image_size)
+            self._remember(index, item)
+        return item
+
+    def read_views(self, indices: np.ndarray) -> types.View:
+        """Records (…) as one View with the same leading axes."""
+        indices = np.asarray(indices)
+        lead, (height, width) = indices.shape, self.image_size
+        view = types.View(
+            image=np.empty((indices.size, height, width, 3), np.uint8),
+            alpha=np.empty((indices.size, height, width), np.uint8),
+            regions=np.empty((indices.size, height, width), np.uint8),
+            cam2world=np.empty((indices.size, 4, 4), np.float32),
+            intrinsics=np.empty((indices.size, 3, 3), np.float32),
+            coefficients=np.empty((indices.size, 52), np.float32),
+        )
+        fields = vars(view)
+        for row, index in enumerate(indices.ravel().tolist()):
+            item = self.read(index)
+            for name, array in fields.items():
+                array[row] = getattr(item, name)
+        return types.View(
+            **{name: array.reshape(*lead, *array.shape[1:]) for name, array in fields.items()}
+        )
+
+    def _remember(self, index: int, item: record_lib.Record) -> None:
+        size = item.image.nbytes + item.alpha.nbytes + item.regions.nbytes
+        with self._lock:
+            if size <= self._budget and index not in self._cache:
+                self._budget -= size
+                self._cache[index] = item
+
+
+def make_loader(
+    packs: Sequence[str | Path | Pack] | str | Path | Pack,
+    split: str,
+    *,
+    batch_size: int,
+    driven_per_sample: int,
+    cross_identity: float = 0.5,
+    same_expression: float = 0.1,
+    seed: int = 0,
+    image_size: int | None = None,
+    num_epochs: int | None = None,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    cache_bytes: int = 0,
+    read_threads: int = 1,
+    prefetch: int = 2,
+) -> grain.DatasetIterator:
+    """Makes the iterator that training reads.
+
+    Each sample: a source (every usable record once an epoch, shuffled); a reconstruction target,
+    the source's expression from another viewpoint; D driven targets, random performance, frame and
+    view of the source's identity, with probability `same_expression` the source's own expression;
+    D drivers, the target's expression from another viewpoint, or with probability `cross_identity`
+    by another identity of the split, where one performs it. Clips without a camera and performances
+    seen by one camera only are left out; their number is logged.
+
+    Args:
+      packs: one or several packed packs, mixed in proportion to their records.
+      split: "train", "validation", "test" or "all".
+      batch_size: B, samples a batch on this host.
+      driven_per_sample: D.
+      cross_identity, same_expression: probabilities.
+      seed: decides order and choices; 0 … 2**32 - 1.
+      image_size: side of the images in pixels, at most the packs'; as stored by default. Shrunk by
+        area.
+      num_epochs: passes over the records; endless by default. The last incomplete batch is dropped.
+      shard_index, shard_count: this host and the number of hosts; hosts get disjoint samples and
+        equally many batches.
+      cache_bytes: memory for decoded frames, H * W * 5 bytes each; a pack that fits is decoded
+        once.
+      read_threads: batches assembled at the same time, ahead of the training step.
+      prefetch: batches held ready.
+
+    Returns:
+      A Grain iterator of types.Batch of numpy arrays (images uint8), leading axes (B,) and (B, D).
+      `get_state` and `set_state` save and restore it exactly; next() raises PackError for a broken
+      record, naming shard and record.
+
+    Raises:
+      PackError: a pack cannot be read or has nothing to sample in this split.
+      ValueError: an impossible argument.
+    """
+    _check_arguments(batch_size, num_epochs, seed, shard_index, shard_count)
+    opened = open_packs(packs)
+    table = sampler.MultiViewTable(opened, split)
+    planner = sampler.Planner(table, driven_per_sample, cross_identity, same_expression)
+    planner.validate()
+    store = FrameStore(opened, None if image_size is None else (image_size,) * 2, cache_bytes)
+    _log.info(
+        "split %s: %d identities, %d performances, %d records; left out: %d clips without a camera,"
+        " %d seen by one camera only",
+        split,
+        len(table.identities),
+        len(table.performances),
+        len(table),
+        table.unknown_cameras,
+        table.single_views,
+    )
+    samples = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat(num_epochs)
+    # Planned before the hosts divide them: all samples together do not depend on the hosts.
+    samples = samples.random_map(_Plan(planner))
+    total = len(samples) // shard_count * shard_count
+    samples = samples.slice(slice(shard_index, total, shard_count))
+    if len(samples) < batch_size:
+        raise ValueError(
+            f"batch_size: {batch_size} is more than the {len(samples)} samples that this host gets;"
+            " give a smaller one or more data"
+        )
+    batches = samples.batch(batch_size, drop_remainder=True).map(_Assemble(store))
+    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
+    return iter(batches.to_iter_dataset(options))
+
+
+class _Plan(grain.transforms.RandomMap):
+    """Source number -> records of the sample; the generator depends on seed and position alone."""
+
+    def __init__(self, planner: sampler.Planner):
+        self._planner = planner
+
+    def random_map(self, element: int, rng: np.random.Generator) -> np.ndarray:
+        return self._planner.plan(int(element), rng)
+
+
+class _Assemble(grain.transforms.Map):
+    """(B, 2 + 2D) records -> Batch."""
+
+    def __init__(self, store: FrameStore):
+        self._store = store
+
+    def map(self, element: np.ndarray) -> types.Batch:
+        driven = (element.shape[1] - 2) // 2
+        return types.Batch(
+            source=self._store.read_views(element[:, 0]),
+            reconstruction=self._store.read_views(element[:, 1]),
+            driven=self._store.read_views(element[:, 2 : 2 + driven]),
+            driver=self._store.read_views(element[:, 2 + driven :]),
+        )
+
+
+def _check_arguments(
+    batch_size: int, num_epochs: int | None, seed: int, shard_index: int, shard_count: int
+) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+    if num_epochs is not None and num_epochs < 1:
+        raise ValueError(f"num_epochs: expected at least 1 or None, got {num_epochs}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed: expected 0 to 2**32 - 1, got {seed}")
+    if not 0 <= shard_index < shard_count:
+        raise ValueError(f"shard_index: expected 0 to {shard_count - 1}, got {shard_index}")
