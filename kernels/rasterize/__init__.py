@@ -1,0 +1,1 @@
+"""The Gaussian rasterizer: one public function, `api.rasterize`, and its backends."""

@@ -1,0 +1,205 @@
+"""The public rasterizer: checks, choice of backend, and what surrounds the differentiable core."""
+
+import importlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from kernels import constants, device, validation
+from kernels.rasterize import vjp
+from kernels.types import (
+    CoreOutput,
+    Operands,
+    RasterizeConfig,
+    RasterizeOptions,
+    RasterizeOutput,
+    RasterizeStats,
+)
+
+IMPLEMENTATIONS = ("triton", "xla", "reference")
+
+
+def automatic_capacity(num_splats: int, image_size: tuple[int, int]) -> int:
+    """Tile intersections kept per image when the options do not say.
+
+    Enough for splats that touch `AUTO_CAPACITY_PER_SPLAT` tiles of 8x8 pixels on average, plus some
+    large ones. A scene of mostly large splats needs a capacity of its own (`propose_capacity`).
+    """
+    tiles = -(-image_size[0] // 8) * -(-image_size[1] // 8)
+    wanted = (
+        constants.AUTO_CAPACITY_PER_SPLAT * num_splats + constants.AUTO_CAPACITY_PER_TILE * tiles
+    )
+    return max(constants.AUTO_CAPACITY_FLOOR, wanted)
+
+
+def _load(implementation: str) -> Callable[[Operands, RasterizeConfig], CoreOutput]:
+    """Returns the core of a backend; ImportError where it cannot be had."""
+    module = {"triton": "triton_backend"}.get(implementation, implementation)
+    backend = importlib.import_module(f"kernels.rasterize.{module}")
+    if implementation == "reference":
+        return backend.rasterize
+    return lambda operands, config: vjp.differentiable(backend, config)(operands)
+
+
+def _run(implementation: str | None, operands: Operands, config: RasterizeConfig) -> CoreOutput:
+    """Runs the named backend, or without a name the best that accepts the call."""
+    if implementation is not None:
+        try:
+            core = _load(implementation)
+        except ImportError as error:
+            raise NotImplementedError(
+                f"implementation={implementation!r} is not available here: {error}"
+            ) from error
+        return core(operands, config)
+    refusals = []
+    for name in ("triton", "xla") if device.is_nvidia() else ("xla",):
+        try:
+            return _load(name)(operands, config)
+        except (NotImplementedError, ImportError) as refusal:
+            refusals.append(refusal)
+    raise ExceptionGroup("no rasterizer backend accepts this call", refusals)
+
+
+def rasterize(
+    means: jax.Array,
+    quats: jax.Array,
+    scales: jax.Array,
+    opacities: jax.Array,
+    features: jax.Array,
+    viewmats: jax.Array,
+    intrinsics: jax.Array,
+    *,
+    image_size: tuple[int, int],
+    background: jax.Array | None = None,
+    options: RasterizeOptions | None = None,
+    implementation: str | None = None,
+) -> RasterizeOutput:
+    """Renders 3D Gaussians (Kerbl et al. 2023) into C cameras.
+
+    One scene and C cameras; every further batch axis through `jax.vmap` over any of the arrays,
+    nested as needed: it becomes one launch, and arrays that are not mapped over are not copied.
+
+    Differentiable in all arrays, through image, alpha and depth. Splats that are outside the view,
+    nearly transparent or not finite contribute exactly nothing and get gradients of zero.
+
+    Args:
+        means: (N, 3) centres, world units.
+        quats: (N, 4) orientations, wxyz, normalised inside; zero counts as the identity.
+        scales: (N, 3) standard deviations along the axes, world units, linear.
+        opacities: (N,) in [0, 1].
+        features: (N, D) colours or any other values to blend, any D >= 1.
+        viewmats: (C, 4, 4) world to camera; camera axes x right, y down, z forward (OpenCV).
+        intrinsics: (C, 3, 3) pixels, pixel centres at +0.5.
+        image_size: (height, width), pixels.
+        background: (C, D) value behind everything, or None for zero.
+        options: RasterizeOptions; None for the defaults.
+        implementation: "triton", "xla" or "reference"; None picks what suits the platform. A named
+            one runs or raises.
+
+    Returns:
+        RasterizeOutput with image (C, H, W, D), alpha (C, H, W), depth (C, H, W) and stats (C,).
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it.
+        NotImplementedError: the named backend cannot do this call.
+        OverflowError: outside jit, more tile intersections than the capacity.
+    """
+    options = RasterizeOptions() if options is None else options
+    validation.check_options(options)
+    image_size = validation.check_image_size(image_size)
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation: expected one of {IMPLEMENTATIONS} or None, got {implementation!r}"
+        )
+    arrays = {
+        "means": means,
+        "quats": quats,
+        "scales": scales,
+        "opacities": opacities,
+        "features": features,
+        "viewmats": viewmats,
+        "intrinsics": intrinsics,
+        "background": background,
+    }
+    arrays = {k: None if v is None else jnp.asarray(v) for k, v in arrays.items()}
+    validation.check_shapes(arrays)
+    given = [array for array in arrays.values() if array is not None]
+    # Half precision holds neither pixel positions nor transmittance.
+    dtype = jnp.result_type(jnp.float32, *given)
+    background = arrays.pop("background")
+    operands = Operands(*(array.astype(dtype)[None] for array in arrays.values()))
+    capacity = options.capacity or automatic_capacity(operands.means.shape[1], image_size)
+    config = RasterizeConfig(options, *image_size, capacity)
+
+    core = CoreOutput(*(leaf[0] for leaf in _run(implementation, operands, config)))
+    output = _finish(core, background, config)
+    _check_overflow(output.stats, options)
+    return output
+
+
+def _finish(
+    core: CoreOutput, background: jax.Array | None, config: RasterizeConfig
+) -> RasterizeOutput:
+    """Adds background, alpha, expected depth and statistics."""
+    image, depth = core.image, core.depth
+    alpha = 1.0 - core.transmittance
+    if background is not None:
+        behind = background.astype(image.dtype)[:, None, None, :]
+        image = image + core.transmittance[..., None] * behind
+    if config.options.expected_depth:
+        depth = depth / jnp.maximum(alpha, constants.MIN_DEPTH_ALPHA)
+    capacity = jnp.full_like(core.num_intersections, config.capacity)
+    stats = RasterizeStats(
+        num_intersections=core.num_intersections,
+        capacity=capacity,
+        overflow=jnp.maximum(core.num_intersections - capacity, 0),
+    )
+    return RasterizeOutput(image=image, alpha=alpha, depth=depth, stats=stats)
+
+
+def _check_overflow(stats: RasterizeStats, options: RasterizeOptions) -> None:
+    """Raises where the numbers are at hand, that is outside jit, grad and vmap."""
+    if options.on_overflow != "raise" or isinstance(stats.overflow, jax.core.Tracer):
+        return
+    overflow = int(jnp.max(stats.overflow, initial=0))
+    if overflow > 0:
+        needed = int(jnp.max(stats.num_intersections))
+        raise OverflowError(
+            f"options.capacity: {needed} tile intersections needed, capacity is "
+            f"{int(jnp.max(stats.capacity))}, {overflow} dropped; pass "
+            f"RasterizeOptions(capacity={propose_from_count(needed)}), or on_overflow='count'"
+        )
+
+
+def propose_from_count(num_intersections: int) -> int:
+    """Capacity with headroom for a measured number of intersections."""
+    wanted = num_intersections * (1.0 + constants.CAPACITY_HEADROOM)
+    multiple = constants.CAPACITY_MULTIPLE
+    return max(1, -(-int(wanted) // multiple)) * multiple
+
+
+def propose_capacity(
+    *arrays: jax.Array,
+    image_size: tuple[int, int],
+    options: RasterizeOptions | None = None,
+    implementation: str | None = None,
+) -> int:
+    """Measures a scene and proposes `RasterizeOptions.capacity` for scenes like it.
+
+    Args:
+        *arrays: means, quats, scales, opacities, features, viewmats, intrinsics as for `rasterize`.
+        image_size: (height, width).
+        options: the options to be used.
+        implementation: the backend to be used; they count tiles of different sizes.
+
+    Returns:
+        The largest count over the cameras plus 25 %, rounded up to a multiple of 1024.
+    """
+    import dataclasses
+
+    options = dataclasses.replace(options or RasterizeOptions(), on_overflow="count")
+    output = rasterize(
+        *arrays, image_size=image_size, options=options, implementation=implementation
+    )
+    return propose_from_count(int(jnp.max(output.stats.num_intersections, initial=0)))

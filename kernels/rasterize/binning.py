@@ -1,0 +1,310 @@
+"""Tile lists: which splats touch which tile, in depth order, with static shapes.
+
+Every image gets `capacity` slots. Splats are taken in depth order, nearest first, and each emits one
+slot per tile that its ellipse touches, found in closed form (no test per tile, no box waste):
+first the tile rows that a splat spans, then for every such row its range of columns. What does not
+fit is the farthest, and is counted. A stable sort by tile then yields the lists.
+
+The work is done for the smallest of a few static sizes that holds the actual counts (`lax.switch`),
+so a generous capacity costs memory, not time.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kernels import constants
+from kernels.rasterize.projection import Projected, splat_extent
+
+# Sizes tried for the emission, as divisors of the capacity.
+_TIER_DIVISORS = (16, 8, 4, 2, 1)
+_MIN_TIER = 2048
+_CUMSUM_BLOCK = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class TileGrid:
+    """The image cut into tiles of (tile_height, tile_width) pixels; the last ones may stick out."""
+
+    height: int
+    width: int
+    tile_height: int
+    tile_width: int
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.tile_height)
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.tile_width)
+
+    @property
+    def count(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one tile."""
+        return self.tile_height * self.tile_width
+
+
+class TileLists(NamedTuple):
+    """Depth-sorted lists of splats per tile.
+
+    Attributes:
+        splats: splat index of every slot, grouped by tile, (I, capacity) int32.
+        starts: first slot of each tile and the end of the last, (I, tiles + 1) int32.
+        num_intersections: what the images needed, (I,) int32; more than capacity means overflow.
+    """
+
+    splats: jax.Array
+    starts: jax.Array
+    num_intersections: jax.Array
+
+
+class _Ellipse(NamedTuple):
+    """Region in which a splat's alpha can reach MIN_ALPHA: a x^2 + 2 b x y + c y^2 <= level."""
+
+    mean_x: jax.Array
+    mean_y: jax.Array
+    conic_a: jax.Array
+    conic_b: jax.Array
+    conic_c: jax.Array
+    level: jax.Array
+
+
+def _half_height(ellipse: _Ellipse) -> jax.Array:
+    det = ellipse.conic_a * ellipse.conic_c - ellipse.conic_b * ellipse.conic_b
+    return jnp.sqrt(ellipse.level * ellipse.conic_a / jnp.maximum(det, 1e-30))
+
+
+def _swap_axes(ellipse: _Ellipse) -> _Ellipse:
+    return _Ellipse(
+        ellipse.mean_y,
+        ellipse.mean_x,
+        ellipse.conic_c,
+        ellipse.conic_b,
+        ellipse.conic_a,
+        ellipse.level,
+    )
+
+
+def _span_in_slab(
+    ellipse: _Ellipse, low: jax.Array, high: jax.Array, size: int
+) -> tuple[jax.Array, jax.Array]:
+    """First and last pixel column whose centre the ellipse reaches between the y values low, high.
+
+    The right boundary x(y) of an ellipse is concave with its maximum at a known y; its maximum over
+    an interval is therefore at that y clipped to the interval. Likewise on the left.
+    """
+    a, b, c = ellipse.conic_a, ellipse.conic_b, ellipse.conic_c
+    det = jnp.maximum(a * c - b * b, 1e-30)
+    half_height = _half_height(ellipse)
+    low = jnp.clip(low - ellipse.mean_y, -half_height, half_height)
+    high = jnp.clip(high - ellipse.mean_y, -half_height, half_height)
+    y_of_max = -b * jnp.sqrt(ellipse.level / (c * det))
+    inverse_a = 1.0 / a
+
+    def boundary(y: jax.Array, sign: float) -> jax.Array:
+        root = jnp.sqrt(jnp.maximum(ellipse.level * a - det * y * y, 0.0))
+        return ellipse.mean_x + (-b * y + sign * root) * inverse_a
+
+    right = boundary(jnp.clip(y_of_max, low, high), 1.0)
+    left = boundary(jnp.clip(-y_of_max, low, high), -1.0)
+    first = jnp.clip(jnp.ceil(left - 0.5), 0, size - 1).astype(jnp.int32)
+    last = jnp.clip(jnp.floor(right - 0.5), 0, size - 1).astype(jnp.int32)
+    return first, last
+
+
+def _ellipse(projected: Projected) -> _Ellipse:
+    extent = splat_extent(projected.opacity)
+    return _Ellipse(
+        projected.mean_x,
+        projected.mean_y,
+        projected.conic_a,
+        projected.conic_b,
+        projected.conic_c,
+        extent * extent + constants.TILE_TEST_SLACK,
+    )
+
+
+def _row_span(ellipse: _Ellipse, grid: TileGrid) -> tuple[jax.Array, jax.Array]:
+    """First tile row and number of tile rows of splats; a number below 1 means none."""
+    first, last = _span_in_slab(_swap_axes(ellipse), 0.5, grid.width - 0.5, grid.height)
+    reach = _half_height(ellipse)
+    touches = (ellipse.mean_y + reach >= 0.5) & (ellipse.mean_y - reach <= grid.height - 0.5)
+    touches &= first <= last
+    first_row = first // grid.tile_height
+    return first_row, jnp.where(touches, last // grid.tile_height - first_row + 1, 0)
+
+
+def _column_span(ellipse: _Ellipse, row: jax.Array, grid: TileGrid) -> tuple[jax.Array, jax.Array]:
+    """First tile column and number of columns (at least 1) of splats in a tile row.
+
+    The one place where a splat meets a tile: counting and writing both come here.
+    """
+    top = row * grid.tile_height + 0.5
+    bottom = jnp.minimum((row + 1) * grid.tile_height, grid.height) - 0.5
+    first, last = _span_in_slab(ellipse, top, bottom, grid.width)
+    first_column = first // grid.tile_width
+    return first_column, jnp.maximum(last // grid.tile_width - first_column, 0) + 1
+
+
+def cumulative_sum(values: jax.Array) -> jax.Array:
+    """Inclusive sum of int32 along the last axis, in two levels (XLA's own is slow on the CPU)."""
+    size = values.shape[-1]
+    if size <= _CUMSUM_BLOCK * _CUMSUM_BLOCK:
+        return jnp.cumsum(values, axis=-1, dtype=jnp.int32)
+    blocks = -(-size // _CUMSUM_BLOCK)
+    padding = [(0, 0)] * (values.ndim - 1) + [(0, blocks * _CUMSUM_BLOCK - size)]
+    blocked = jnp.pad(values, padding).reshape(*values.shape[:-1], blocks, _CUMSUM_BLOCK)
+    inner = jnp.cumsum(blocked, axis=-1, dtype=jnp.int32)
+    totals = cumulative_sum(inner[..., -1])
+    before = jnp.pad(totals[..., :-1], [(0, 0)] * (values.ndim - 1) + [(1, 0)])
+    return (inner + before[..., None]).reshape(*values.shape[:-1], -1)[..., :size]
+
+
+def _take(values: jax.Array, indices: jax.Array) -> jax.Array:
+    """values (I, n) at indices (I, m)."""
+    return jnp.take_along_axis(values, indices, axis=-1, mode="clip")
+
+
+def _sources(counts: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """For `size` output slots filled by sources that repeat `counts` times: source and repetition.
+
+    Only the last sources may have a count of 0. Slots beyond the total name the last source.
+
+    Args:
+        counts: (I, n) int32.
+        size: number of output slots.
+
+    Returns:
+        source (I, size) and index within the source (I, size), int32.
+    """
+    images, sources = counts.shape
+    ends = cumulative_sum(counts)
+    starts = ends - counts
+    position = jnp.where(counts > 0, starts, size)
+    marks = jnp.zeros((images, size), jnp.int32)
+    marks = marks.at[jnp.arange(images)[:, None], position].add(1, mode="drop")
+    source = jnp.clip(cumulative_sum(marks) - 1, 0, sources - 1)
+    return source, jnp.arange(size, dtype=jnp.int32) - _take(starts, source)
+
+
+def stable_argsort(keys: jax.Array, key_bits: int) -> jax.Array:
+    """Indices that sort unsigned keys (I, n) stably.
+
+    Sorting a single 32-bit operand is eight times as fast as sorting pairs on the CPU (and takes the
+    radix path on GPUs), so as many key bits as fit travel beside the index, in one or more passes.
+    """
+    size = keys.shape[-1]
+    index_bits = max(1, math.ceil(math.log2(max(size, 2))))
+    digit_bits = 32 - index_bits
+    mask = jnp.uint32((1 << index_bits) - 1)
+    iota = jnp.arange(size, dtype=jnp.uint32)
+    order = None
+    for shift in range(0, key_bits, digit_bits):
+        digit = (keys.astype(jnp.uint32) >> shift) & jnp.uint32((1 << digit_bits) - 1)
+        if order is not None:
+            digit = _take(digit, order)
+        packed = jax.lax.sort((digit << index_bits) | iota, dimension=-1, is_stable=True)
+        step = (packed & mask).astype(jnp.int32)
+        order = step if order is None else _take(order, step)
+    return order
+
+
+def depth_order(depth: jax.Array, visible: jax.Array) -> jax.Array:
+    """Indices (I, N) that sort by float32 depth, ties by index, invisible splats last."""
+    # Visible depths are positive, and positive floats sort like their bits.
+    bits = jax.lax.bitcast_convert_type(depth.astype(jnp.float32), jnp.uint32)
+    return stable_argsort(jnp.where(visible, bits, jnp.uint32(0x7F800000)), 31)
+
+
+def _tiers(capacity: int) -> list[int]:
+    sizes = {max(-(-capacity // divisor), min(_MIN_TIER, capacity)) for divisor in _TIER_DIVISORS}
+    return sorted(sizes)
+
+
+def _by_tier(needed: jax.Array, capacity: int, function, *operands):
+    """Runs function(size, *operands) for the smallest static size that holds `needed`."""
+    tiers = _tiers(capacity)
+    index = sum((needed > size).astype(jnp.int32) for size in tiers[:-1])
+    branches = [lambda *args, size=size: function(size, *args) for size in tiers]
+    return jax.lax.switch(index, branches, *operands) if len(tiers) > 1 else branches[0](*operands)
+
+
+def _count_exactly(ellipse: _Ellipse, first_row: jax.Array, rows: jax.Array, grid: TileGrid):
+    """Intersections per image, one tile row of all splats at a time; only needed on overflow."""
+
+    def body(carry):
+        step, counts = carry
+        _, columns = _column_span(ellipse, first_row + step, grid)
+        return step + 1, counts + jnp.sum(jnp.where(step < rows, columns, 0), axis=-1)
+
+    zero = jnp.zeros(rows.shape[:1], jnp.int32)
+    _, counts = jax.lax.while_loop(lambda carry: carry[0] < jnp.max(rows), body, (0, zero))
+    return counts
+
+
+def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: int) -> TileLists:
+    """Builds the tile lists of I images.
+
+    Args:
+        projected: screen-space splats, fields (I, N).
+        visible: (I, N) bool.
+        grid: the tiles.
+        capacity: slots per image.
+
+    Returns:
+        TileLists.
+    """
+    images = visible.shape[0]
+    ellipse = _ellipse(projected)
+    first_row, rows = _row_span(ellipse, grid)
+    rows = jnp.where(visible, rows, 0)
+    order = depth_order(projected.depth, rows > 0)
+    ellipse = _Ellipse(*(_take(field, order) for field in ellipse))
+    first_row, rows = _take(first_row, order), _take(rows, order)
+    num_rows = jnp.sum(rows, axis=-1)
+
+    def emit_rows(size: int):
+        rank, step = _sources(rows, size)
+        row = _take(first_row, rank) + step
+        in_use = jnp.arange(size) < num_rows[:, None]
+        first_column, columns = _column_span(
+            _Ellipse(*(_take(field, rank) for field in ellipse)), row, grid
+        )
+        columns = jnp.where(in_use, columns, 0)
+        # Past the capacity nothing is kept; the clip keeps the sums inside int32.
+        pad = [(0, 0), (0, capacity - size)]
+        return tuple(
+            jnp.pad(field, pad)
+            for field in (columns, row * grid.columns + first_column, _take(order, rank))
+        )
+
+    columns, first_tile, splat = _by_tier(jnp.max(num_rows), capacity, emit_rows)
+    kept = jnp.sum(columns, axis=-1)
+    all_rows_fit = jnp.max(num_rows) <= capacity
+    num_intersections = jax.lax.cond(
+        all_rows_fit, lambda: kept, lambda: _count_exactly(ellipse, first_row, rows, grid)
+    )
+
+    def emit_tiles(size: int):
+        source, step = _sources(columns[:, :size], size)
+        in_use = jnp.arange(size) < kept[:, None]
+        tile = jnp.where(in_use, _take(first_tile, source) + step, grid.count)
+        tile_bits = max(1, math.ceil(math.log2(grid.count + 1)))
+        by_tile = stable_argsort(tile, tile_bits)
+        sorted_tile = _take(tile, by_tile)
+        splats = _take(_take(splat, source), by_tile)
+        boundaries = jnp.arange(grid.count + 1, dtype=jnp.int32)
+        starts = jax.vmap(lambda row: jnp.searchsorted(row, boundaries, method="scan"))(sorted_tile)
+        return jnp.pad(splats, [(0, 0), (0, capacity - size)]), starts.astype(jnp.int32)
+
+    splats, starts = _by_tier(jnp.minimum(jnp.max(kept), capacity), capacity, emit_tiles)
+    del images
+    return TileLists(splats, starts, num_intersections)

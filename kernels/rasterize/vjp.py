@@ -1,0 +1,119 @@
+"""Differentiation and batching around a backend: custom_vjp outside, custom_vmap inside.
+
+A backend is a module with
+
+* `forward(operands, config) -> (CoreOutput, residuals)`, residuals a pytree of arrays that lead with
+  (S, C) and hold nothing that refers to another image, and
+* `backward(operands, residuals, cotangents, config) -> Operands` of gradients, the Gaussian ones
+  with S rows (summed over cameras, not over scenes), `cotangents` being those of (image,
+  transmittance, depth).
+
+`jax.vmap`, however nested, only makes S larger: one launch, and arrays that are not mapped over stay
+uncopied (`types.Operands`).
+"""
+
+import functools
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+
+from kernels.types import CoreOutput, Operands, RasterizeConfig
+
+_NUM_GAUSSIAN_ARRAYS = 5
+
+
+def _fold_gaussian(array: jax.Array, mapped: bool, size: int, scenes: int) -> jax.Array:
+    """A Gaussian array for `size` times `scenes` scenes, the mapped axis being the slow one."""
+    if not mapped:
+        return array
+    rows = array.shape[1]
+    if rows != scenes:
+        # Mapped here while shared in a vmap inside: row (v, s % L) has no closed form in s' % L'.
+        array = jnp.tile(array, (1, scenes // rows) + (1,) * (array.ndim - 2))
+    return array.reshape(size * scenes, *array.shape[2:])
+
+
+def _fold_image(array: jax.Array, mapped: bool, size: int) -> jax.Array:
+    """An array that leads with (S, C) for size * S scenes."""
+    if not mapped:
+        array = jnp.broadcast_to(array, (size, *array.shape))
+    return array.reshape(size * array.shape[1], *array.shape[2:])
+
+
+def _fold_operands(operands: Operands, mapped: Operands, size: int) -> Operands:
+    scenes = operands.viewmats.shape[1 if mapped.viewmats else 0]
+    gaussians = [
+        _fold_gaussian(array, is_mapped, size, scenes)
+        for array, is_mapped in zip(
+            operands[:_NUM_GAUSSIAN_ARRAYS], mapped[:_NUM_GAUSSIAN_ARRAYS], strict=True
+        )
+    ]
+    cameras = [
+        _fold_image(array, is_mapped, size)
+        for array, is_mapped in zip(
+            operands[_NUM_GAUSSIAN_ARRAYS:], mapped[_NUM_GAUSSIAN_ARRAYS:], strict=True
+        )
+    ]
+    return Operands(*gaussians, *cameras)
+
+
+def _unfold(tree, size: int):
+    """Splits the leading size * S axis of every leaf and says that all of them are mapped."""
+    split = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]), tree)
+    return split, jax.tree.map(lambda _: True, tree)
+
+
+def _batched_forward(backend: ModuleType, config: RasterizeConfig):
+    @jax.custom_batching.custom_vmap
+    def forward(operands):
+        return backend.forward(operands, config)
+
+    @forward.def_vmap
+    def _(size, in_batched, operands):
+        return _unfold(forward(_fold_operands(operands, in_batched[0], size)), size)
+
+    return forward
+
+
+def _batched_backward(backend: ModuleType, config: RasterizeConfig):
+    @jax.custom_batching.custom_vmap
+    def backward(operands, residuals, cotangents):
+        return backend.backward(operands, residuals, cotangents, config)
+
+    @backward.def_vmap
+    def _(size, in_batched, operands, residuals, cotangents):
+        folded = _fold_operands(operands, in_batched[0], size)
+        residuals, cotangents = jax.tree.map(
+            lambda array, mapped: _fold_image(array, mapped, size),
+            (residuals, cotangents),
+            tuple(in_batched[1:]),
+        )
+        return _unfold(backward(folded, residuals, cotangents), size)
+
+    return backward
+
+
+@functools.lru_cache(maxsize=256)
+def differentiable(backend: ModuleType, config: RasterizeConfig):
+    """Returns f(operands) -> CoreOutput of a backend, differentiable and vmappable.
+
+    One function object per (backend, configuration), so that JAX's caches hit.
+    """
+    forward = _batched_forward(backend, config)
+    backward = _batched_backward(backend, config)
+
+    @jax.custom_vjp
+    def rasterize(operands: Operands) -> CoreOutput:
+        return forward(operands)[0]
+
+    def rasterize_fwd(operands):
+        output, residuals = forward(operands)
+        return output, (operands, residuals)
+
+    def rasterize_bwd(saved, cotangent):
+        operands, residuals = saved
+        return (backward(operands, residuals, tuple(cotangent[:3])),)
+
+    rasterize.defvjp(rasterize_fwd, rasterize_bwd)
+    return rasterize

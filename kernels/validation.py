@@ -1,0 +1,105 @@
+"""Checks at the public boundary: what was expected, what came, how to mend it."""
+
+import math
+import numbers
+from typing import Any
+
+import jax.numpy as jnp
+
+from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
+
+
+def check_options(options: Any) -> None:
+    """Raises TypeError or ValueError naming the option that cannot be used."""
+    if not isinstance(options, RasterizeOptions):
+        raise TypeError(
+            f"options: expected kernels.RasterizeOptions, got {type(options).__name__}; "
+            "write kernels.RasterizeOptions(mode=...)"
+        )
+    checks = {
+        "mode": (options.mode in MODES, f"one of {MODES}"),
+        "on_overflow": (options.on_overflow in ON_OVERFLOW, f"one of {ON_OVERFLOW}"),
+        "max_alpha": (_is_number(options.max_alpha, 0, 1), "a number in (0, 1)"),
+        "min_compensation": (0 <= options.min_compensation <= 1, "a number in [0, 1]"),
+        "eps2d": (options.eps2d >= 0 and math.isfinite(options.eps2d), "a number >= 0, pixels^2"),
+        "near": (options.near > 0, "a positive distance"),
+        "far": (options.far > options.near, f"a distance beyond near = {options.near}"),
+        "radius_clip": (options.radius_clip >= 0, "a number >= 0, pixels"),
+        "capacity": (
+            options.capacity is None or _is_count(options.capacity),
+            "a positive int, or None for the automatic one",
+        ),
+        "tile_size": (
+            options.tile_size is None
+            or (
+                isinstance(options.tile_size, tuple)
+                and len(options.tile_size) == 2
+                and all(_is_count(side) for side in options.tile_size)
+            ),
+            "a tuple (height, width) of positive ints, or None",
+        ),
+    }
+    for name, (good, expected) in checks.items():
+        if not good:
+            raise ValueError(f"options.{name}: expected {expected}, got {getattr(options, name)!r}")
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, numbers.Real) and low < value < high
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+
+
+def check_image_size(image_size: Any) -> tuple[int, int]:
+    """Returns (height, width) as ints, or raises ValueError."""
+    try:
+        height, width = image_size
+    except (TypeError, ValueError):
+        height = width = None
+    if not (_is_count(height) and _is_count(width)):
+        raise ValueError(
+            f"image_size: expected (height, width), two positive ints, got {image_size!r}"
+        )
+    return int(height), int(width)
+
+
+def check_shapes(arrays: dict[str, Any]) -> None:
+    """Raises ValueError or TypeError unless all arrays fit one scene of N splats and C cameras.
+
+    Args:
+        arrays: by argument name: means, quats, scales, opacities, features, viewmats, intrinsics,
+            and background or None.
+    """
+    for name, array in arrays.items():
+        if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(
+                f"{name}: expected a floating-point array, got {array.dtype}; "
+                "convert it with .astype(jnp.float32)"
+            )
+    means, viewmats, features = arrays["means"], arrays["viewmats"], arrays["features"]
+    n = means.shape[0] if means.ndim else "N"
+    c = viewmats.shape[0] if viewmats.ndim else "C"
+    d = features.shape[-1] if features.ndim else "D"
+    expected = {
+        "means": (n, 3),
+        "quats": (n, 4),
+        "scales": (n, 3),
+        "opacities": (n,),
+        "features": (n, d),
+        "viewmats": (c, 4, 4),
+        "intrinsics": (c, 3, 3),
+        "background": (c, d),
+    }
+    letters = {"means": "(N, 3)", "features": "(N, D)", "viewmats": "(C, 4, 4)"}
+    for name, shape in expected.items():
+        array = arrays[name]
+        if array is not None and array.shape != shape:
+            want = letters.get(name) or f"{shape}".replace("'", "")
+            raise ValueError(
+                f"{name}: expected shape {want} for one scene of N = {n} splats, C = {c} cameras "
+                f"and D = {d} channels, got {array.shape}; map over batches with jax.vmap"
+            )
+    if d == 0:
+        raise ValueError("features: expected at least one channel, got shape (N, 0)")
