@@ -14,8 +14,8 @@ import numpy as np
 from instant_gs import config as config_lib
 from instant_gs.models import layer
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
 
 
 class BasicBlock(nn.Module):
@@ -226,9 +226,7 @@ class PlaneDecoder(nn.Module):
         common = dict(conv_init=config.conv_init, dtype=self.dtype)
         x = layer.Conv(2 * config.branch_width, name="in_conv", **common)(x)
         x = PatchEmbed(config.token_width, self.dtype, name="patch_embed")(x)
-        x = TransformerBlock(
-            config.plane_heads, 2, config.mlp_ratio, self.dtype, name="block"
-        )(x)
+        x = TransformerBlock(config.plane_heads, 2, config.mlp_ratio, self.dtype, name="block")(x)
         x = layer.pixel_shuffle2(x)
         for index, width in enumerate((*config.tail_widths, self.features), start=1):
             x = layer.leaky_relu(layer.Conv(width, name=f"layer_{index}", **common)(x))
@@ -252,7 +250,9 @@ class Backbone(nn.Module):
     def __call__(self, image):
         config, dtype = self.config, self.dtype
         remat = nn.remat if config.remat else (lambda module: module)
-        x = with_coordinates((jax.lax.stop_gradient(image) / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD)
+        x = with_coordinates(
+            (jax.lax.stop_gradient(image) / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD
+        )
         shallow, x = remat(ResNet)(config, dtype, name="resnet")(x)
         x = remat(Aspp)(config, dtype, name="aspp")(x)
         low = remat(LowBranch)(config, dtype, name="low")(x)

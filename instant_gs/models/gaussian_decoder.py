@@ -40,7 +40,9 @@ class GaussianDecoder(nn.Module):
         return layer.EqualizedDense(
             OUTPUTS,
             init_scale=_ANCHORED_INIT_SCALE if anchored else 1.0,
-            bias_init=tuple(_ANCHORED_BIAS.get(i, 0.0) for i in range(OUTPUTS)) if anchored else None,
+            bias_init=tuple(_ANCHORED_BIAS.get(i, 0.0) for i in range(OUTPUTS))
+            if anchored
+            else None,
             name="fc2",
         )(jax.nn.softplus(hidden))
 

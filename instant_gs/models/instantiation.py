@@ -101,14 +101,14 @@ def ray_points(planes, camera: types.Camera, density_fn, key, *, rays: int, samp
     origin, direction = camera_rays(camera, rays)
     step = (RAY_FAR - RAY_NEAR) / (samples - 1)
     jitter = jax.random.uniform(key_coarse, (rays * rays, samples))
-    coarse = jnp.linspace(RAY_NEAR, RAY_FAR, samples) + jitter * step
-    points = origin + coarse[..., None] * direction[:, None]
+    coarse = jnp.linspace(RAY_NEAR, RAY_FAR, samples)[None] + jitter * step
+    points = origin[None, None] + coarse[..., None] * direction[:, None]
     sigma = density_fn(sample_planes(planes, points.reshape(-1, 3))).reshape(coarse.shape)
     fine = jax.vmap(_importance_sample)(
         coarse, _weights(sigma), jax.random.uniform(key_fine, coarse.shape)
     )
     depth = jnp.concatenate([coarse, fine], -1)
-    points = origin + depth[..., None] * direction[:, None]
+    points = origin[None, None] + depth[..., None] * direction[:, None]
     return jax.lax.stop_gradient(points.reshape(-1, 3))
 
 

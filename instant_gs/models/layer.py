@@ -79,7 +79,8 @@ class Conv(nn.Module):
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if self.use_bias:
-            out = out + (self.param("bias", self._bias_init(shape), (self.features,)) * self.gain)
+            bias = self.param("bias", self._bias_init(shape), (self.features,))
+            out = out + channelwise(bias * self.gain, out)
         return out.astype(self.dtype)
 
     def _bias_init(self, shape):
@@ -104,8 +105,8 @@ class DepthwiseConv3(nn.Module):
         kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
         height, width = x.shape[1:3]
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        return bias + sum(
-            padded[:, i : i + height, j : j + width] * kernel[i, j, 0]
+        return channelwise(bias, x) + sum(
+            padded[:, i : i + height, j : j + width] * channelwise(kernel[i, j, 0], x)
             for i in range(3)
             for j in range(3)
         )
@@ -123,10 +124,10 @@ class Dense(nn.Module):
     def __call__(self, x):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", truncated_normal(self.gain), shape) * self.gain
-        out = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        out = _matmul(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            out = out + (bias * self.gain).astype(self.dtype)
+            out = out + channelwise((bias * self.gain).astype(self.dtype), out)
         return out
 
 
@@ -147,7 +148,13 @@ class EqualizedDense(nn.Module):
         kernel = self.param("kernel", init, (fan_in, self.features)) / math.sqrt(fan_in)
         start = np.zeros(self.features) if self.bias_init is None else np.array(self.bias_init)
         bias = self.param("bias", lambda key, s: jnp.asarray(start, jnp.float32), (self.features,))
-        return x @ kernel + bias
+        out = _matmul(x, kernel)
+        return out + channelwise(bias, out)
+
+
+def _matmul(x, kernel):
+    """x @ kernel with flat leading axes: its weight gradient is 3 times as fast on a CPU."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class LayerNorm(nn.Module):
@@ -161,7 +168,8 @@ class LayerNorm(nn.Module):
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.constant(1.0 / self.gain), (width,))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        out = standardize(x) * (scale * self.gain) + bias * self.gain
+        out = standardize(x) * channelwise(scale * self.gain, x)
+        out = out + channelwise(bias * self.gain, x)
         return out.astype(self.dtype)
 
 
@@ -170,6 +178,11 @@ def standardize(x):
     x = x.astype(jnp.float32)
     centred = x - x.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + LAYER_NORM_EPSILON)
+
+
+def channelwise(vector, x):
+    """(C,) with the rank of ``x`` (…, C): implicit rank promotion is an error in our tests."""
+    return vector.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def leaky_relu(x):
