@@ -76,7 +76,7 @@ def write_manifest(
     Args:
       out: folder of the pack.
       source_manifest: content of the source pack's manifest.
-      common: what all shards share (source, image_size).
+      common: what all shards share (teacher, licence, fps, image_size).
       shards: their indices, sorted.
     """
     listed = []

@@ -122,7 +122,7 @@ def pack(
             f" image_size={options.image_size}; give at most image_size={manifest.image_size[0]}"
         )
     common = {
-        "source": {key: manifest.content[key] for key in ("teacher", "licence", "fps")},
+        **{key: manifest.content[key] for key in ("teacher", "licence", "fps")},
         "image_size": [options.image_size] * 2,
     }
     finished = _prepare_out(source_pack, out, common, resume)

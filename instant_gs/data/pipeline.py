@@ -113,7 +113,7 @@ def make_loader(
     num_epochs: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
-    cache_bytes: int = 0,
+    cache_gigabytes: float = 0.0,
     read_threads: int = 1,
     prefetch: int = 2,
 ) -> grain.DatasetIterator:
@@ -138,8 +138,8 @@ def make_loader(
       num_epochs: passes over the records; endless by default. The last incomplete batch is dropped.
       shard_index, shard_count: this host and the number of hosts; hosts get disjoint samples and
         equally many batches.
-      cache_bytes: memory for decoded frames, H * W * 5 bytes each; a pack that fits is decoded
-        once.
+      cache_gigabytes: memory for decoded frames, H * W * 5 bytes each (12,000 of 128x128 a
+        gigabyte); what fits is decoded once.
       read_threads: batches assembled at the same time, ahead of the training step.
       prefetch: batches held ready.
 
@@ -157,7 +157,8 @@ def make_loader(
     table = sampler.MultiViewTable(opened, split)
     planner = sampler.Planner(table, driven_per_sample, cross_identity, same_expression)
     planner.validate()
-    store = FrameStore(opened, None if image_size is None else (image_size,) * 2, cache_bytes)
+    size = None if image_size is None else (image_size, image_size)
+    store = FrameStore(opened, size, int(cache_gigabytes * 1e9))
     _log.info(
         "split %s: %d identities, %d performances, %d records; left out: %d clips without a camera,"
         " %d seen by one camera only",

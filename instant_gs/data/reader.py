@@ -53,7 +53,8 @@ class Pack:
 
     Attributes:
       path: its folder.
-      manifest: content of its manifest (source teacher, licence, fps, ...).
+      manifest: content of its manifest (teacher, licence, fps, ...).
+      fingerprint: SHA-256 of its manifest, and so of everything in it.
       image_size: (height, width) of the stored frames.
       clips: all clips, by rising `first`.
       attributes: identity -> what the teacher says of it.
@@ -63,6 +64,7 @@ class Pack:
         """Opens a pack; see `open_pack`."""
         self.path = Path(path)
         self.manifest = packed_index.load_manifest(self.path)
+        self.fingerprint = digest.file_sha256(self.path / pack_format.MANIFEST_NAME)
         self.image_size: tuple[int, int] = tuple(self.manifest["image_size"])
         self.clips: list[PackedClip] = []
         self.attributes: dict[str, dict[str, Any]] = {}
