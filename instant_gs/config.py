@@ -62,12 +62,15 @@ class GaussianConfig:
 class MotionConfig:
     """Motion encoder (driving crop to code) and motion decoder (code to residual).
 
+    ``encoder``: "learned" is small and trained here; "fan" is the release's (X-NeMo's), frozen,
+    for crops of 224 and codes of 512; its weights come from ``instant_gs.convert``.
     ``residual_space``: "feature" is the paper's; "spatial" moves centres, rotations and scales
     directly, the paper's ablation. ``residual_scale`` multiplies the decoder's output.
     ``widths`` and ``bottleneck`` size the learned encoder: what passes the bottleneck is all
     that the code can say.
     """
 
+    encoder: str = "learned"
     image_size: int = 64
     widths: tuple[int, ...] = (32, 64, 128, 192)
     bottleneck: int = 64
@@ -223,6 +226,17 @@ def _checks(config: Config):
     yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
     yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
+    yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
+    if motion.encoder == "fan":
+        fixed = motion.image_size == 224 and motion.code_width == 512
+        yield (
+            "model.motion.(image_size, code_width)",
+            (motion.image_size, motion.code_width),
+            fixed,
+            'the "fan" encoder\'s (224, 512)',
+        )
+        steps = config.motion_pretrain.steps
+        yield "motion_pretrain.steps", steps, steps == 0, '0: the "fan" encoder is frozen'
     yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
     for name, value in (
         ("model.gaussians.grid", gaussians.grid),

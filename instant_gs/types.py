@@ -12,14 +12,14 @@ import jax
 Array = Any  # jax.Array or numpy.ndarray: the pipeline yields numpy, jitted code sees jax
 
 
-def _pytree(cls):
+def pytree(cls):
     """Makes ``cls`` a frozen dataclass whose fields are all pytree leaves or subtrees."""
     cls = dataclasses.dataclass(frozen=True)(cls)
     names = [field.name for field in dataclasses.fields(cls)]
     return jax.tree_util.register_dataclass(cls, data_fields=names, meta_fields=[])
 
 
-@_pytree
+@pytree
 class Camera:
     """A pinhole camera.
 
@@ -32,7 +32,7 @@ class Camera:
     intrinsics: Array
 
 
-@_pytree
+@pytree
 class Gaussians:
     """N anisotropic 3D Gaussians in world space.
 
@@ -51,7 +51,7 @@ class Gaussians:
     colors: Array
 
 
-@_pytree
+@pytree
 class Avatar:
     """One photo, encoded: what animation needs and nothing else.
 
@@ -68,7 +68,7 @@ class Avatar:
     keep: Array
 
 
-@_pytree
+@pytree
 class View:
     """Frames as a teacher pack stores them.
 
@@ -89,7 +89,7 @@ class View:
     coefficients: Array
 
 
-@_pytree
+@pytree
 class Batch:
     """What one training step reads: B identities, D driven targets each.
 

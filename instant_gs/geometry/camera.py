@@ -90,9 +90,7 @@ def view_matrix(cam2world):
     rotation = jnp.swapaxes(cam2world[..., :3, :3], -1, -2)
     translation = -jnp.einsum("...ij,...j->...i", rotation, cam2world[..., :3, 3])
     top = jnp.concatenate([rotation, translation[..., None]], axis=-1)
-    bottom = jnp.broadcast_to(
-        jnp.array([0.0, 0.0, 0.0, 1.0], top.dtype), (*top.shape[:-2], 1, 4)
-    )
+    bottom = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0], top.dtype), (*top.shape[:-2], 1, 4))
     return jnp.concatenate([top, bottom], axis=-2)
 
 

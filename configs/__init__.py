@@ -1,0 +1,1 @@
+"""Run configurations: Python files with ``get_config(arg)``."""

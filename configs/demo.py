@@ -1,0 +1,68 @@
+"""The demo model: 96 x 96, 4,096 anchored Gaussians, trained on a laptop's CPU.
+
+Command: python train.py --config=configs/demo.py --workdir=runs/demo
+    --config.data.packs='("packs/demo",)'
+"""
+
+from instant_gs import config as config_lib
+
+
+def get_config(arg: str = "") -> config_lib.Config:
+    """``arg`` "smoke" shrinks everything to a test of seconds."""
+    config = config_lib.Config(name="demo")
+    config.model = config_lib.ModelConfig(
+        image_size=96,
+        encoder=config_lib.EncoderConfig(
+            resnet_widths=(32, 32, 64, 96, 128),
+            aspp_width=96,
+            aspp_rates=(2, 4, 6),
+            token_width=256,
+            low_blocks=2,
+            low_heads=4,
+            plane_heads=4,
+            branch_width=48,
+            tail_widths=(64, 48, 48),
+            num_planes=1,
+            conv_init="he",
+        ),
+        gaussians=config_lib.GaussianConfig(
+            grid=64, position="anchored", cull="none", feature_width=32, hidden_width=64
+        ),
+        motion=config_lib.MotionConfig(residual_scale=0.1),
+    )
+    config.data = config_lib.DataConfig(
+        batch_size=4, driven_per_sample=4, cross_identity=0.5, same_expression=0.1
+    )
+    config.loss = config_lib.LossConfig(
+        l1=1.0, lpips=0.5, lpips_network="alexnet", region=1.0, mask=0.2
+    )
+    config.motion_pretrain = config_lib.MotionPretrainConfig(steps=2000, learning_rate=1e-3)
+    config.optimizer = config_lib.OptimizerConfig(
+        learning_rate=5e-4,
+        final_learning_rate_ratio=0.05,
+        warmup_steps=200,
+        clip_norm=1.0,
+        multipliers={"decoder": 5.0, "motion_decoder": 5.0},
+    )
+    config.train = config_lib.TrainConfig(steps=10_000)
+    if arg == "smoke":
+        _shrink(config)
+    elif arg:
+        raise ValueError(f"configs/demo.py: unknown variant {arg!r}; expected smoke or nothing")
+    return config
+
+
+def _shrink(config: config_lib.Config) -> None:
+    config.model.image_size = 32
+    config.model.gaussians.grid = 16
+    config.model.encoder.resnet_widths = (8, 8, 8, 8, 8)
+    config.model.encoder.token_width = 32
+    config.model.encoder.aspp_width = 8
+    config.model.encoder.branch_width = 8
+    config.model.encoder.tail_widths = (8, 8, 8)
+    config.model.motion.image_size = 32
+    config.model.motion.widths = (8, 8, 8)
+    config.data.batch_size = 2
+    config.data.driven_per_sample = 1
+    config.motion_pretrain.steps = 4
+    config.train = config_lib.TrainConfig(steps=4, log_every=1, image_every=4, checkpoint_every=4)

@@ -1,0 +1,1 @@
+"""Training: state, step, optimizer, checkpoints, writer and the loop."""

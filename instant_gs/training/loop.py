@@ -1,0 +1,149 @@
+"""The training loop."""
+
+import dataclasses
+import pathlib
+import time
+
+import jax
+
+from instant_gs import cli, models
+from instant_gs.config import Config
+from instant_gs.data import pipeline
+from instant_gs.training import checkpoint, sample_grid, state, step, writer
+
+# May differ between a run and its continuation: they say how long and how often, not what.
+_FREE_FIELDS = ("train", "name")
+
+
+def train(config: Config, workdir: str | pathlib.Path) -> state.TrainState:
+    """Trains until ``config.train.steps``, resuming the run in ``workdir`` if there is one.
+
+    Args:
+        config: What to train; validated here.
+        workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures.
+
+    Returns:
+        The final state.
+
+    Raises:
+        ValueError: The configuration is invalid.
+        UserError: ``workdir`` holds a run of another configuration.
+        FloatingPointError: Loss or gradient was not finite; names the step. The newest
+            checkpoint is from before it.
+    """
+    config.validate()
+    workdir = pathlib.Path(workdir)
+    _check_same_run(workdir, config)
+    model = models.build(config.model)
+    train_state = state.create(model, config)
+    loader = _loader(config, "train", config.seed)
+    checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
+    if checkpointer.latest_step() is not None:
+        train_state, data_state, _ = checkpointer.restore(train_state)
+        loader.set_state(data_state)
+        print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
+    metric_writer = writer.MetricWriter(workdir)
+    try:
+        return _run(config, model, train_state, loader, checkpointer, metric_writer)
+    finally:
+        checkpointer.close()
+        metric_writer.close()
+
+
+def _loader(config: Config, split: str, seed: int):
+    data = config.data
+    return iter(
+        pipeline.make_loader(
+            data.packs,
+            split,
+            batch_size=data.batch_size,
+            driven_per_sample=data.driven_per_sample,
+            cross_identity=data.cross_identity,
+            same_expression=data.same_expression,
+            seed=seed,
+            image_size=config.model.image_size,
+            cache_gigabytes=data.cache_gigabytes,
+        )
+    )
+
+
+def _run(config, model, train_state, loader, checkpointer, metric_writer):
+    total = config.motion_pretrain.steps + config.train.steps
+    draw = sample_grid.make(model, config)
+    shown = next(_loader(config, "validation", config.seed + 1))
+    steps = {phase: step.make(model, config, phase) for phase in step.PHASES}
+    progress = _Progress(total)
+    number = int(train_state.step)
+    while number < total:
+        phase = step.phase_of(number, config)
+        train_state, metrics = steps[phase](train_state, next(loader))
+        number += 1
+        last = number == total
+        if number % config.train.log_every == 0 or last:
+            values = {name: float(value) for name, value in metrics.items()}
+            _stop_if_not_finite(train_state)
+            metric_writer.scalars(number, {f"{phase}/{k}": v for k, v in values.items()})
+            progress.show(number, phase, values)
+        if phase == "avatar" and (number % config.train.image_every == 0 or last):
+            metric_writer.image(number, "validation", draw(train_state.ema, shown))
+        if number % config.train.checkpoint_every == 0 or last:
+            _stop_if_not_finite(train_state)
+            checkpointer.save(train_state, loader.get_state(), config)
+    return train_state
+
+
+def _stop_if_not_finite(train_state: state.TrainState) -> None:
+    bad = int(train_state.bad_step)
+    if bad >= 0:
+        raise FloatingPointError(
+            f"training stopped: loss or gradient was not finite at step {bad}; the newest "
+            "checkpoint is from before it. Lower optimizer.learning_rate or set "
+            "optimizer.clip_norm, then run the same command to resume"
+        )
+
+
+def _check_same_run(workdir: pathlib.Path, config: Config) -> None:
+    old = checkpoint.read_run_config(workdir)
+    if old is None:
+        return
+    before, now = dataclasses.asdict(old), dataclasses.asdict(config)
+    differing = sorted(
+        f"{section}.{field}" if isinstance(value, dict) else section
+        for section, value in now.items()
+        if section not in _FREE_FIELDS and _plain(before[section]) != _plain(value)
+        for field in (value if isinstance(value, dict) else (section,))
+        if not isinstance(value, dict) or _plain(before[section][field]) != _plain(value[field])
+    )
+    if differing:
+        raise cli.UserError(
+            f"--workdir={workdir} holds a run of another configuration (differs in "
+            f"{', '.join(differing)}); give another --workdir or the run's own --config"
+        )
+
+
+def _plain(value):
+    """Tuples as lists, throughout: a configuration comes back from JSON with either."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+class _Progress:
+    """One line every ``log_every`` steps: where it is, how fast, how long still."""
+
+    def __init__(self, total: int):
+        self._total, self._time, self._number = total, None, None
+
+    def show(self, number: int, phase: str, values: dict[str, float]) -> None:
+        now = time.monotonic()
+        speed = "compiled"
+        if self._time is not None:
+            seconds = (now - self._time) / (number - self._number)
+            left = seconds * (self._total - number) / 60
+            speed = f"{seconds:.3f} s/step, {left:.0f} min left"
+        self._time, self._number = now, number
+        names = ("loss", "psnr_driven", "region_driven", "lpips", "coefficient_r2")
+        shown = "  ".join(f"{name} {values[name]:.4g}" for name in names if name in values)
+        if jax.process_index() == 0:
+            percent = 100 * number / self._total
+            print(f"{phase} {number}/{self._total} ({percent:.0f} %)  {shown}  {speed}", flush=True)

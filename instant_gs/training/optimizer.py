@@ -1,0 +1,66 @@
+"""Optax transforms, one a phase: the motion encoder's head start, then the avatar."""
+
+import jax
+import optax
+
+from instant_gs.config import Config, OptimizerConfig
+
+
+def build(config: Config) -> dict[str, optax.GradientTransformation]:
+    """Adam for both phases.
+
+    In the phase "motion" only the motion encoder learns; in the phase "avatar" everything does,
+    except a frozen motion encoder.
+    """
+    settings, pretrain = config.optimizer, config.motion_pretrain
+    motion_schedule = optax.cosine_decay_schedule(pretrain.learning_rate, max(pretrain.steps, 1))
+    frozen = ("motion_encoder",) if pretrain.freeze and pretrain.steps else ()
+    return {
+        "motion": _only(_adam(settings, motion_schedule), lambda group: group == "motion_encoder"),
+        "avatar": _only(
+            _adam(settings, schedule(config), multipliers=settings.multipliers),
+            lambda group: group not in frozen,
+        ),
+    }
+
+
+def schedule(config: Config) -> optax.Schedule:
+    """Linear warm-up, then a cosine to ``final_learning_rate_ratio`` over ``train.steps``."""
+    settings = config.optimizer
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if settings.warmup_steps else settings.learning_rate,
+        peak_value=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        decay_steps=max(config.train.steps, settings.warmup_steps + 1),
+        end_value=settings.learning_rate * settings.final_learning_rate_ratio,
+    )
+
+
+def _adam(settings: OptimizerConfig, rate, multipliers=None) -> optax.GradientTransformation:
+    steps = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
+    steps.append(optax.scale_by_adam(b1=settings.b1, b2=settings.b2))
+    if multipliers:
+        steps.append(_scale_groups(multipliers))
+    return optax.chain(*steps, optax.scale_by_learning_rate(rate))
+
+
+def _scale_groups(multipliers: dict[str, float]) -> optax.GradientTransformation:
+    def update(updates, params=None):
+        return {
+            group: jax.tree.map(lambda u, m=multipliers.get(group, 1.0): u * m, tree)
+            for group, tree in updates.items()
+        }
+
+    return optax.stateless(update)
+
+
+def _only(transform, selected) -> optax.GradientTransformation:
+    """Applies ``transform`` to the selected top-level groups; the others do not move."""
+
+    def labels(params):
+        return {
+            group: jax.tree.map(lambda _, name=group: "on" if selected(name) else "off", tree)
+            for group, tree in params.items()
+        }
+
+    return optax.multi_transform({"on": transform, "off": optax.set_to_zero()}, labels)

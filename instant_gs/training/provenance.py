@@ -1,0 +1,43 @@
+"""Where weights come from: what a release records beside its numbers."""
+
+import datetime
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+import jax
+
+from instant_gs import version
+from instant_gs.config import Config
+
+
+def record(config: Config) -> dict:
+    """JSON-able facts: command, versions, commit, packs with their manifests, machine."""
+    return {
+        "command": " ".join(sys.argv),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "instant_gs": version.__version__,
+        "commit": _commit(),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "packs": {pack: _manifest(pack) for pack in config.data.packs},
+    }
+
+
+def _commit() -> str:
+    """The commit of the source tree, "unknown" outside a checkout."""
+    folder = pathlib.Path(__file__).parent
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _manifest(pack: str) -> dict:
+    """Teacher, licence and seed of a pack; the list of shards is left out."""
+    manifest = json.loads((pathlib.Path(pack) / "manifest.json").read_text())
+    return {key: manifest[key] for key in ("teacher", "licence") if key in manifest}
