@@ -1,0 +1,173 @@
+"""Backward pass of the Triton backend: blending back to front, then the projection's gradient.
+
+Nothing is sorted again: the lists are residuals. Gradients of splats are summed with float atomics,
+whose order differs from run to run, or in deterministic mode written one row per list entry and then
+summed splat by splat in the order of emission.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kernels import triton_call
+from kernels.rasterize import triton_config, triton_kernels, triton_projection
+from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
+from kernels.types import Operands, RasterizeConfig
+
+_GATHER_BLOCK = 32  # splats of a program that sums slots
+_GATHER_STEP = 8  # slots that it adds at a time
+_GATHER_COLUMNS = 8
+_CAMERA_GRADS = 32
+
+
+def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes, config, kernel):
+    """Gradients of records and features, as rows per splat or per slot."""
+    deterministic = config.options.deterministic
+    images, total, channels = sizes.images, sizes.splats, sizes.channels
+    block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
+    image_grads, transmittance_grads, depth_grads = cotangents
+    if deterministic:
+        outputs = (
+            _shape((images, sizes.capacity, 8)),
+            _shape((images, sizes.capacity, channels)),
+        )
+    else:
+        outputs = (_shape((images, total, 8)), _shape((sizes.scenes, total, channels)))
+    return triton_call.triton_call(
+        triton_kernels.blend_backward_kernel,
+        residuals.ranges,
+        residuals.splats,
+        residuals.slots if deterministic else residuals.splats,
+        residuals.records,
+        operands.features,
+        residuals.transmittance,
+        residuals.last,
+        image_grads,
+        transmittance_grads,
+        depth_grads,
+        outputs=outputs,
+        grid=(sizes.tiles, images),
+        scalars={
+            "total": total,
+            "capacity": sizes.capacity,
+            "cameras": sizes.cameras,
+            "width": config.width,
+            "height": config.height,
+            "tiles_x": sizes.tiles_x,
+            "features_lead": operands.features.shape[0],
+        },
+        constants={
+            "CHANNELS": channels,
+            "BLOCK_D": block_d,
+            "BLOCKS_D": _cdiv(channels + 1, block_d),
+            "MAX_ALPHA": float(config.options.max_alpha),
+            "TILE_W": kernel.tile[1],
+            "TILE_H": kernel.tile[0],
+            "CHUNK": kernel.backward_chunk,
+            "USE_DOT": kernel.use_dot,
+            "DETERMINISTIC": deterministic,
+        },
+        num_warps=kernel.backward_warps,
+        zeroed=() if deterministic else (0, 1),
+    )
+
+
+def _gather(residuals: Residuals, slot_grads: jax.Array, sizes: Sizes) -> jax.Array:
+    """Sums rows per slot (I, capacity, k) to rows per splat (I, N, k), always in the same order."""
+    columns = slot_grads.shape[-1]
+    (grads,) = triton_call.triton_call(
+        triton_kernels.gather_kernel,
+        residuals.first_slots,
+        residuals.emitted,
+        slot_grads,
+        outputs=(_shape((sizes.images, sizes.splats, columns)),),
+        grid=(
+            _cdiv(sizes.splats, _GATHER_BLOCK),
+            sizes.images,
+            _cdiv(columns, min(_GATHER_COLUMNS, columns)),
+        ),
+        scalars={"total": sizes.splats, "capacity": sizes.capacity},
+        constants={
+            "COLUMNS": columns,
+            "BLOCK_D": min(_GATHER_COLUMNS, 1 << (columns - 1).bit_length()),
+            "BLOCK": _GATHER_BLOCK,
+            "STEP": _GATHER_STEP,
+        },
+    )
+    return grads
+
+
+def _project_backward(operands: Operands, counts, record_grads, sizes, config, kernel):
+    """Gradients of means, quats, scales, opacities (S rows), and (I, blocks, 32) of the cameras."""
+    options, total, scenes = config.options, sizes.splats, sizes.scenes
+    blocks = _cdiv(total, kernel.project_block)
+    names = ("means", "quats", "scales", "opacities")
+    return triton_call.triton_call(
+        triton_projection.project_backward_kernel,
+        *operands[:4],
+        operands.viewmats,
+        operands.intrinsics,
+        counts,
+        record_grads,
+        outputs=(
+            _shape((scenes, total, 3)),
+            _shape((scenes, total, 4)),
+            _shape((scenes, total, 3)),
+            _shape((scenes, total)),
+            _shape((sizes.images, blocks, _CAMERA_GRADS)),
+        ),
+        grid=(blocks, scenes),
+        scalars={
+            "total": total,
+            "images_per_set": sizes.cameras,
+            "width": config.width,
+            "height": config.height,
+            **{f"{name}_lead": getattr(operands, name).shape[0] for name in names},
+        },
+        constants={
+            "EPS2D": float(options.eps2d),
+            "ANTIALIASED": options.mode == "antialiased",
+            "MIN_COMPENSATION": float(options.min_compensation),
+            "BLOCK": kernel.project_block,
+        },
+        num_warps=kernel.project_warps,
+    )
+
+
+def _camera_gradients(partials: jax.Array, sizes: Sizes) -> tuple[jax.Array, jax.Array]:
+    """Sums the blocks' parts to viewmats (S, C, 4, 4) and intrinsics (S, C, 3, 3)."""
+    total = jnp.sum(partials[..., :18], axis=1).reshape(sizes.scenes, sizes.cameras, 18)
+    lead = total.shape[:2]
+    pose = jnp.pad(total[..., :12].reshape(*lead, 3, 4), [(0, 0), (0, 0), (0, 1), (0, 0)])
+    k = jnp.pad(total[..., 12:].reshape(*lead, 2, 3), [(0, 0), (0, 0), (0, 1), (0, 0)])
+    return pose, k
+
+
+def backward(
+    operands: Operands,
+    residuals: Residuals,
+    cotangents: tuple[jax.Array, jax.Array, jax.Array],
+    config: RasterizeConfig,
+) -> Operands:
+    """Gradients of all operands, the Gaussian ones with one row per scene.
+
+    Args:
+        operands: what was rendered.
+        residuals: of `triton_fwd.forward`.
+        cotangents: of image (S, C, H, W, D), transmittance and depth (S, C, H, W).
+        config: the static configuration of the forward call.
+    """
+    kernel = triton_config.choose(config, operands.features.shape[-1])
+    sizes = sizes_of(operands, config, kernel.tile)
+    record_grads, feature_grads = _blend_backward(
+        operands, residuals, cotangents, sizes, config, kernel
+    )
+    if config.options.deterministic:
+        record_grads = _gather(residuals, record_grads, sizes)
+        feature_grads = _gather(residuals, feature_grads, sizes)
+        lead = (sizes.scenes, sizes.cameras)
+        feature_grads = jnp.sum(feature_grads.reshape(*lead, *feature_grads.shape[1:]), axis=1)
+    means, quats, scales, opacities, partials = _project_backward(
+        operands, residuals.counts, record_grads, sizes, config, kernel
+    )
+    pose, k = _camera_gradients(partials, sizes)
+    return Operands(means, quats, scales, opacities, feature_grads, pose, k)

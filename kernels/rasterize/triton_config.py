@@ -1,0 +1,103 @@
+"""Launch parameters of the Triton kernels: a table per GPU, made offline by `python -m kernels.tune`.
+
+Nothing is tuned at run time: JAX would run an autotuner before the operations that feed it. The
+table is `triton_tuned.json` beside this file. An entry with "measured": false is a choice made from
+instruction counts and register use, not from timings.
+"""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+from kernels import triton_call
+from kernels.types import RasterizeConfig
+
+TABLE = Path(__file__).with_name("triton_tuned.json")
+# The table has an entry for at most this many channels, depth included.
+CHANNEL_CLASSES = (4, 16, 64)
+# More channels than this are blended in several passes.
+MAX_CHANNEL_BLOCK = 64
+# From here on sums over channels and splats are matrix products for the tensor cores.
+MIN_DOT_CHANNELS = 8
+# A chunk is the inner dimension of a tensor-core product, whose minimum is 16.
+MIN_CHUNK = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelConfig:
+    """Launch parameters; none of them changes a result beyond rounding.
+
+    Attributes:
+        tile: tile (height, width) in pixels, powers of two, at least 16 pixels.
+        forward_chunk, backward_chunk: splats blended at a time, powers of two from 16 on.
+        forward_warps, backward_warps: warps of a tile's program.
+        channel_block: channels, depth included, blended by one program, a power of two.
+        project_block, project_warps: splats and warps of a projection program.
+        emit_block, emit_step, emit_warps: splats, tiles at a time and warps of an emission program.
+        measured: True when timings on this GPU chose the numbers.
+    """
+
+    tile: tuple[int, int] = (8, 8)
+    forward_chunk: int = 16
+    forward_warps: int = 1
+    backward_chunk: int = 16
+    backward_warps: int = 1
+    channel_block: int = 4
+    project_block: int = 128
+    project_warps: int = 4
+    emit_block: int = 64
+    emit_step: int = 8
+    emit_warps: int = 4
+    measured: bool = False
+
+    @property
+    def use_dot(self) -> bool:
+        """Whether sums over channels and splats are matrix products."""
+        return self.channel_block >= MIN_DOT_CHANNELS
+
+
+def channel_class(channels: int) -> int:
+    """The table's class for a number of feature channels (depth comes on top)."""
+    return next((size for size in CHANNEL_CLASSES if channels + 1 <= size), CHANNEL_CLASSES[-1])
+
+
+@functools.cache
+def _read_table() -> dict:
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def lookup(capability: int, channels: int) -> KernelConfig:
+    """Table entry for a compute capability and a number of channels.
+
+    A GPU without entries of its own takes those of the nearest older one.
+    """
+    table = _read_table()["entries"]
+    known = sorted(int(name.removeprefix("sm_")) for name in table)
+    name = f"sm_{max((cc for cc in known if cc <= capability), default=known[0])}"
+    entry = dict(table[name][str(channel_class(channels))])
+    entry["tile"] = tuple(entry["tile"])
+    if name != f"sm_{capability}":
+        entry["measured"] = False
+    return KernelConfig(**entry)
+
+
+def choose(config: RasterizeConfig, channels: int) -> KernelConfig:
+    """Launch parameters of a call: the table's, with the tile size that the options ask for.
+
+    Raises:
+        NotImplementedError: the tile size asked for is not one that kernels have.
+    """
+    chosen = lookup(triton_call.cuda_capability(), channels)
+    tile = config.options.tile_size
+    if tile is None or tile == chosen.tile:
+        return chosen
+    pixels = tile[0] * tile[1]
+    if pixels & (pixels - 1) or not 16 <= pixels <= 1024:
+        raise NotImplementedError(
+            "options.tile_size: implementation 'triton' takes powers of two with 16 to 1024 pixels "
+            f"in a tile, got {tile}; use (8, 8), (16, 16), or None"
+        )
+    # Two pixels a thread, as in the table, up to eight warps.
+    warps = min(8, max(1, pixels // 64))
+    return dataclasses.replace(chosen, tile=tile, forward_warps=warps, backward_warps=warps)
