@@ -57,7 +57,7 @@ def test_values_and_shapes(alexnet):
     np.testing.assert_allclose(values, TORCH["alexnet"][0], rtol=1e-5)
     nested = jax.jit(alexnet)(first[:, None], first[:, None])
     assert nested.shape == (2, 1)
-    assert float(jnp.abs(nested).max()) == 0.0
+    assert float(jnp.abs(nested).max()) < 1e-9
 
 
 def test_gradient_is_finite_on_black_and_on_equal_images(alexnet):
