@@ -1,0 +1,342 @@
+"""Who a person is: attributes drawn from a seed and an index, and the shape they give."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from instant_gs.teacher.procedural import head as head_model
+
+#: World units: mean distance between pupils, and how high the skull may reach in the frame.
+PUPIL_DISTANCE = 0.157
+SKULL_TOP = 0.362
+#: The world's origin in the rest frame: between eyes and mouth, 6 to 7 cm behind the face.
+ORIGIN_DEPTH = 0.72  # decimetres in front of the asset's origin
+
+HAIR_STYLES = ("bald", "buzz", "short", "swept", "side_part", "curly", "medium", "long", "tied")
+ANCESTRIES = ("caucasian", "african", "asian")
+
+_PAIRS = ("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), (
+    "concave", "convex"), ("compress", "uncompress")
+#: Sliders that make faces grotesque at full strength get a smaller share.
+_GENTLE = {
+    "head/head-age": 0.3,
+    "head/head-scale-depth": 0.35,
+    "head/head-scale-horiz": 0.35,
+    "head/head-scale-vert": 0.3,
+    "head/head-angle": 0.3,
+    "head/head-back-scale-depth": 0.5,
+    "head/head-trans": 0.0,
+    "neck": 0.35,
+    "ears": 0.4,
+    "asym": 0.18,
+    "eyes/eye-trans": 0.25,
+    "eyes/eye-scale": 0.35,
+    "eyes/eye-push": 0.2,
+    "eyes/eye-height": 0.3,
+    "mouth/mouth-trans": 0.2,
+    "mouth/mouth-dimples": 0.4,
+    "mouth/mouth-scale-depth": 0.3,
+    "nose/nose-trans": 0.3,
+    "nose/nose-volume": 0.3,
+    "nose": 0.35,
+    "chin/chin-prognathism": 0.25,
+    "cheek/cheek-trans": 0.3,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Attributes:
+    """Everything that tells one person from another; lengths in decimetres, colours linear RGB."""
+
+    name: str
+    seed: int
+    male: float
+    age: float
+    weight: float
+    muscle: float
+    ancestry: tuple
+    sliders: dict
+    melanin: float
+    redness: float
+    freckles: float
+    roughness: float
+    iris: tuple
+    hair_style: str
+    hair_color: tuple
+    hair_length: float
+    hair_grey: float
+    recede: float
+    beard: float
+    stubble: float
+    brow_density: float
+    lip_color: float
+    shirt_color: tuple
+    shirt_second: tuple
+    key_azimuth: float
+    key_elevation: float
+    key_color: tuple
+    key_strength: float
+    sky_color: tuple
+    ground_color: tuple
+    exposure: float
+
+    def summary(self):
+        """What a manifest records: plain numbers and words."""
+        return {
+            "male": round(self.male, 3),
+            "age": round(self.age, 1),
+            "weight": round(self.weight, 3),
+            "ancestry": dict(
+                zip(ANCESTRIES, (round(float(w), 3) for w in self.ancestry), strict=True)
+            ),
+            "melanin": round(self.melanin, 3),
+            "hair_style": self.hair_style,
+            "hair_grey": round(self.hair_grey, 3),
+            "beard": round(self.beard, 3),
+            "key_azimuth_degrees": round(math.degrees(self.key_azimuth), 1),
+            "key_elevation_degrees": round(math.degrees(self.key_elevation), 1),
+        }
+
+
+def name_of(seed, index):
+    """Identity name of a pack seed and an index: `p0007-000123`."""
+    return f"p{seed:04d}-{index:06d}"
+
+
+def generator(seed, index, purpose):
+    """A random generator that depends on nothing else; purposes do not disturb each other."""
+    return np.random.default_rng([0x1D5, seed, index, sum(purpose.encode()) + 977 * len(purpose)])
+
+
+def _slider_pairs(targets):
+    """name -> (low target, high target) of all face sliders."""
+    pairs, used = {}, set()
+    for name in sorted(targets):
+        if name.startswith(("macro/", "unit/")) or name in used:
+            continue
+        for low, high in _PAIRS:
+            if name.endswith("-" + low) and name[: -len(low)] + high in targets:
+                pairs[name[: -len(low) - 1]] = (name, name[: -len(low)] + high)
+                used.update((name, name[: -len(low)] + high))
+        if name not in used and not name.endswith(tuple("-" + h for _, h in _PAIRS)):
+            pairs[name] = (None, name)
+    return pairs
+
+
+def _strength(name):
+    plain = name.replace("/l-", "/").replace("/r-", "/")
+    found = [gain for prefix, gain in _GENTLE.items() if plain.startswith(prefix)]
+    return found[0] if found else 0.5
+
+
+def _draw_sliders(rng, targets, age):
+    """Slider values in [-1, 1]; left and right mostly agree."""
+    values = {}
+    for name in _slider_pairs(targets):
+        if name.startswith("asym/"):
+            if rng.random() < 0.4:
+                values[name] = abs(rng.normal()) * _strength(name)
+            continue
+        value = float(np.clip(rng.normal() * 0.6, -1, 1)) * _strength(name)
+        if name.startswith(("head/head-age",)):
+            value = (age - 40) / 80
+        if name.startswith("head/") and name.split("-")[-1] in (
+            "diamond", "oval", "rectangular", "round", "square", "triangular",
+            "invertedtriangular",
+        ):
+            value = float(rng.random() < 0.25) * rng.uniform(0.1, 0.5)
+        if name.startswith("ears/") and "shape" in name:
+            value = float(rng.random() < 0.2) * rng.uniform(0, 0.5)
+        if name.startswith("eyes/l-eye-epicanthus"):
+            value *= 0.5
+        values[name] = value
+    for name in list(values):
+        if "/r-" in name:
+            twin = values[name.replace("/r-", "/l-")]
+            values[name] = twin + 0.08 * float(rng.normal()) * _strength(name)
+    return {name: round(float(v), 4) for name, v in values.items() if abs(v) > 1e-3}
+
+
+def _srgb(r, g, b):
+    """Linear RGB tuple of 8-bit sRGB."""
+    value = np.array([r, g, b]) / 255.0
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return tuple(float(x) for x in linear)
+
+
+_HAIR_COLORS = {
+    "black": (22, 18, 17), "dark_brown": (46, 31, 23), "brown": (78, 52, 35),
+    "light_brown": (117, 82, 54), "dark_blond": (148, 112, 70), "blond": (190, 155, 104),
+    "red": (128, 58, 28), "auburn": (88, 40, 25), "grey": (150, 148, 146), "white": (205, 203, 200),
+}
+_IRIS_COLORS = {
+    "brown": (86, 52, 28), "dark_brown": (48, 28, 17), "hazel": (112, 86, 44),
+    "green": (98, 116, 76), "blue": (94, 128, 160), "grey": (120, 132, 138),
+}
+_SHIRTS = (
+    (28, 30, 36), (225, 225, 222), (40, 56, 92), (120, 32, 36), (54, 84, 62), (110, 110, 116),
+    (188, 172, 146), (86, 60, 100), (30, 92, 110), (176, 120, 52), (150, 168, 190), (70, 52, 42),
+)
+
+
+def _mix(rng, palette, names, weights):
+    weights = np.array(weights, float)
+    name = names[rng.choice(len(names), p=weights / weights.sum())]
+    jitter = np.exp(rng.normal(0, 0.12)) * np.exp(rng.normal(0, 0.04, 3))
+    return tuple(np.clip(np.array(_srgb(*palette[name])) * jitter, 0, 1).tolist())
+
+
+def _draw_style(rng, male, age):
+    if male > 0.5:
+        weights = [0.1, 0.16, 0.22, 0.16, 0.14, 0.12, 0.05, 0.02, 0.03]
+        if age > 50:
+            weights[0] += 0.1
+    else:
+        weights = [0.01, 0.03, 0.08, 0.08, 0.08, 0.14, 0.22, 0.2, 0.16]
+    weights = np.array(weights) / np.sum(weights)
+    return HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=weights)]
+
+
+def attributes(seed, index):
+    """Draws a person.
+
+    Args:
+        seed: Pack seed, a non-negative integer.
+        index: Identity index, a non-negative integer.
+
+    Returns:
+        Attributes; the same for the same arguments on every machine.
+    """
+    rng = generator(seed, index, "attributes")
+    male = float(np.clip(rng.choice([rng.uniform(0, 0.2), rng.uniform(0.8, 1.0)]), 0, 1))
+    age = float(np.clip(rng.beta(1.6, 2.2) * 60 + 18, 18, 78))
+    dominant = int(rng.integers(3))
+    alpha = np.full(3, 0.35)
+    alpha[dominant] += 4.0
+    ancestry = rng.dirichlet(alpha)
+    weight = float(np.clip(rng.normal(0.5, 0.17), 0.05, 0.95))
+    muscle = float(np.clip(rng.normal(0.5 + 0.08 * (male - 0.5), 0.12), 0.1, 0.9))
+    melanin = float(np.clip(ancestry @ [0.16, 0.8, 0.3] + rng.normal(0, 0.09), 0.02, 0.97))
+
+    grey = float(np.clip((age - 42) / 36 + rng.normal(0, 0.15), 0, 1)) if age > 38 else 0.0
+    light = ancestry[0]
+    hair_names = list(_HAIR_COLORS)[:8]
+    hair = _mix(
+        rng, _HAIR_COLORS, hair_names,
+        [0.25 + 3 * (1 - light), 0.6 + (1 - light), light, 0.8 * light, 0.7 * light, 0.6 * light,
+         0.15 * light, 0.2 * light],
+    )
+    grey_color = np.array(_srgb(*_HAIR_COLORS["white" if grey > 0.75 else "grey"]))
+    hair = tuple(((1 - grey * 0.85) * np.array(hair) + grey * 0.85 * grey_color).tolist())
+    iris = _mix(
+        rng, _IRIS_COLORS, list(_IRIS_COLORS),
+        [0.5 + 0.3 * light, 0.2 + 2 * (1 - light), 0.4 * light, 0.3 * light, 0.7 * light,
+         0.2 * light],
+    )
+    style = _draw_style(rng, male, age)
+    lengths = {
+        "bald": 0.0, "buzz": 0.05, "short": 0.3, "swept": 0.55, "side_part": 0.6, "curly": 0.65,
+        "medium": 1.6, "long": 3.2, "tied": 0.9,
+    }
+    beard = 0.0
+    if male > 0.5 and rng.random() < 0.4:
+        beard = float(rng.uniform(0.25, 1.0))
+    warmth = rng.normal(0, 0.06)
+    shirt = np.array(_srgb(*_SHIRTS[rng.integers(len(_SHIRTS))]))
+    second = np.array(_srgb(*_SHIRTS[rng.integers(len(_SHIRTS))]))
+    sky = np.array([0.93, 1.0, 1.1]) * np.exp(rng.normal(0, 0.05, 3))
+    return Attributes(
+        name=name_of(seed, index),
+        seed=seed,
+        male=male,
+        age=age,
+        weight=weight,
+        muscle=muscle,
+        ancestry=tuple(float(w) for w in ancestry),
+        sliders=_draw_sliders(rng, head_model.load().targets, age),
+        melanin=melanin,
+        redness=float(np.clip(rng.normal(0.5, 0.2), 0, 1)),
+        freckles=float(max(0.0, rng.normal(-0.3, 0.5)) * (melanin < 0.4)),
+        roughness=float(rng.uniform(0.36, 0.52)),
+        iris=iris,
+        hair_style=style,
+        hair_color=hair,
+        hair_length=float(lengths[style] * rng.uniform(0.75, 1.3)),
+        hair_grey=grey,
+        recede=float(
+            np.clip(rng.normal(0.04 + 0.2 * (male > 0.5) * max(0, age - 30) / 45, 0.06), -0.04, 0.4)
+        ),
+        beard=beard,
+        stubble=float(rng.uniform(0.1, 0.9) if male > 0.5 else 0.0),
+        brow_density=float(np.clip(rng.normal(0.75 + 0.15 * (male > 0.5), 0.15), 0.4, 1.1)),
+        lip_color=float(rng.uniform(0, 1)),
+        shirt_color=tuple((shirt * np.exp(rng.normal(0, 0.15, 3))).clip(0.005, 0.8).tolist()),
+        shirt_second=tuple(second.clip(0.005, 0.8).tolist()),
+        key_azimuth=float(np.clip(rng.normal(0, 0.7), -1.25, 1.25)),
+        key_elevation=float(rng.uniform(0.2, 1.0)),
+        key_color=tuple((np.array([1 + warmth, 1.0, 1 - 1.3 * warmth])).tolist()),
+        key_strength=float(rng.uniform(1.2, 2.6)),
+        sky_color=tuple(sky.tolist()),
+        ground_color=tuple((np.array([0.5, 0.45, 0.4]) * rng.uniform(0.5, 1.2)).tolist()),
+        exposure=float(np.exp(rng.normal(0, 0.08))),
+    )
+
+
+def shape(person):
+    """Asset vertices (A, 3) of a person at rest, decimetres, before expression."""
+    model = head_model.load()
+    moved = model.base.astype(np.float32).copy()
+
+    def add(name, gain):
+        if gain:
+            index, move = model.targets[name]
+            np.add.at(moved, index, gain * move)
+
+    old = float(np.clip((person.age - 25) / 60, 0, 1))
+    sexes = (("female", 1 - person.male), ("male", person.male))
+    ages = (("young", 1 - old), ("old", old))
+    muscles, weights = _levels("muscle", person.muscle), _levels("weight", person.weight)
+    for sex, sex_gain in sexes:
+        for age, age_gain in ages:
+            for ancestry, gain in zip(ANCESTRIES, person.ancestry, strict=True):
+                add(f"macro/{ancestry}-{sex}-{age}", sex_gain * age_gain * gain)
+            for muscle, muscle_gain in muscles:
+                for weight, weight_gain in weights:
+                    name = f"macro/universal-{sex}-{age}-{muscle}-{weight}"
+                    if name in model.targets:
+                        add(name, sex_gain * age_gain * muscle_gain * weight_gain)
+    pairs = _slider_pairs(model.targets)
+    for name, value in person.sliders.items():
+        low, high = pairs[name]
+        if value > 0 or low is None:
+            add(high, abs(value))
+        else:
+            add(low, -value)
+    return moved
+
+
+def _levels(kind, value):
+    """Weights of min, average and max."""
+    low, high = max(0.0, 1 - 2 * value), max(0.0, 2 * value - 1)
+    return ((f"min{kind}", low), (f"average{kind}", 1 - low - high), (f"max{kind}", high))
+
+
+def placement(render_vertices):
+    """Scale and origin that put a rest shape into the world: world = scale (dm - origin).
+
+    Args:
+        render_vertices: (V, 3) rest shape on the render mesh, decimetres.
+
+    Returns:
+        scale (world units per decimetre) and origin (3,).
+    """
+    model = head_model.load()
+    eyes = np.array([render_vertices[a:b].mean(axis=0) for a, b in model.eyes])
+    lips = render_vertices[model.masks["lips"] > 0.7].mean(axis=0)
+    pupil = np.linalg.norm(eyes[0] - eyes[1])
+    middle = 0.5 * (0.5 * (eyes[0] + eyes[1]) + lips) + [0, 0.05, 0]
+    top = render_vertices[:, 1].max() - middle[1]
+    face = float(render_vertices[model.masks["nose"] > 0.2, 2].mean())
+    scale = min(PUPIL_DISTANCE / pupil * 1.02, SKULL_TOP / top)
+    return scale, np.array([middle[0], middle[1], face - 1.6 + ORIGIN_DEPTH])

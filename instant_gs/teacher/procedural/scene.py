@@ -1,0 +1,222 @@
+"""A person ready to be rendered, one expression of it, and one camera's picture of that."""
+
+import dataclasses
+
+import numpy as np
+
+from instant_gs.teacher.procedural import hair as hair_model
+from instant_gs.teacher.procedural import head as head_model
+from instant_gs.teacher.procedural import identity, light, raster, shade, skin
+
+SUPERSAMPLE = 2
+HAIR_LABEL, BROW_LABEL, EYES_LABEL, SKIN_LABEL = 5, 4, 2, 1
+#: Strand kinds (rows of the cover buffers) and the label each gives.
+KIND_LABELS = np.array([HAIR_LABEL, BROW_LABEL, EYES_LABEL, SKIN_LABEL], np.uint8)
+
+
+@dataclasses.dataclass
+class Person:
+    """What stays the same in all frames of an identity (world units)."""
+
+    attributes: identity.Attributes
+    rest: np.ndarray  # (V, 3)
+    units: np.ndarray  # (52, V, 3)
+    scale: float
+    albedo: np.ndarray
+    gloss: np.ndarray
+    scalars: np.ndarray
+    texture: np.ndarray
+    scalp: np.ndarray
+    lights: light.Rig
+    hair: hair_model.Hair
+    fuzz: hair_model.Fuzz
+
+
+@dataclasses.dataclass
+class Frame:
+    """One expression: geometry and light, the same for all cameras."""
+
+    positions: np.ndarray
+    normals: np.ndarray
+    light: np.ndarray
+    key_share: np.ndarray
+    open_sky: np.ndarray
+    eye: np.ndarray
+    fuzz_ends: np.ndarray
+    fuzz_colors: np.ndarray
+
+
+@dataclasses.dataclass
+class Picture:
+    """One camera's view: image (H, W, 3), alpha (H, W), regions (H, W), all uint8."""
+
+    image: np.ndarray
+    alpha: np.ndarray
+    regions: np.ndarray
+
+
+def person(seed, index):
+    """Builds an identity (about half a second).
+
+    Args:
+        seed: Pack seed.
+        index: Identity index.
+
+    Returns:
+        Person.
+    """
+    model = head_model.load()
+    who = identity.attributes(seed, index)
+    shape = identity.shape(who)
+    rest_dm = model.matrix @ shape
+    rest_dm = _clothe(model, rest_dm)
+    scale, origin = identity.placement(rest_dm)
+    rest = np.ascontiguousarray(((rest_dm - origin) * scale).astype(np.float32))
+    albedo, gloss = skin.vertex_color(who)
+    lights = light.rig(who)
+    grown = hair_model.grow(who, index, rest, scale)
+    scalp_cover = hair_model.scalp_cover(who)
+    m = model.masks
+    scalars = np.stack(
+        [m["cloth"], m["mouth"], m["eyes"], np.zeros_like(m["eyes"]),
+         np.maximum(m["neck"], m["ears"]), scalp_cover, m["hairline"]],
+        axis=1,
+    )
+    if len(grown.points):
+        light.cast_hair(lights, grown.caster_points, grown.caster_weight)
+    normals = raster.vertex_normals(rest, model.triangles)
+    hair_model.illuminate(grown, lights, rest, model)
+    return Person(
+        attributes=who,
+        rest=rest,
+        units=_fit_units(model, rest, scale),
+        scale=scale,
+        albedo=albedo,
+        gloss=gloss,
+        scalars=np.ascontiguousarray(scalars.astype(np.float32)),
+        texture=skin.texture(who, index),
+        scalp=hair_model.scalp_color(who),
+        lights=lights,
+        hair=grown,
+        fuzz=hair_model.fuzz(who, index, rest, normals, shape, origin, scale),
+    )
+
+
+def _clothe(model, rest_dm):
+    """Lifts cloth off the skin."""
+    normals = raster.vertex_normals(rest_dm.astype(np.float32), model.triangles)
+    lift = np.clip(model.masks["cloth"] / 0.05, 0, 1) * 0.07
+    return rest_dm + normals * lift[:, None]
+
+
+def _fit_units(model, rest, scale):
+    """Face units in world units."""
+    return np.ascontiguousarray(model.units * np.float32(scale))
+
+
+def frame(who, coefficients):
+    """Moves and lights a person.
+
+    Args:
+        who: Person.
+        coefficients: (52,) in [0, 1].
+
+    Returns:
+        Frame.
+    """
+    model = head_model.load()
+    positions = deform(who, coefficients)
+    normals = raster.vertex_normals(positions, model.triangles)
+    diffuse, key_share, open_sky = light.irradiance(model, who.lights, positions, normals)
+    eye = np.zeros((2, 9), np.float32)
+    for row, (start, stop) in enumerate(model.eyes):
+        front = positions[start : start + head_model.EYE_SEGMENTS].mean(axis=0)
+        back = positions[stop - head_model.EYE_SEGMENTS : stop].mean(axis=0)
+        axis = front - back
+        centre = back + axis / (2 + head_model.CORNEA_BULGE)
+        eye[row] = np.concatenate([centre, axis / np.linalg.norm(axis), who.attributes.iris])
+    ends, colors = hair_model.place_fuzz(who.fuzz, positions, normals, diffuse, coefficients)
+    return Frame(positions, normals, diffuse, key_share, open_sky, eye, ends, colors)
+
+
+def deform(who, coefficients):
+    """Vertices (V, 3) of a person with an expression, world units."""
+    active = np.flatnonzero(coefficients)
+    positions = who.rest.copy()
+    for row in active:
+        positions += np.float32(coefficients[row]) * who.units[row]
+    return positions
+
+
+def picture(who, moved, cam2world, intrinsics, image_size):
+    """Renders one camera.
+
+    Args:
+        who: Person.
+        moved: Frame of that person.
+        cam2world: (4, 4) OpenCV axes.
+        intrinsics: (3, 3) normalised by the image size.
+        image_size: (height, width).
+
+    Returns:
+        Picture: colours over black, cover and region labels.
+    """
+    model = head_model.load()
+    height, width = (side * SUPERSAMPLE for side in image_size)
+    pose = np.asarray(cam2world, np.float64)
+    world2cam = np.linalg.inv(pose)
+    lens = (
+        float(intrinsics[0][0]) * width,
+        float(intrinsics[1][1]) * height,
+        float(intrinsics[0][2]) * width,
+        float(intrinsics[1][2]) * height,
+    )
+    screen = np.empty_like(moved.positions)
+    raster.project(moved.positions, world2cam, *lens, screen)
+    double = (model.material != head_model.SKIN).astype(np.uint8)
+    index, weights, depth = raster.visibility(screen, model.triangles, double, height, width)
+    camera = pose[:3, 3].astype(np.float32)
+    who_is = who.attributes
+    image, label = shade.shade(
+        index, weights, model.triangles, model.material, model.uv, moved.positions, moved.normals,
+        moved.light, moved.key_share, moved.open_sky, who.albedo, who.gloss, who.scalars,
+        who.texture, who.scalp, moved.eye, camera, who.lights.key, who.lights.key_radiance,
+        np.array([who_is.shirt_color, who_is.shirt_second], np.float32),
+        np.float32(who_is.roughness),
+    )  # fmt: skip
+    cover = (index >= 0).astype(np.float32)
+    kinds = np.zeros((len(KIND_LABELS), height, width), np.float32)
+    hair_model.draw(who.hair, who.fuzz, moved, who.lights, world2cam, lens, camera, depth, image, cover, kinds)
+    return _finish(image, cover, kinds, label)
+
+
+def _finish(image, cover, kinds, label):
+    """Tone curve, downsampling and labels."""
+    shown = _tone_curve(image / np.maximum(cover, 1e-4)[..., None]) * cover[..., None]
+    strongest = kinds.argmax(axis=0)
+    label = np.where(kinds.max(axis=0) > 0.4, KIND_LABELS[strongest], label)
+    label = np.where(cover > 0.5, label, 0)
+    image8 = np.clip(_halve(shown) * 255 + 0.5, 0, 255).astype(np.uint8)
+    alpha8 = np.clip(_halve(cover) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return Picture(image8, alpha8, _vote(label.astype(np.uint8)))
+
+
+def _tone_curve(linear):
+    """Display value: sRGB with a shoulder above 0.75."""
+    x = np.maximum(linear, 0)
+    over = np.maximum(x - 0.75, 0)
+    x = np.minimum(x, 0.75) + 0.25 * over / (over + 0.25)
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-8) ** (1 / 2.4) - 0.055)
+
+
+def _halve(value):
+    return 0.25 * (
+        value[0::2, 0::2] + value[1::2, 0::2] + value[0::2, 1::2] + value[1::2, 1::2]
+    )
+
+
+def _vote(label):
+    """Most frequent label of every 2x2 block; the first of a tie."""
+    block = np.stack([label[0::2, 0::2], label[1::2, 0::2], label[0::2, 1::2], label[1::2, 1::2]])
+    votes = (block[:, None] == block[None]).sum(axis=1)
+    return np.take_along_axis(block, votes.argmax(axis=0)[None], axis=0)[0]

@@ -1,0 +1,207 @@
+"""Deferred shading of one view: skin, eyes, teeth, cloth. Numba, one pass over the pixels."""
+
+import math
+
+import numba
+import numpy as np
+
+IRIS_ANGLE = 0.47
+PUPIL_ANGLE = 0.16
+
+
+@numba.njit(cache=True, fastmath=True)
+def _hash(x):
+    value = math.sin(x * 127.1) * 43758.5453
+    return value - math.floor(value)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _ggx(n_l, n_v, n_h, v_h, roughness, f0):
+    a = roughness * roughness
+    a2 = a * a
+    d = n_h * n_h * (a2 - 1) + 1
+    distribution = a2 / (math.pi * d * d + 1e-9)
+    k = 0.5 * a
+    shadow = 1.0 / ((n_l * (1 - k) + k) * (n_v * (1 - k) + k) + 1e-9) * 0.25
+    fresnel = f0 + (1 - f0) * (1 - v_h) ** 5
+    return distribution * shadow * fresnel
+
+
+@numba.njit(cache=True, fastmath=True)
+def _iris(angle, around, iris, out):
+    """Colour of the eyeball at `angle` from the gaze axis, `around` it."""
+    if angle < PUPIL_ANGLE:
+        for c in range(3):
+            out[c] = 0.004
+        return
+    if angle < IRIS_ANGLE:
+        t = (angle - PUPIL_ANGLE) / (IRIS_ANGLE - PUPIL_ANGLE)
+        spoke = 0.75 + 0.5 * _hash(math.floor(around * 13.0) * 0.317 + 1.7)
+        spoke = spoke * (0.85 + 0.3 * math.sin(around * 31.0) * (1 - t))
+        limbus = min(1.0, max(0.0, (1 - t) / 0.22))
+        ring = 0.25 + 0.75 * limbus
+        pupil_edge = min(1.0, t / 0.12)
+        for c in range(3):
+            out[c] = iris[c] * spoke * ring * (0.4 + 0.6 * pupil_edge) * (1.25 - 0.35 * t)
+        return
+    edge = min(1.0, (angle - IRIS_ANGLE) / 0.07)
+    pink = min(1.0, max(0.0, (angle - 0.6) / 0.6))
+    out[0] = (0.30 + 0.36 * edge) * (1 - 0.10 * pink)
+    out[1] = (0.27 + 0.36 * edge) * (1 - 0.24 * pink)
+    out[2] = (0.25 + 0.36 * edge) * (1 - 0.24 * pink)
+
+
+@numba.njit(cache=True, fastmath=True)
+def shade(
+    index, weights, triangles, material, uv, positions, normals, light, key_share, open_sky,
+    albedo, gloss, scalars, texture, scalp, eye, camera, key, key_radiance, colors, roughness,
+):  # fmt: skip
+    """Colours, cover and region labels of the visible surface.
+
+    Args:
+        index, weights: From raster.visibility.
+        triangles (T, 3), material (T,), uv (T, 3, 2): The mesh.
+        positions, normals, light (V, 3); key_share, open_sky (V,): This frame.
+        albedo (V, 3), gloss (V,): This person.
+        scalars: (V, 7) cloth, mouth, eyes, brows, neck and ears, scalp hair, hairline.
+        texture: (H, W, 3) detail of the head chart.
+        scalp: (3,) colour under the hair.
+        eye: (2, 9) centre, gaze axis, iris colour of the left and the right eye.
+        camera: (3,) position. key, key_radiance: (3,) direction and radiance.
+        colors: (2, 3) shirt colour and its trim.
+        roughness: Of the skin.
+
+    Returns:
+        image (H, W, 3) linear, label (H, W) uint8 (index in data.format.REGIONS).
+    """
+    height, width = index.shape
+    image = np.zeros((height, width, 3), np.float32)
+    label = np.zeros((height, width), np.uint8)
+    texture_h, texture_w = texture.shape[0], texture.shape[1]
+    p = np.zeros(3, np.float32)
+    n = np.zeros(3, np.float32)
+    e = np.zeros(3, np.float32)
+    base = np.zeros(3, np.float32)
+    s = np.zeros(7, np.float32)
+    for py in range(height):
+        for px in range(width):
+            t = index[py, px]
+            if t < 0:
+                continue
+            w1, w2 = weights[py, px, 0], weights[py, px, 1]
+            w0 = 1 - w1 - w2
+            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            for j in range(3):
+                p[j] = w0 * positions[a, j] + w1 * positions[b, j] + w2 * positions[c, j]
+                n[j] = w0 * normals[a, j] + w1 * normals[b, j] + w2 * normals[c, j]
+                e[j] = w0 * light[a, j] + w1 * light[b, j] + w2 * light[c, j]
+                base[j] = w0 * albedo[a, j] + w1 * albedo[b, j] + w2 * albedo[c, j]
+            for j in range(7):
+                s[j] = w0 * scalars[a, j] + w1 * scalars[b, j] + w2 * scalars[c, j]
+            share = w0 * key_share[a] + w1 * key_share[b] + w2 * key_share[c]
+            sky = w0 * open_sky[a] + w1 * open_sky[b] + w2 * open_sky[c]
+            shine = w0 * gloss[a] + w1 * gloss[b] + w2 * gloss[c]
+            norm = 1.0 / (math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]) + 1e-12)
+            vx, vy, vz = camera[0] - p[0], camera[1] - p[1], camera[2] - p[2]
+            inverse = 1.0 / math.sqrt(vx * vx + vy * vy + vz * vz)
+            vx, vy, vz = vx * inverse, vy * inverse, vz * inverse
+            for j in range(3):
+                n[j] *= norm
+            n_v = n[0] * vx + n[1] * vy + n[2] * vz
+            n_l = n[0] * key[0] + n[1] * key[1] + n[2] * key[2]
+            kind = material[t]
+            rough, f0 = roughness, 0.028
+            if kind == 1:
+                k = 0
+                best = 1e9
+                for q in range(2):
+                    d = 0.0
+                    for j in range(3):
+                        d += (p[j] - eye[q, j]) ** 2
+                    if d < best:
+                        best, k = d, q
+                dx, dy, dz = p[0] - eye[k, 0], p[1] - eye[k, 1], p[2] - eye[k, 2]
+                length = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
+                cosine = (dx * eye[k, 3] + dy * eye[k, 4] + dz * eye[k, 5]) * length
+                angle = math.acos(min(1.0, max(-1.0, cosine)))
+                around = math.atan2(dy * length - eye[k, 4] * cosine, dx * length - eye[k, 3] * cosine)
+                _iris(angle, around, eye[k, 6:9], base)
+                # Lids shade the ball softly; the sky map is too coarse for it.
+                for j in range(3):
+                    e[j] = e[j] * (0.45 + 0.55 * sky) * 1.05
+                rough, f0, shine = 0.1, 0.04, 1.3
+                label[py, px] = 2
+            elif kind == 2:
+                depth_in = min(1.0, max(0.0, 0.35 + 1.6 * sky))
+                base[0], base[1], base[2] = 0.72, 0.68, 0.58
+                for j in range(3):
+                    e[j] = (e[j] * 1.15 + 0.06) * depth_in
+                rough, f0, shine = 0.25, 0.04, 0.6
+                label[py, px] = 3
+            elif kind == 3:
+                base[0], base[1], base[2] = 0.36, 0.10, 0.095
+                rough, shine = 0.3, 0.5
+                label[py, px] = 3
+            elif kind == 4:
+                rough, shine = 0.35, 0.7
+                for j in range(3):
+                    e[j] = e[j] * 1.1 + 0.015
+                label[py, px] = 3
+            else:
+                if uv[t, 0, 0] >= 0:
+                    u = (w0 * uv[t, 0, 0] + w1 * uv[t, 1, 0] + w2 * uv[t, 2, 0]) * texture_w
+                    v = (w0 * uv[t, 0, 1] + w1 * uv[t, 1, 1] + w2 * uv[t, 2, 1]) * texture_h
+                    iu = min(texture_w - 2, max(0, int(u - 0.5)))
+                    iv = min(texture_h - 2, max(0, int(v - 0.5)))
+                    fu = min(1.0, max(0.0, u - 0.5 - iu))
+                    fv = min(1.0, max(0.0, v - 0.5 - iv))
+                    for j in range(3):
+                        top = texture[iv, iu, j] * (1 - fu) + texture[iv, iu + 1, j] * fu
+                        low = texture[iv + 1, iu, j] * (1 - fu) + texture[iv + 1, iu + 1, j] * fu
+                        base[j] *= top * (1 - fv) + low * fv
+                if s[0] > 0:
+                    label[py, px] = 7
+                    trim = 1 if s[0] < 0.07 else 0
+                    weave = 0.92 + 0.16 * _hash(math.floor(p[0] * 640) + 57 * math.floor(p[1] * 640))
+                    edge = 0.75 if abs(s[0] - 0.07) < 0.012 else 1.0
+                    for j in range(3):
+                        base[j] = colors[trim, j] * weave * edge
+                    rough, f0, shine = 0.7, 0.03, 0.3
+                else:
+                    hairy = min(1.0, max(0.0, s[5]))
+                    if hairy > 0:
+                        for j in range(3):
+                            base[j] = base[j] * (1 - hairy) + scalp[j] * hairy
+                        shine *= 1 - 0.85 * hairy
+                    if s[1] > 0.5:
+                        label[py, px] = 3
+                    elif s[2] > 0.5:
+                        label[py, px] = 2
+                    elif hairy > 0.5:
+                        label[py, px] = 5
+                    elif s[3] > 0.5:
+                        label[py, px] = 4
+                    elif s[4] > 0.5:
+                        label[py, px] = 6
+                    else:
+                        label[py, px] = 1
+            spec = 0.0
+            if n_l > 0 and n_v > 0:
+                hx, hy, hz = key[0] + vx, key[1] + vy, key[2] + vz
+                inverse = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
+                n_h = max(0.0, (n[0] * hx + n[1] * hy + n[2] * hz) * inverse)
+                v_h = max(0.0, (vx * hx + vy * hy + vz * hz) * inverse)
+                spec = _ggx(n_l, n_v, n_h, v_h, rough, f0) * n_l * share * shine
+                if kind == 0:
+                    wide = _ggx(n_l, n_v, n_h, v_h, min(1.0, rough * 1.8), f0)
+                    spec = 0.4 * spec + 0.6 * wide * n_l * share * shine
+                spec = min(spec, 4.0)
+            # A broad reflection of the surroundings, stronger at grazing angles.
+            grazing = (1 - max(0.0, n_v)) ** 5
+            around_light = (f0 + 0.22 * grazing * (1 - rough)) * sky * sky * (0.35 + 0.5 * max(0.0, n[1]))
+            if kind == 1:
+                around_light = 0.05 * sky
+            for j in range(3):
+                value = base[j] * e[j] + spec * key_radiance[j] + around_light * shine * 0.6
+                image[py, px, j] = value
+    return image, label
