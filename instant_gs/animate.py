@@ -1,0 +1,175 @@
+"""Animates one photo by a video.
+
+    python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=avatar.mp4
+
+Without --driving the camera swings around the still head (--orbit).
+"""
+
+import functools
+import itertools
+import math
+import sys
+
+from absl import flags
+
+from instant_gs import cli
+
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Folder of weights or of a training run; default: those that ship."
+)
+_SOURCE = flags.DEFINE_string("source", None, "Photo of one face: PNG, JPEG or WebP.")
+_DRIVING = flags.DEFINE_string("driving", None, "Video of one face, or a folder of frames.")
+_OUT = flags.DEFINE_string("out", None, "The .mp4 to write.")
+_YAW = flags.DEFINE_float("yaw", 0.0, "Camera to the head's left (+) or right (-), degrees.")
+_PITCH = flags.DEFINE_float("pitch", 0.0, "Camera up (+) or down (-), degrees.")
+_ORBIT = flags.DEFINE_float("orbit", 0.0, "Degrees by which the camera swings to either side.")
+_SIZE = flags.DEFINE_integer("size", 0, "Side of the picture; default: the model's.")
+_SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Photo | driving face | avatar.")
+_PLY = flags.DEFINE_string("ply", None, "Write one frame's Gaussians to this .ply, too.")
+_PLY_FRAME = flags.DEFINE_integer("ply_frame", 0, "Which frame, from 0.", lower_bound=0)
+_MASK = flags.DEFINE_string("mask", None, "Grey image, white where the person in the photo is.")
+_SHOW_CROP = flags.DEFINE_string("show_crop", None, "Write a picture of what was taken.")
+_SOURCE_ALIGNED = flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
+_DRIVING_ALIGNED = flags.DEFINE_boolean("driving_aligned", False, "The frames are wide crops.")
+_DRIVING_MATTE = flags.DEFINE_boolean(
+    "driving_matte", True, "Remove the background of the driving video, as the model expects."
+)
+_BOX = flags.DEFINE_enum(
+    "driving_box", "smoothed", ["smoothed", "fixed"], "How the crop follows the driving head."
+)
+_FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
+_MAX_FRAMES = flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
+_OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace files that exist.")
+
+_MAX_SIZE = 4096  # of the picture: H.264 decoders in browsers end there
+
+
+def main(argv: list[str]) -> None:
+    """Checks the flags, then imports what is heavy and animates."""
+    _check(argv)
+    from instant_gs import inference
+    from instant_gs.inference import animate, video
+
+    engine = inference.load(_WEIGHTS.value)
+    source = _read_source(engine.image_size)
+    drivers, count, fps = _read_drivers(engine.image_size, source.image)
+    if _PLY.value and _PLY_FRAME.value >= count:
+        raise cli.UserError(
+            f"--ply_frame: the result has {count} frames, 0 to {count - 1}; there is no "
+            f"{_PLY_FRAME.value}"
+        )
+    size = _SIZE.value or engine.image_size
+    cameras = animate.camera_path(
+        count, yaw=_YAW.value, pitch=_PITCH.value, orbit=_ORBIT.value, fps=fps
+    )
+    clock = animate.Clock()
+    made = animate.frames(engine, source.image, drivers, cameras, size=size, clock=clock)
+    with video.Writer(_OUT.value, fps=fps, overwrite=_OVERWRITE.value) as writer:
+        for index, frame in enumerate(_progress(made, count, "animate")):
+            wide = _SIDE_BY_SIDE.value
+            writer.append(animate.side_by_side(source.image, frame) if wide else frame.image)
+            if _PLY.value and index == _PLY_FRAME.value:
+                _write_ply(frame)
+    print(f"{_OUT.value}: {writer.count} frames of {size}x{size} at {fps:g} a second")
+    if clock.frames:
+        print(
+            f"{clock.fps:.1f} frames per second: motion code, animation and rendering, one frame "
+            f"after the other; without compiling ({clock.compile_seconds:.1f} s), decoding, face "
+            "tracking, background removal and writing"
+        )
+
+
+def _check(argv: list[str]) -> None:
+    from instant_gs.inference import output
+
+    if len(argv) > 1:
+        raise cli.UserError(f"{argv[1]}: not expected; every input has a flag (--help)", 2)
+    for flag in (_SOURCE, _OUT):
+        if not flag.value:
+            raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)
+    if not _DRIVING.value and not _ORBIT.value:
+        raise cli.UserError(
+            "--driving is missing; give a video, or --orbit=30 to look around a still head", 2
+        )
+    for flag in (_YAW, _PITCH, _ORBIT, _FPS):
+        if not math.isfinite(flag.value):
+            raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
+    if abs(_PITCH.value) > 80:
+        raise cli.UserError(f"--pitch: expected -80 to 80 degrees, got {_PITCH.value:g}", 2)
+    if _FPS.value < 0 or _FPS.value > 1000:
+        raise cli.UserError(f"--fps: expected 0 (the video's) to 1000, got {_FPS.value:g}", 2)
+    if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:
+        raise cli.UserError(f"--size: expected 16 to {_MAX_SIZE} pixels, got {_SIZE.value}", 2)
+    if _MASK.value and _SOURCE_ALIGNED.value:
+        raise cli.UserError("--mask: has no effect with --source_aligned; leave one out", 2)
+    pictures = (".png", ".jpg", ".jpeg", ".webp")
+    for flag, endings in ((_OUT, (".mp4",)), (_PLY, (".ply",)), (_SHOW_CROP, pictures)):
+        if flag.value:
+            if not flag.value.lower().endswith(endings):
+                raise cli.UserError(f"--{flag.name}: {flag.value} must end in {endings[0]}", 2)
+            output.check_free(flag.value, overwrite=_OVERWRITE.value, option=f"--{flag.name}")
+
+
+def _read_source(size: int):
+    from instant_gs.inference import photo, source
+
+    if _SOURCE_ALIGNED.value:
+        aligned = source.read_aligned(_SOURCE.value, size)
+    else:
+        aligned = source.align(_SOURCE.value, _detector(), size, _MASK.value)
+    _warn(aligned.warnings)
+    if _SHOW_CROP.value:
+        photo.write(_SHOW_CROP.value, source.explain(aligned), overwrite=_OVERWRITE.value)
+        print(f"{_SHOW_CROP.value}: what was taken of the photo")
+    return aligned
+
+
+def _read_drivers(size: int, still):
+    """The driving faces, how many there are, and their rate."""
+    from instant_gs.inference import animate, tracking, video
+
+    limit = _MAX_FRAMES.value
+    if not _DRIVING.value:
+        fps = _FPS.value or video.DEFAULT_FPS
+        count = limit or round(animate.ORBIT_SECONDS * fps)
+        return itertools.repeat(still, count), count, fps
+    clip = video.open_video(_DRIVING.value, fps=_FPS.value)
+    if _DRIVING_ALIGNED.value:
+        frames = list(tracking.aligned_drivers(clip, size, limit=limit))
+        _warn([clip.problem])
+        return frames, len(frames), clip.fps
+    decoded = _progress(clip.frames(limit), min(clip.expected_frames, limit or 10**9), "track")
+    track = tracking.track(clip.path, decoded, _detector(), fps=clip.fps, box=_BOX.value)
+    _warn([clip.problem, *track.warnings(clip.path)])
+    drivers = tracking.drivers(clip.frames(limit), track, size, matte=_DRIVING_MATTE.value)
+    return drivers, len(track.found), clip.fps
+
+
+def _write_ply(frame) -> None:
+    from instant_gs.inference import export
+
+    count = export.write_ply(_PLY.value, frame.gaussians, overwrite=_OVERWRITE.value)
+    print(f"{_PLY.value}: {count} Gaussians of frame {_PLY_FRAME.value}")
+
+
+@functools.cache
+def _detector():
+    from instant_gs.metrics import face
+
+    return face.FaceLandmarker()
+
+
+def _progress(items, total: int, what: str):
+    from tqdm import tqdm
+
+    return tqdm(items, total=total or None, desc=what, unit="frame", leave=False)
+
+
+def _warn(sentences) -> None:
+    for sentence in sentences:
+        if sentence:
+            print(f"warning: {sentence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,208 @@
+"""Trained weights, ready to use: every step compiled once for its shapes."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from instant_gs import config as config_lib
+from instant_gs import models, rendering, types
+from instant_gs.data import format as format_lib
+from instant_gs.geometry import camera as camera_lib
+from instant_gs.geometry import crop as crop_lib
+from instant_gs.training import checkpoint
+
+#: What ships with the package.
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "demo"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InstantAvatar:
+    """A model with its weights; all methods are pure and compiled once per shape.
+
+    Images are aligned "wide" crops over black (``instant_gs.inference.alignment`` makes them).
+    Each method takes one item, or a batch if its arrays have one more leading axis.
+
+    Attributes:
+        config: The configuration that the weights were trained with.
+        params: Nested dict of float32 arrays.
+    """
+
+    config: config_lib.Config
+    params: dict
+
+    @property
+    def image_size(self) -> int:
+        """Side of the photo that the encoder reads, in pixels."""
+        return self.config.model.image_size
+
+    def encode(self, image) -> types.Avatar:
+        """Lifts an aligned photo.
+
+        Args:
+            image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [0, 1].
+
+        Returns:
+            Avatar.
+
+        Raises:
+            ValueError: Another shape.
+        """
+        return self._encode(self.params, self._checked("image", image, self.image_size))
+
+    def motion_code(self, image):
+        """Reads the expression from an aligned image of any face.
+
+        Args:
+            image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [0, 1]. The
+                motion encoder sees its centred ``data.format.MOTION_CROP``, cut out as in
+                training.
+
+        Returns:
+            (512,) or (B, 512) float32.
+
+        Raises:
+            ValueError: Another shape.
+        """
+        return self._motion_code(self.params, self._checked("image", image, self.image_size))
+
+    def animate(self, avatar: types.Avatar, code_source, code_driving) -> types.Gaussians:
+        """Gives an avatar the driving face's expression.
+
+        Args:
+            avatar: From ``encode``.
+            code_source: Motion code of the photo that the avatar was made from.
+            code_driving: Motion code of the driving face.
+
+        Returns:
+            Gaussians in world space.
+        """
+        return self._animate(self.params, avatar, code_source, code_driving)
+
+    def rest(self, avatar: types.Avatar) -> types.Gaussians:
+        """The avatar as the photo shows it, without any motion residual."""
+        return self._rest(self.params, avatar)
+
+    def render(
+        self, gaussians: types.Gaussians, camera: types.Camera | None = None, size: int = 0
+    ) -> rendering.Rendered:
+        """Renders Gaussians.
+
+        Args:
+            gaussians: From ``animate`` or ``rest``.
+            camera: One Camera (without a batch axis: it serves the whole batch); None is the
+                frontal reference camera.
+            size: Side of the square image in pixels; 0 is ``image_size``.
+
+        Returns:
+            Rendered, over black.
+        """
+        camera = camera_lib.orbit_camera(0.0, 0.0) if camera is None else camera
+        return _render(gaussians, camera, size or self.image_size)
+
+    def frame(self, avatar: types.Avatar, code_source, driver, camera: types.Camera, size: int):
+        """One video frame in one compiled call: driving face in, picture and Gaussians out.
+
+        Args:
+            avatar: From ``encode``, one item.
+            code_source: (512,).
+            driver: (S, S, 3) uint8, aligned, S = ``image_size``.
+            camera: Camera without a batch axis.
+            size: Side of the picture in pixels, static.
+
+        Returns:
+            (size, size, 3) uint8 and the Gaussians.
+        """
+        return self._frame(self.params, avatar, code_source, driver, camera, size)
+
+    @functools.cached_property
+    def _model(self):
+        return models.build(self.config.model)
+
+    @functools.cached_property
+    def _encode(self):
+        return jax.jit(lambda p, x: _batched(lambda y: self._model.encode(p, y), x, 3))
+
+    @functools.cached_property
+    def _motion_code(self):
+        return jax.jit(lambda p, x: _batched(lambda y: self._code(p, y), x, 3))
+
+    @functools.cached_property
+    def _animate(self):
+        return jax.jit(lambda *arrays: self._model.animate(*arrays)[0])
+
+    @functools.cached_property
+    def _rest(self):
+        return jax.jit(self._model.rest)
+
+    @functools.cached_property
+    def _frame(self):
+        def frame(params, avatar, code_source, driver, camera, size):
+            code = self._code(params, _to_model(driver)[None])[0]
+            gaussians, _ = self._model.animate(params, avatar, code_source, code)
+            image = _render(gaussians, camera, size).image
+            return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), gaussians
+
+        return jax.jit(frame, static_argnums=5)
+
+    def _code(self, params, image):
+        size = self.config.model.motion.image_size
+        crop = crop_lib.motion_crop(image, size, format_lib.MOTION_CROP)
+        return self._model.motion_code(params, crop)
+
+    def _checked(self, name: str, image, size: int):
+        image = jnp.asarray(image)
+        if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
+            raise ValueError(
+                f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
+                f"{image.shape}; align and resize it (instant_gs.inference.alignment)"
+            )
+        return image
+
+
+def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
+    """Loads exported weights.
+
+    Args:
+        directory: Written by training; the default ships with the package.
+
+    Returns:
+        InstantAvatar.
+
+    Raises:
+        FileNotFoundError: There are no weights in the folder.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"{directory}: no such folder of weights; --weights takes a folder that training "
+            "exported, or leave it out for the weights that ship with the package"
+        )
+    config, params, _ = checkpoint.load_weights(directory)
+    return InstantAvatar(config, params)
+
+
+def _to_model(image):
+    """uint8, or float in [0, 1], to the model's [-1, 1]."""
+    if image.dtype == np.uint8:
+        image = image.astype(jnp.float32) / 255
+    return image.astype(jnp.float32) * 2 - 1
+
+
+def _batched(function, image, item_rank: int):
+    """Calls a batched function with one item or a batch of images in [0, 255] or [0, 1]."""
+    image = _to_model(image)
+    if image.ndim > item_rank:
+        return function(image)
+    return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _render(gaussians, camera, size: int) -> rendering.Rendered:
+    batch = jnp.shape(gaussians.means)[:-2]
+    camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *jnp.shape(leaf))), camera)
+    return rendering.render(gaussians, camera, image_size=(size, size))

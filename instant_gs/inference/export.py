@@ -1,0 +1,122 @@
+"""A frame of an avatar as a ``.ply`` that splat viewers open.
+
+The layout is that of Kerbl et al., "3D Gaussian Splatting" (2023): binary little endian, float32
+``x y z nx ny nz f_dc_0..2 opacity scale_0..2 rot_0..3`` with logit opacities, log standard
+deviations and wxyz quaternions. Viewers expect the camera axes of their training tools (y down),
+so the head, whose world is y up, is turned half about x on the way out.
+"""
+
+import os
+
+import numpy as np
+
+from instant_gs import cli, types
+from instant_gs.inference import output
+
+#: Zeroth spherical harmonic, 1 / (2 sqrt(pi)): viewers show 0.5 + SH_C0 * f_dc.
+SH_C0 = 0.28209479177387814
+
+#: What adds less than one 8-bit step to any pixel is left out; so does the rasterizer.
+MIN_OPACITY = 1 / 255
+
+#: Opacity 1 has no finite logit.
+MAX_OPACITY = 1 - 1e-6
+
+#: World units; log(0) is not finite either.
+MIN_SCALE = 1e-7
+
+PROPERTIES = (
+    *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+    *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+)
+
+
+def write_ply(
+    path: str | os.PathLike, gaussians: types.Gaussians, *, overwrite: bool = False
+) -> int:
+    """Writes the visible Gaussians of one frame.
+
+    Args:
+        path: Ends in .ply.
+        gaussians: Arrays (N, ·) without batch axes.
+        overwrite: Whether an existing file may be replaced.
+
+    Returns:
+        How many Gaussians were written: those whose opacity is above ``MIN_OPACITY``.
+
+    Raises:
+        cli.UserError: The name does not end in .ply, or the file exists.
+        ValueError: There is a batch axis, or not one Gaussian is visible.
+    """
+    if os.path.splitext(path)[1].lower() != ".ply":
+        raise cli.UserError(f"{path}: the name of the splat file must end in .ply")
+    means, quats, scales, opacities, colors = (
+        np.asarray(getattr(gaussians, name), np.float32)
+        for name in ("means", "quats", "scales", "opacities", "colors")
+    )
+    if means.ndim != 2:
+        raise ValueError(
+            f"gaussians.means: expected shape (N, 3), got {means.shape}; export one frame"
+        )
+    seen = opacities > MIN_OPACITY
+    if not seen.any():
+        raise ValueError(
+            "gaussians.opacities: expected some above 1/255, got none; the model was not trained"
+        )
+    quats = quats[seen] / np.maximum(np.linalg.norm(quats[seen], axis=-1, keepdims=True), 1e-12)
+    opacity = np.clip(opacities[seen], MIN_OPACITY, MAX_OPACITY)
+    rows = np.concatenate(
+        [
+            means[seen] * np.array([1, -1, -1], np.float32),
+            np.zeros((int(seen.sum()), 3), np.float32),
+            (colors[seen] - 0.5) / SH_C0,
+            np.log(opacity / (1 - opacity))[:, None],
+            np.log(np.maximum(scales[seen], MIN_SCALE)),
+            _half_turn(quats),
+        ],
+        axis=-1,
+    )
+    header = "\n".join(
+        [
+            "ply",
+            "format binary_little_endian 1.0",
+            f"element vertex {len(rows)}",
+            *(f"property float {name}" for name in PROPERTIES),
+            "end_header\n",
+        ]
+    )
+    with output.whole_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(header.encode("ascii") + rows.astype("<f4").tobytes())
+    return len(rows)
+
+
+def read_ply(path: str | os.PathLike) -> types.Gaussians:
+    """Reads what ``write_ply`` wrote, back in our world (y up).
+
+    Raises:
+        cli.UserError: The file has another layout or is cut off.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    head, found, body = data.partition(b"end_header\n")
+    lines = head.decode("ascii", errors="replace").split("\n")
+    names = tuple(line.split()[-1] for line in lines if line.startswith("property float"))
+    counts = [int(line.split()[-1]) for line in lines if line.startswith("element vertex")]
+    if not found or names != PROPERTIES or len(counts) != 1:
+        raise cli.UserError(f"{path}: not a splat file in the layout that write_ply makes")
+    if len(body) != counts[0] * len(PROPERTIES) * 4:
+        raise cli.UserError(f"{path}: the file is cut off; export it again")
+    rows = np.frombuffer(body, "<f4").reshape(counts[0], len(PROPERTIES))
+    return types.Gaussians(
+        means=rows[:, :3] * np.array([1, -1, -1], np.float32),
+        quats=-_half_turn(rows[:, 13:17]),
+        scales=np.exp(rows[:, 10:13]),
+        opacities=1 / (1 + np.exp(-rows[:, 9])),
+        colors=rows[:, 6:9] * SH_C0 + 0.5,
+    )
+
+
+def _half_turn(quats: np.ndarray) -> np.ndarray:
+    """Left product with (0, 1, 0, 0): the rotation by 180 degrees about x; twice is -1."""
+    w, x, y, z = np.moveaxis(quats, -1, 0)
+    return np.stack([-x, w, -z, y], axis=-1)

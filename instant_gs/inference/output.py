@@ -1,0 +1,60 @@
+"""Files for the user: written whole or not at all, and never over something else."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from instant_gs import cli
+
+
+def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") -> Path:
+    """Refuses a path that holds something already, before any work is done.
+
+    Args:
+        path: Where a file is going to be written.
+        overwrite: Whether an existing file may be replaced.
+        option: The flag that named the path, for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        cli.UserError: A file is there and may not be replaced, or a folder is there.
+    """
+    path = Path(path)
+    name = f"{option}: {path}" if option else str(path)
+    if path.is_dir():
+        raise cli.UserError(f"{name} is a folder; give the path of a file to write")
+    if path.exists() and not overwrite:
+        raise cli.UserError(f"{name} exists already; choose another path or add --overwrite")
+    return path
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary path beside ``path``; renamed to it when the block ends well.
+
+    After an exception the temporary file is removed and ``path`` is what it was before.
+    Missing parent folders are made.
+
+    Raises:
+        cli.UserError: As ``check_free``.
+    """
+    path = check_free(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: FFmpeg and Pillow choose the format by it.
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.stem}.", suffix=f".partial{path.suffix}", dir=path.parent
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private, a user's output is not
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""Reading a user's photo, whatever it is: turned, grey, transparent, huge, or not a photo."""
+
+import dataclasses
+import os
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from instant_gs import cli
+from instant_gs.inference import output
+
+#: Longer side after reading, in pixels. The model reads at most 512 and a face that is worth
+#: animating fills a good part of the photo, so more only costs time.
+MAX_SIDE = 2048
+
+#: Below this no landmark detector finds a face.
+MIN_SIDE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    Attributes:
+        path: The file.
+        image: (H, W, 3) uint8 RGB, upright, not premultiplied.
+        alpha: (H, W) uint8 coverage, or None if the file says nothing about it.
+    """
+
+    path: Path
+    image: np.ndarray
+    alpha: np.ndarray | None
+
+    def over(self, value: int) -> np.ndarray:
+        """The photo over a grey of 0..255: (H, W, 3) uint8."""
+        if self.alpha is None:
+            return self.image
+        share = self.alpha[..., None].astype(np.float32) / 255
+        return np.round(self.image * share + value * (1 - share)).astype(np.uint8)
+
+
+def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Photo:
+    """Reads a photo with its EXIF rotation applied and its size limited to ``MAX_SIDE``.
+
+    Args:
+        path: PNG, JPEG, WebP or whatever else Pillow reads; of an animation the first frame.
+        mask: A grey image of the photo's size, white where the person is; replaces the photo's
+            own alpha.
+
+    Returns:
+        Photo.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        cli.UserError: The file is no image, damaged, too small, too big, or fully transparent;
+            or the mask is not of the same size.
+    """
+    pixels = _decode(path)
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise cli.UserError(
+            f"{path}: the image is {width}x{height} pixels; a photo of a face needs at least "
+            f"{MIN_SIDE}x{MIN_SIDE}"
+        )
+    image, alpha = pixels[..., :3], pixels[..., 3]
+    if mask is not None:
+        alpha = _read_mask(mask, path, (height, width))
+    elif alpha.min() == 255:
+        alpha = None
+    if alpha is not None and alpha.max() == 0:
+        raise cli.UserError(
+            f"{path if mask is None else mask}: the matte hides the whole photo (it is 0 "
+            "everywhere); it must be white where the person is"
+        )
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        if alpha is not None:
+            alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    return Photo(Path(path), np.ascontiguousarray(image), alpha)
+
+
+def write(path: str | os.PathLike, image: np.ndarray, *, overwrite: bool = False) -> None:
+    """Writes (H, W, 3) or (H, W, 4) uint8 as an image; the name's ending chooses the format."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise cli.UserError(f"{path}: the name of a picture must end in .png, .jpg or .webp")
+    with output.whole_file(path, overwrite=overwrite) as temporary:
+        Image.fromarray(image).save(temporary)
+
+
+def _read_mask(mask, path, size: tuple[int, int]) -> np.ndarray:
+    pixels = _decode(mask)
+    if pixels.shape[:2] != size:
+        raise cli.UserError(
+            f"{mask}: the mask is {pixels.shape[1]}x{pixels.shape[0]} pixels and the photo "
+            f"{path} is {size[1]}x{size[0]}; they must be of the same size"
+        )
+    if pixels[..., 3].min() < 255:
+        return pixels[..., 3]
+    return cv2.cvtColor(pixels[..., :3], cv2.COLOR_RGB2GRAY)
+
+
+def _decode(path) -> np.ndarray:
+    """Any image file to (H, W, 4) uint8 RGBA, upright."""
+    if Path(path).is_dir():
+        raise cli.UserError(f"{path} is a folder; give an image file (PNG, JPEG, WebP)")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of photos above 89 megapixels (it refuses those above 179) and about
+            # harmless metadata.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as file:
+                return _to_rgba(ImageOps.exif_transpose(file))
+    except (FileNotFoundError, PermissionError, cli.UserError):
+        raise
+    except UnidentifiedImageError:
+        raise cli.UserError(
+            f"{path}: this is not an image; give a PNG, JPEG or WebP file"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise cli.UserError(f"{path}: too many pixels; make it smaller ({error})") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        # What Pillow's decoders raise on damaged data.
+        raise cli.UserError(
+            f"{path}: the image is damaged or cut off ({error}); save or copy it again"
+        ) from error
+
+
+def _to_rgba(file: Image.Image) -> np.ndarray:
+    if file.mode.startswith("I;16") or file.mode in ("I", "F"):
+        # 16 bits a pixel (Pillow's own conversion would clip instead of scaling).
+        grey = np.asarray(file).astype(np.float32)
+        if grey.max() > 255:
+            grey = grey / 257.0
+        grey = np.clip(np.round(grey), 0, 255).astype(np.uint8)
+        return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    return np.array(file.convert("RGBA"))

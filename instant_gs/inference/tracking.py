@@ -1,0 +1,160 @@
+"""The driving face from frame to frame: found, its box made steady, cut out over black."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from instant_gs import cli
+from instant_gs.inference import alignment, matting, source, video
+
+#: Standard deviations in seconds of the Gaussian that smooths the box: detectors tremble from
+#: frame to frame, heads need about a third of a second to go anywhere, and hardly change size.
+CENTER_SECONDS = 0.06
+SIDE_SECONDS = 0.4
+
+BOXES = ("smoothed", "fixed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """Where the driving face is.
+
+    Attributes:
+        crops: One Crop a frame; of frames without a face that of the last face before.
+        landmarks: (T, 478, 2) float32 pixels; held likewise.
+        found: (T,) bool.
+        crowded: How many frames show several faces; the largest is followed.
+    """
+
+    crops: tuple[alignment.Crop, ...]
+    landmarks: np.ndarray
+    found: np.ndarray
+    crowded: int
+
+    def warnings(self, name) -> list[str]:
+        """Sentences for the user about the video called ``name``."""
+        sentences = []
+        lost = int((~self.found).sum())
+        if lost:
+            sentences.append(
+                f"{name}: no face in {lost} of {len(self.found)} frames; the expression before "
+                "is held there"
+            )
+        if self.crowded:
+            sentences.append(
+                f"{name}: several faces in {self.crowded} of {len(self.found)} frames; the "
+                "largest is followed"
+            )
+        return sentences
+
+
+def track(
+    name, frames: Iterable[np.ndarray], detector: source.Detector, *, fps: float, box="smoothed"
+) -> Track:
+    """Follows the largest face.
+
+    Args:
+        name: The video, for messages.
+        frames: (H, W, 3) uint8 pictures of one size.
+        detector: Finds landmarks.
+        fps: Frames a second, for smoothing.
+        box: "smoothed" follows the head; "fixed" is the median over all frames, for a head that
+            stays in place: then its small moves drive the avatar, too.
+
+    Returns:
+        Track.
+
+    Raises:
+        cli.UserError: No frame shows a face.
+    """
+    if box not in BOXES:
+        raise ValueError(f"box: expected one of {BOXES}, got {box!r}; choose one of them")
+    rows, landmarks, found, crowded = [], [], [], 0
+    for frame in frames:
+        face = detector.detect(frame)
+        found.append(face is not None)
+        if face is not None:
+            crop = alignment.locate(face.landmarks)
+            rows.append([crop.x, crop.y, crop.side, crop.roll_rad, crop.yaw_rad, crop.pitch_rad])
+            landmarks.append(np.asarray(face.landmarks, np.float32)[:, :2])
+            crowded += face.num_faces > 1
+    if not rows:
+        raise cli.UserError(
+            f"{name}: no face in any of {len(found)} frames; give a video that shows one face, "
+            "or --driving_aligned if its frames are cut out already"
+        )
+    found = np.array(found)
+    # Index of the last face at or before each frame; before the first face, the first.
+    held = np.maximum(np.cumsum(found) - 1, 0)
+    boxes = _steady(np.array(rows)[held], fps, box)
+    crops = tuple(alignment.Crop(*row) for row in boxes.tolist())
+    return Track(crops, np.stack(landmarks)[held], found, crowded)
+
+
+def drivers(
+    frames: Iterable[np.ndarray], tracked: Track, size: int, *, matte: bool = True
+) -> Iterator[np.ndarray]:
+    """Cuts the driving faces out.
+
+    Args:
+        frames: The same frames that were tracked.
+        tracked: Their Track.
+        size: Side of the results, ``InstantAvatar.image_size``.
+        matte: Whether to remove the background: the model saw faces over black only.
+
+    Yields:
+        (size, size, 3) uint8. A frame without a face repeats the last one with a face; before
+        the first face, the box of the first face is cut out.
+    """
+    last = None
+    for frame, crop, landmarks, found in zip(
+        frames, tracked.crops, tracked.landmarks, tracked.found, strict=False
+    ):
+        if found or last is None:
+            last = alignment.warp(frame, crop, size)
+            if matte:
+                points = alignment.to_crop(landmarks, crop, size)
+                alpha, _ = matting.matte(last, points, matting.FRAME)
+                last = matting.over_black(last, alpha)
+        yield last
+
+
+def aligned_drivers(
+    source_video: video.Video, size: int, *, limit: int = 0
+) -> Iterator[np.ndarray]:
+    """Frames that are wide crops over black already: (size, size, 3) uint8.
+
+    Raises:
+        cli.UserError: The frames are not square.
+    """
+    for frame in source_video.frames(limit):
+        height, width = frame.shape[:2]
+        if height != width:
+            raise cli.UserError(
+                f"{source_video.path}: aligned frames must be square, these are "
+                f"{width}x{height}; leave out --driving_aligned for a video that is not cut yet"
+            )
+        yield alignment.fit(frame, size)
+
+
+def _steady(rows: np.ndarray, fps: float, box: str) -> np.ndarray:
+    """Smooths (T, 6) boxes over time: x, y, side, roll, yaw, pitch."""
+    if box == "fixed":
+        return np.tile(np.median(rows, axis=0), (len(rows), 1))
+    out = rows.copy()
+    for columns, seconds in (([0, 1, 3, 4, 5], CENTER_SECONDS), ([2], SIDE_SECONDS)):
+        out[:, columns] = _gaussian(rows[:, columns], seconds * fps)
+    return out
+
+
+def _gaussian(rows: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian filter along the first axis, renormalised at both ends."""
+    reach = min(int(np.ceil(3 * sigma)), len(rows) - 1)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
+
+    def blur(column):
+        return np.convolve(column, kernel)[reach : reach + len(column)]
+
+    weight = blur(np.ones(len(rows)))
+    return np.stack([blur(column) for column in rows.T], axis=-1) / weight[:, None]

@@ -1,0 +1,187 @@
+"""The command: files in, files out, and one clear line with an exit code for bad input."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+from instant_gs import animate as command
+from instant_gs import cli, inference
+from instant_gs.inference import animate, export, photo, video
+from tests.inference import fake
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """A photo, a video of the same painted head, a fake model and a fake detector."""
+    picture = fake.picture()
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    with video.Writer(tmp_path / "video.mp4", fps=10) as writer:
+        for index in range(6):
+            writer.append(np.roll(picture, 2 * index, axis=1))
+    with video.Writer(tmp_path / "aligned.mp4", fps=10) as writer:
+        for index in range(5):
+            writer.append(np.full((48, 48, 3), 40 * index + 20, np.uint8))
+    monkeypatch.setattr(inference, "load", lambda directory: fake.Engine())
+    detector = fake.Detector(fake.Face(fake.landmarks(130, 90, 120)))
+    monkeypatch.setattr(command, "_detector", lambda: detector)
+    return tmp_path
+
+
+def run(**values):
+    """Runs the command in this process; returns its exit status."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["animate"])
+    arguments = [f"--{name}={value}" for name, value in values.items()]
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as caught:
+        cli.run(command.main, ["animate", *arguments])
+    return caught.value.code or 0
+
+
+def decode(path):
+    return list(video.open_video(path).frames())
+
+
+def test_photo_and_video_to_video(inputs, capsys):
+    out = inputs / "out.mp4"
+    status = run(source=inputs / "photo.png", driving=inputs / "video.mp4", out=out)
+    assert status == 0
+    assert len(decode(out)) == 6 and video.open_video(out).fps == 10
+    printed = capsys.readouterr().out
+    assert f"{out}: 6 frames of 32x32 at 10 a second" in printed
+    assert "frames per second: motion code, animation and rendering" in printed
+
+
+def test_everything_at_once(inputs):
+    status = run(
+        source=inputs / "photo.png",
+        driving=inputs / "video.mp4",
+        out=inputs / "out.mp4",
+        size=40,
+        side_by_side=True,
+        yaw=10,
+        pitch=-5,
+        orbit=20,
+        ply=inputs / "frame.ply",
+        ply_frame=2,
+        show_crop=inputs / "crop.png",
+        max_frames=4,
+        fps=5,
+        driving_box="fixed",
+    )
+    assert status == 0
+    frames = decode(inputs / "out.mp4")
+    assert len(frames) == 4 and frames[0].shape == (40, 120, 3)
+    assert video.open_video(inputs / "out.mp4").fps == 5
+    assert len(export.read_ply(inputs / "frame.ply").means) == 4
+    assert photo.read(inputs / "crop.png").image.shape == (512, 1536, 3)
+    leftovers = [path.name for path in inputs.iterdir() if "partial" in path.name]
+    assert leftovers == []
+
+
+def test_aligned_inputs_need_no_detector(inputs, monkeypatch):
+    monkeypatch.setattr(command, "_detector", lambda: pytest.fail("no face detection expected"))
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(inputs / "aligned.png")
+    status = run(
+        source=inputs / "aligned.png",
+        source_aligned=True,
+        driving=inputs / "aligned.mp4",
+        driving_aligned=True,
+        out=inputs / "out.mp4",
+    )
+    means = [frame.mean() for frame in decode(inputs / "out.mp4")]
+    assert status == 0 and np.allclose(means, [20, 60, 100, 140, 180], atol=4)
+
+
+def test_orbit_without_a_video(inputs):
+    status = run(source=inputs / "photo.png", out=inputs / "o.mp4", orbit=30, max_frames=7)
+    assert status == 0 and len(decode(inputs / "o.mp4")) == 7
+
+
+def test_camera_path_swings_to_both_sides():
+    cameras = list(animate.camera_path(100, yaw=10, orbit=30, fps=25))
+    yaws = [math.degrees(math.atan2(c.cam2world[0, 3], c.cam2world[2, 3])) for c in cameras]
+    assert max(yaws) == pytest.approx(40, abs=0.1) and min(yaws) == pytest.approx(-20, abs=0.1)
+    assert yaws[0] == pytest.approx(10)
+    with pytest.raises(ValueError, match="pitch"):
+        list(animate.camera_path(1, pitch=90))
+
+
+BAD_INPUTS = {
+    "no source": ({"source": None}, 2, "--source is missing"),
+    "no out": ({"out": None}, 2, "--out is missing"),
+    "no driving": ({"driving": None}, 2, "--driving is missing"),
+    "wrong flag": ({"sorce": "x"}, 2, "unknown flag --sorce: did you mean --source?"),
+    "wrong value": ({"size": "big"}, 2, "--size"),
+    "tiny size": ({"size": 3}, 2, "--size: expected 16 to 4096"),
+    "pole": ({"pitch": 90}, 2, "--pitch: expected -80 to 80"),
+    "not a number": ({"yaw": "nan"}, 2, "--yaw: expected a number"),
+    "ending": ({"out": "out.gif"}, 2, "out.gif must end in .mp4"),
+    "exists": ({"out": "aligned.mp4"}, 1, "--out: {}/aligned.mp4 exists already"),
+    "missing photo": ({"source": "gone.png"}, 1, "{}/gone.png: no such file"),
+    "text as photo": ({"source": "text.txt"}, 1, "{}/text.txt: this is not an image"),
+    "1x1 photo": ({"source": "dot.png"}, 1, "{}/dot.png: the image is 1x1 pixels"),
+    "missing video": ({"driving": "gone.mp4"}, 1, "{}/gone.mp4: no such file"),
+    "text as video": ({"driving": "text.txt"}, 1, "{}/text.txt: not a video"),
+    "truncated video": ({"driving": "cut.mp4"}, 1, "{}/cut.mp4: the video is damaged or cut off"),
+    "ply frame": ({"ply": "a.ply", "ply_frame": 6}, 1, "--ply_frame: the result has 6 frames"),
+    "mask size": ({"mask": "dot.png"}, 1, "{}/dot.png: the mask is 1x1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_input_is_one_clear_line(inputs, capsys, case):
+    changes, status, message = BAD_INPUTS[case]
+    (inputs / "text.txt").write_text("This is a letter, not a picture.")
+    Image.new("RGB", (1, 1)).save(inputs / "dot.png")
+    data = (inputs / "video.mp4").read_bytes()
+    (inputs / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 60])
+    before = sorted(inputs.iterdir())
+    values = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", **changes}
+    files = ("source", "driving", "out", "ply", "mask")
+    arguments = {
+        name: inputs / value if name in files else value
+        for name, value in values.items()
+        if value is not None
+    }
+    assert run(**arguments) == status
+    printed = capsys.readouterr().err.strip()
+    last = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(last) == 1 and message.format(inputs) in last[0], printed
+    assert "Traceback" not in printed
+    assert sorted(inputs.iterdir()) == before, "nothing is left behind"
+
+
+def test_no_face_in_photo_or_video(inputs, capsys, monkeypatch):
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    monkeypatch.setattr(command, "_detector", lambda: fake.Detector(None))
+    assert run(**values, out=inputs / "out.mp4") == 1
+    assert f"error: {inputs}/photo.png: no face found" in capsys.readouterr().err
+    found = fake.Face(fake.landmarks(130, 90, 120))
+    detector = fake.Detector(found, None)
+    monkeypatch.setattr(command, "_detector", lambda: detector)
+    assert run(**values, out=inputs / "out.mp4") == 1
+    assert f"error: {inputs}/video.mp4: no face in any of 6 frames" in capsys.readouterr().err
+    assert not (inputs / "out.mp4").exists()
+
+
+def test_missing_weights_in_a_process_of_its_own(inputs):
+    paths = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", "weights": "nowhere"}
+    arguments = [f"--{name}={inputs / path}" for name, path in paths.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "instant_gs.animate", *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {inputs}/nowhere: no such")
+    assert not (inputs / "out.mp4").exists()

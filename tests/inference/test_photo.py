@@ -1,0 +1,91 @@
+"""Photos as users have them, and files that are none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instant_gs import cli
+from instant_gs.inference import photo
+
+
+@pytest.fixture
+def rgb():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def test_png_is_read_exactly(tmp_path, rgb):
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    read = photo.read(tmp_path / "a.png")
+    np.testing.assert_array_equal(read.image, rgb)
+    assert read.alpha is None
+
+
+def test_exif_rotation_is_applied(tmp_path, rgb):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, to be shown turned clockwise by 90 degrees
+    Image.fromarray(rgb).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(photo.read(tmp_path / "a.png").image, np.rot90(rgb, -1))
+
+
+def test_grey_palette_and_16_bit(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    for name in ("grey.png", "deep.png", "palette.png"):
+        np.testing.assert_array_equal(photo.read(tmp_path / name).image[..., 1], grey, name)
+
+
+def test_alpha_is_the_matte_only_if_it_says_something(tmp_path, rgb):
+    opaque = np.dstack([rgb, np.full((40, 60), 255, np.uint8)])
+    Image.fromarray(opaque).save(tmp_path / "opaque.png")
+    assert photo.read(tmp_path / "opaque.png").alpha is None
+    half = opaque.copy()
+    half[:, :30, 3] = 0
+    Image.fromarray(half).save(tmp_path / "half.png")
+    read = photo.read(tmp_path / "half.png")
+    assert (read.alpha[:, :30] == 0).all() and (read.alpha[:, 30:] == 255).all()
+    assert (read.over(0)[:, :30] == 0).all() and (read.over(127)[:, :30] == 127).all()
+
+
+def test_huge_photo_is_reduced_with_its_mask(tmp_path):
+    Image.new("RGB", (3000, 1500), (200, 100, 50)).save(tmp_path / "huge.jpg")
+    Image.new("L", (3000, 1500), 255).save(tmp_path / "mask.png")
+    read = photo.read(tmp_path / "huge.jpg", tmp_path / "mask.png")
+    assert read.image.shape == (1024, 2048, 3) and read.alpha.shape == (1024, 2048)
+
+
+def test_files_that_are_no_photo_are_named(tmp_path, rgb):
+    (tmp_path / "text.png").write_text("no picture at all")
+    (tmp_path / "empty.jpg").touch()
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    Image.fromarray(rgb).save(tmp_path / "whole.png")
+    data = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    Image.new("RGBA", (40, 40)).save(tmp_path / "clear.png")
+    Image.new("L", (30, 30)).save(tmp_path / "mask.png")
+    expected = {
+        "text.png": "not an image; give a PNG, JPEG or WebP",
+        "empty.jpg": "not an image",
+        "dot.png": "1x1 pixels; a photo of a face needs at least 32x32",
+        "cut.png": "damaged or cut off",
+        "clear.png": "hides the whole photo",
+        ".": "is a folder; give an image file",
+    }
+    for name, message in expected.items():
+        with pytest.raises(cli.UserError, match=message) as caught:
+            photo.read(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value), "the message names the file"
+    with pytest.raises(FileNotFoundError):
+        photo.read(tmp_path / "missing.png")
+    with pytest.raises(cli.UserError, match=r"mask\.png.*30x30.*60x40.*same size"):
+        photo.read(tmp_path / "whole.png", tmp_path / "mask.png")
+
+
+def test_write_refuses_what_exists(tmp_path, rgb):
+    photo.write(tmp_path / "new" / "a.png", rgb)
+    np.testing.assert_array_equal(photo.read(tmp_path / "new" / "a.png").image, rgb)
+    with pytest.raises(cli.UserError, match=r"exists already.*--overwrite"):
+        photo.write(tmp_path / "new" / "a.png", rgb)
+    photo.write(tmp_path / "new" / "a.png", rgb // 2, overwrite=True)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]

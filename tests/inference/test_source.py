@@ -1,0 +1,109 @@
+"""From photo to encoder input: the right face, over black, with everything said aloud."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from instant_gs import cli
+from instant_gs.inference import matting, source
+from tests.inference import fake
+
+FACE = fake.Face(fake.landmarks(130, 90, 120))
+
+
+@pytest.fixture
+def path(tmp_path):
+    Image.fromarray(fake.picture()).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_face_is_centred_over_black(path):
+    aligned = source.align(path, fake.Detector(FACE), 64)
+    image = aligned.image.astype(int)
+    assert image.shape == (64, 64, 3) and aligned.image.dtype == np.uint8
+    assert image[32, 32, 0] - image[32, 32, 1] > 60, "the red dot is in the middle"
+    green = (image[..., 1] > image[..., 0] + 30) & (image[..., 1] > 90)
+    assert green.mean() < 0.03, "the wall is gone"
+    skin = (image[..., 0] > 180) & (image[..., 1] > 120)
+    assert skin.mean() > 0.15, "the face is not"
+    assert aligned.warnings == ()
+
+
+def test_own_matte_wins_over_the_estimate(path, tmp_path):
+    rgba = np.dstack([fake.picture(), np.full((200, 260), 255, np.uint8)])
+    rgba[:, :130, 3] = 0
+    Image.fromarray(rgba).save(tmp_path / "cut.png")
+    Image.fromarray(rgba[..., 3]).save(tmp_path / "mask.png")
+    by_alpha = source.align(tmp_path / "cut.png", fake.Detector(FACE), 64)
+    by_mask = source.align(path, fake.Detector(FACE), 64, tmp_path / "mask.png")
+    np.testing.assert_array_equal(by_alpha.image, by_mask.image)
+    assert by_alpha.image[:, :31].max() == 0 and by_alpha.image[:, 33:].min(-1).max() > 30
+
+
+def test_what_lies_outside_the_photo_is_black_and_transparent(tmp_path):
+    Image.fromarray(fake.picture(120, 260, 130, 40)).save(tmp_path / "top.png")
+    face = fake.Face(fake.landmarks(130, 40, 120))
+    aligned = source.align(tmp_path / "top.png", fake.Detector(face), 60)
+    assert (aligned.image[:9] == 0).all()
+    assert (aligned.cutout[:70, :, 3] == 0).all()
+
+
+def test_warnings(path):
+    crowd = fake.Face(FACE.landmarks, num_faces=3)
+    assert "3 faces found, the largest" in source.align(path, fake.Detector(crowd), 64).warnings[0]
+    assert "only 120 pixels" in source.align(path, fake.Detector(FACE), 512).warnings[0]
+
+
+def test_face_that_fills_the_picture_is_tried_with_a_border(path):
+    border = round(source.PADDING * 260)
+    shifted = fake.Face(FACE.landmarks + np.array([border, border, 0]))
+    detector = fake.Detector(None, shifted)
+    aligned = source.align(path, detector, 64)
+    assert detector.calls == 2
+    assert (aligned.crop.x, aligned.crop.y) == pytest.approx((130, 90))
+
+
+def test_errors_name_the_photo(path, tmp_path):
+    with pytest.raises(cli.UserError, match=r"photo\.png: no face found; give a photo"):
+        source.align(path, fake.Detector(None), 64)
+    mask = np.zeros((200, 260), np.uint8)
+    mask[180:, :20] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    with pytest.raises(cli.UserError, match=r"mask\.png: the matte hides the face"):
+        source.align(path, fake.Detector(FACE), 64, tmp_path / "mask.png")
+    with pytest.raises(cli.UserError, match="must be square, this is 260x200"):
+        source.read_aligned(path, 64)
+
+
+def test_aligned_source_is_only_resized(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(source.read_aligned(tmp_path / "a.png", 64).image, image)
+    assert source.read_aligned(tmp_path / "a.png", 32).image.shape == (32, 32, 3)
+
+
+def test_show_crop_picture(path):
+    shown = source.explain(source.align(path, fake.Detector(FACE), 64))
+    size = source.WORK_SIZE
+    assert shown.shape == (size, 3 * size, 3)
+    assert (shown[:, :size] == (255, 200, 0)).all(-1).sum() > 500, "the square is drawn"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_matte_that_cannot_be_true_falls_back_to_an_outline(monkeypatch, keep):
+    def nothing_or_all(image, labels, *_):
+        labels[:] = cv2.GC_PR_FGD if keep else cv2.GC_BGD
+
+    monkeypatch.setattr(matting.cv2, "grabCut", nothing_or_all)
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    alpha, warning = matting.matte(flat, fake.landmarks(32, 32, 64))
+    assert "--mask" in warning
+    assert 0.1 < alpha.mean() / 255 < 0.9 and alpha[34, 32] == 255 and alpha[1, 1] < 20
+
+
+def test_matte_is_deterministic():
+    image, points = fake.picture(120, 120, 60, 60, 120), fake.landmarks(60, 60, 120)
+    first, warning = matting.matte(image, points)
+    assert warning == ""
+    np.testing.assert_array_equal(first, matting.matte(image, points)[0])

@@ -1,0 +1,80 @@
+"""A driving face: trembling boxes become steady, lost faces are held and counted."""
+
+import numpy as np
+import pytest
+
+from instant_gs import cli
+from instant_gs.inference import tracking, video
+from tests.inference import fake
+
+
+def face(x, y=90.0, side=120.0):
+    return fake.Face(fake.landmarks(x, y, side))
+
+
+def blank(count):
+    return [np.zeros((20, 20, 3), np.uint8)] * count
+
+
+def run(answers, box="smoothed"):
+    return tracking.track("clip.mp4", blank(len(answers)), fake.Detector(*answers), fps=25, box=box)
+
+
+def test_trembling_is_smoothed_and_motion_kept():
+    random = np.random.default_rng(0)
+    path = 100 + 40 * np.sin(np.arange(100) / 15)
+    tracked = run([face(x + random.normal(0, 2)) for x in path])
+    got = np.array([crop.x for crop in tracked.crops])
+    assert np.abs(got - path).mean() < 1.0, "follows the head"
+    assert np.abs(np.diff(got, 2)).mean() < 1.5, "raw second differences are about 4"
+    assert tracked.warnings("clip.mp4") == []
+
+
+def test_still_head_keeps_its_box_to_the_ends():
+    tracked = run([face(100)] * 7)
+    assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 7)
+    assert [crop.side for crop in tracked.crops] == pytest.approx([120] * 7)
+
+
+def test_fixed_box_is_the_median():
+    tracked = run([face(100), face(104), face(102), face(500)], box="fixed")
+    assert [crop.x for crop in tracked.crops] == pytest.approx([103] * 4)
+
+
+def test_lost_faces_are_held_and_counted():
+    tracked = run([None, face(100), None, None, fake.Face(face(100).landmarks, num_faces=2)])
+    assert tracked.found.tolist() == [False, True, False, False, True]
+    assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 5)
+    lost, crowd = tracked.warnings("clip.mp4")
+    assert lost.startswith("clip.mp4: no face in 3 of 5 frames")
+    assert crowd.startswith("clip.mp4: several faces in 1 of 5 frames")
+
+
+def test_no_face_at_all_names_the_video():
+    with pytest.raises(cli.UserError, match=r"clip\.mp4: no face in any of 3 frames; give"):
+        run([None, None, None])
+
+
+def test_drivers_hold_the_last_face_through_a_gap():
+    frames = [fake.picture(), np.full((200, 260, 3), 255, np.uint8), fake.picture(x=100)]
+    answers = [face(130), None, face(100)]
+    tracked = tracking.track("clip", frames, fake.Detector(*answers), fps=25, box="smoothed")
+    out = list(tracking.drivers(frames, tracked, 48))
+    assert [image.shape for image in out] == [(48, 48, 3)] * 3
+    np.testing.assert_array_equal(out[0], out[1])
+    assert not np.array_equal(out[1], out[2])
+    assert out[0][0, 0].max() < 30, "the background is removed"
+    kept = list(tracking.drivers(frames, tracked, 48, matte=False))
+    assert kept[0][0, 0, 1] > 90, "or kept"
+
+
+def test_aligned_drivers_must_be_square(tmp_path):
+    with video.Writer(tmp_path / "a.mp4", fps=25) as writer:
+        for _ in range(3):
+            writer.append(np.full((64, 64, 3), 100, np.uint8))
+    with video.Writer(tmp_path / "b.mp4", fps=25) as writer:
+        writer.append(np.zeros((48, 64, 3), np.uint8))
+    frames = list(tracking.aligned_drivers(video.open_video(tmp_path / "a.mp4"), 32))
+    assert [frame.shape for frame in frames] == [(32, 32, 3)] * 3
+    with pytest.raises(cli.UserError, match=r"b\.mp4: aligned frames must be square.*64x48"):
+        list(tracking.aligned_drivers(video.open_video(tmp_path / "b.mp4"), 32))

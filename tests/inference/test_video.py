@@ -1,0 +1,148 @@
+"""Videos in and out: what is written plays, what is broken is named."""
+
+import subprocess
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from instant_gs import cli
+from instant_gs.inference import video
+
+FFMPEG = (imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-loglevel", "error")
+
+
+def frames(count=24, height=48, width=64):
+    """A bright square that moves to the right over a gradient."""
+    ramp = np.linspace(30, 90, width, dtype=np.uint8)
+    out = np.broadcast_to(ramp[None, None, :, None], (count, height, width, 3)).copy()
+    for index in range(count):
+        out[index, 10:20, 2 * index : 2 * index + 10] = 240
+    return out
+
+
+def write(path, images, fps=12.5):
+    with video.Writer(path, fps=fps) as writer:
+        for image in images:
+            writer.append(image)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("clip") / "clip.mp4", frames())
+
+
+def test_round_trip(clip):
+    opened = video.open_video(clip)
+    decoded = np.stack(list(opened.frames()))
+    assert (opened.fps, opened.expected_frames, opened.problem) == (12.5, 24, "")
+    assert decoded.shape == (24, 48, 64, 3)
+    assert np.abs(decoded.astype(int) - frames()).mean() < 4
+    assert len(list(opened.frames(limit=5))) == 5 and opened.problem == ""
+
+
+def test_written_video_is_yuv420p_of_even_size(tmp_path):
+    path = write(tmp_path / "odd.mp4", frames(3, 47, 63))
+    text = subprocess.run([FFMPEG[0], "-i", path], capture_output=True, check=False).stderr.decode()
+    assert "yuv420p" in text and "64x48" in text and "h264" in text
+
+
+def test_rotation_is_applied(clip, tmp_path):
+    turned = tmp_path / "turned.mp4"
+    command = [*FFMPEG, "-display_rotation", "90", "-i", clip, "-c", "copy", turned]
+    subprocess.run(command, check=True)
+    first = next(video.open_video(turned).frames())
+    assert first.shape == (64, 48, 3)
+
+
+def test_folder_of_frames(tmp_path):
+    for index, image in enumerate(frames(3)):
+        rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+        rgba[:5, :, 3] = 0
+        Image.fromarray(rgba).save(tmp_path / f"{index:05d}.png")
+    opened = video.open_video(tmp_path, fps=10)
+    decoded = list(opened.frames())
+    assert len(decoded) == 3 and opened.fps == 10
+    assert (decoded[1][:5] == 0).all(), "transparent is black"
+    np.testing.assert_array_equal(decoded[1][5:], frames(3)[1][5:])
+
+
+def test_truncated_tail_gives_what_decodes_and_a_sentence(clip, tmp_path):
+    data = clip.read_bytes()  # the index comes first (faststart)
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 85 // 100])
+    opened = video.open_video(tmp_path / "cut.mp4")
+    count = len(list(opened.frames()))
+    assert 0 < count < 24
+    assert f"cut.mp4: the file is damaged or cut off; {count} of about 24" in opened.problem
+
+
+def test_files_without_frames_are_named(clip, tmp_path):
+    slow = tmp_path / "slow.mp4"  # the index comes last
+    subprocess.run([*FFMPEG, "-i", clip, "-c", "copy", "-movflags", "0", slow], check=True)
+    data = slow.read_bytes()
+    (tmp_path / "headless.mp4").write_bytes(data[: len(data) // 2])
+    start = clip.read_bytes()
+    (tmp_path / "stub.mp4").write_bytes(start[: start.index(b"mdat") + 40])
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "text.txt").write_text("no video, but FFmpeg would play it")
+    (tmp_path / "empty.mp4").touch()
+    sound = tmp_path / "sound.mp4"
+    subprocess.run([*FFMPEG, "-f", "lavfi", "-i", "sine=d=0.2", sound], check=True)
+    (tmp_path / "folder").mkdir()
+    expected = {
+        "headless.mp4": "cut off.*copy or download it again",
+        "stub.mp4": "not one frame can be decoded",
+        "text.mp4": "not a video that FFmpeg can read",
+        "text.txt": "not a video that FFmpeg can read",
+        "empty.mp4": "the file is empty",
+        "sound.mp4": "sound only",
+        "folder": "the folder holds no frames",
+    }
+    for name, message in expected.items():
+        with pytest.raises(cli.UserError, match=message) as caught:
+            list(video.open_video(tmp_path / name).frames())
+        assert str(tmp_path / name) in str(caught.value), "the message names the file"
+    with pytest.raises(FileNotFoundError):
+        video.open_video(tmp_path / "missing.mp4")
+
+
+def test_nothing_is_left_after_a_failure(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="half way"),
+        video.Writer(tmp_path / "a.mp4", fps=25) as writer,
+    ):
+        for image in frames(3):
+            writer.append(image)
+        raise RuntimeError("half way")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="expected at least one"):
+        write(tmp_path / "b.mp4", [])
+    with pytest.raises(ValueError, match="first frame's shape"):
+        write(tmp_path / "c.mp4", [frames(1)[0], frames(1, 20, 20)[0]])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_files_are_kept(tmp_path):
+    (tmp_path / "a.mp4").write_text("precious")
+    with pytest.raises(cli.UserError, match=r"exists already.*--overwrite"):
+        write(tmp_path / "a.mp4", frames(1))
+    with pytest.raises(cli.UserError, match=r"must end in \.mp4"):
+        write(tmp_path / "a.avi", frames(1))
+    assert (tmp_path / "a.mp4").read_text() == "precious"
+
+
+def test_full_disk_is_one_clear_error(tmp_path, monkeypatch):
+    if not video.Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    command = video._encode_command
+
+    def full(path, shape, fps):
+        return [*command(path, shape, fps)[:-3], "-f", "avi", "/dev/full"]
+
+    monkeypatch.setattr(video, "_encode_command", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(tmp_path / "a.mp4", np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3)))
+    assert "disk is full" in cli.describe(caught.value)
+    assert list(tmp_path.iterdir()) == []
