@@ -5,7 +5,7 @@
 
     import instant_gs
 
-    engine = instant_gs.load("instant_gs/weights/demo")
+    engine = instant_gs.load()
     avatar = engine.encode(photo)
 """
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 
-def load(directory: str | os.PathLike[str]):
-    """Loads exported weights for inference.
+def load(directory: str | os.PathLike[str] | None = None):
+    """Loads trained weights for inference.
 
     Args:
-      directory: a folder written by `python -m instant_gs.inference.export`, or the weights that
-        ship with the package (`instant_gs/weights/demo`).
+      directory: a folder written by `train.py --release=DIR`, or a training run. None takes the
+        weights that ship with the package.
 
     Returns:
-      The inference engine of `instant_gs.inference`: it has `config`, `encode`, `motion_code`,
+      `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `encode`, `motion_code`,
       `animate` and `render`.
 
     Raises:

@@ -16,9 +16,10 @@ Set INSTANT_GS_TRACEBACK=1 to see the traceback of expected errors, too.
 
 from __future__ import annotations
 
-import difflib
+import dis
 import errno
 import functools
+import logging
 import os
 import re
 import sys
@@ -29,18 +30,20 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
+from instant_gs import flag_message
+
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 TRACEBACK_VARIABLE = "INSTANT_GS_TRACEBACK"
 
-# A ValueError is expected only where our own code raised it; one from the depths of a library is
-# a bug of ours and keeps its traceback.
+# A ValueError is expected only where our own code raised it; one from the depths of a library, or
+# from a wrong call or operation of ours, is a bug and keeps its traceback.
 _ROOT = Path(__file__).resolve().parent.parent
 _OUR_CODE = ("instant_gs", "kernels", "configs", "train.py", "eval.py", "benchmarks")
 
-_OUR_ERRORS = (ValueError, TypeError, FloatingPointError, NotImplementedError, ExceptionGroup)
+_OUR_ERRORS = (ValueError, TypeError, ArithmeticError, NotImplementedError, ExceptionGroup)
 
 # What the system refuses, and what the user can do about it.
 _SYSTEM_FIX = {
@@ -78,6 +81,8 @@ def run(main: Callable[[list[str]], Any], argv: Sequence[str] | None = None) -> 
         None or an exit status.
       argv: the command line; `sys.argv` by default.
     """
+    # "No TPU here" is no news to a user.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     app.run(
         functools.partial(_guarded, main),
         argv=list(argv) if argv is not None else None,
@@ -90,11 +95,13 @@ def describe(error: BaseException) -> str | None:
     """Words an expected error as one line; None if the error is unexpected and needs a traceback.
 
     Expected are UserError, FileNotFoundError, the system's refusals (disk full, no permission) also
-    where a library wrapped them, and ValueError, TypeError, FloatingPointError, NotImplementedError
-    and ExceptionGroup that our own code raised.
+    where a library wrapped them, and ValueError, TypeError, ArithmeticError (NaN in training,
+    overflow of the rasterizer), NotImplementedError and ExceptionGroup that our own code raised.
     """
     if isinstance(error, UserError):
         return _one_line(str(error))
+    if flag_message.is_config_file_failure(error):
+        return flag_message.describe(error)
     for link in _chain(error):
         if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
             return _describe_os_error(link)
@@ -121,8 +128,9 @@ def _guarded(main: Callable[[list[str]], Any], argv: list[str]) -> Any:
         message = describe(error)
         if message is None:
             raise
-        if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
-            traceback.print_exc()
+        _show_traceback()
+        if flag_message.is_config_file_failure(error):
+            _fail(message, EXIT_USAGE)
         _fail(message, getattr(error, "exit_code", EXIT_ERROR))
 
 
@@ -130,27 +138,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the flags as absl does, but a wrong one costs one line instead of a page of usage."""
     try:
         return flags.FLAGS(list(argv))
-    except flags.UnrecognizedFlagError as error:
-        _fail(_unknown_flag(error), EXIT_USAGE)
-    except flags.Error as error:
-        _fail(f"{_one_line(str(error))} (--help lists the flags)", EXIT_USAGE)
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        # Raised by a config file, or by an override of a field that it does not have.
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        _fail(describe(error) or _one_line(str(message)), EXIT_USAGE)
-
-
-def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
-    # absl's own flags (logging, profiling, testing) make poor suggestions.
-    known = [
-        name
-        for module, items in flags.FLAGS.flags_by_module_dict().items()
-        if not module.startswith("absl")
-        for name in (flag.name for flag in items)
-    ]
-    close = difflib.get_close_matches(error.flagname, known, n=1, cutoff=0.5)
-    hint = f"did you mean --{close[0]}?" if close else "--help lists the flags"
-    return f"unknown flag --{error.flagname}: {hint}"
+    except (flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        # Besides absl's errors: those of a config file and of overrides of fields it lacks.
+        _show_traceback()
+        _fail(flag_message.describe(error), EXIT_USAGE)
 
 
 def _describe_os_error(error: OSError) -> str:
@@ -173,14 +164,19 @@ def _chain(error: BaseException):
 
 
 def _raised_by_us(error: BaseException) -> bool:
-    """Whether the innermost frame of the traceback belongs to this project."""
-    frame = error.__traceback__
-    if frame is None:
+    """Whether a `raise` statement of this project raised the error, not a call or an operation."""
+    if type(error).__module__.partition(".")[0] in ("instant_gs", "kernels"):
+        return True  # also where it came back from a worker process, without its frames
+    trace = error.__traceback__
+    if trace is None:
         return False
-    while frame.tb_next is not None:
-        frame = frame.tb_next
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    if dis.opname[code.co_code[trace.tb_lasti]] != "RAISE_VARARGS":
+        return False
     try:
-        path = Path(frame.tb_frame.f_code.co_filename).resolve().relative_to(_ROOT)
+        path = Path(code.co_filename).resolve().relative_to(_ROOT)
     except ValueError:
         return False
     return path.parts[0] in _OUR_CODE
@@ -188,6 +184,11 @@ def _raised_by_us(error: BaseException) -> bool:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()) or "failed without a message"
+
+
+def _show_traceback() -> None:
+    if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+        traceback.print_exc()
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

@@ -1,0 +1,153 @@
+"""Wrong input to any command costs one clear line and an exit code; a bug keeps its traceback."""
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from instant_gs import cli
+from instant_gs.data import error as data_error
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_script(tmp_path, body, *arguments, env=None):
+    """Runs a small command line whose main() has the given body."""
+    script = tmp_path / "tool.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import errno
+            from absl import flags
+            from instant_gs import cli
+            _STEPS = flags.DEFINE_integer("steps", 1, "Steps.")
+            _NEEDED = flags.DEFINE_string("needed", None, "Needed.")
+            def main(argv):
+            {body}
+            if __name__ == "__main__":
+                flags.mark_flag_as_required("needed")
+                cli.run(main)
+            """
+        ).replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
+    )
+    return subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def error_line(result):
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, f"expected one line on stderr, got:\n{result.stderr}"
+    return lines[0]
+
+
+def raised(function, *arguments):
+    try:
+        function(*arguments)
+    except Exception as error:
+        return error
+    raise AssertionError("expected an error")
+
+
+def test_success_is_exit_code_zero(tmp_path):
+    result = run_script(tmp_path, "print(_STEPS.value, argv[1:])", "--needed=x", "--steps=3", "a")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "3 ['a']\n"
+
+
+def test_main_may_return_a_status(tmp_path):
+    assert run_script(tmp_path, "return 7", "--needed=x").returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--needed=x", "--stesp=3"), "unknown flag --stesp: did you mean --steps?"),
+        (("--needed=x", "--qqqqqq"), "unknown flag --qqqqqq: --help lists the flags"),
+        (("--needed=x", "--steps=many"), "--steps=many: expected a whole number"),
+        (("--needed",), "--needed needs a value"),
+        ((), "--needed is required"),
+    ],
+)
+def test_wrong_flag_is_one_line_and_exit_code_two(tmp_path, arguments, words):
+    result = run_script(tmp_path, "pass", *arguments)
+    assert words in error_line(result)
+    assert result.returncode == cli.EXIT_USAGE
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("raise cli.UserError('--source: a.txt\\nis no image')", "--source: a.txt is no image"),
+        ("open('/nowhere/photo.png')", "/nowhere/photo.png: no such file or folder"),
+        ("raise OSError(errno.ENOSPC, 'No space left on device', '/out/x')", "/out/x: the disk is"),
+        ("raise RuntimeError('write: No space left on device')", "the disk is full"),
+        ("open('.')", "this is a folder"),
+    ],
+)
+def test_expected_error_is_one_line_and_exit_code_one(tmp_path, body, words):
+    result = run_script(tmp_path, body, "--needed=x")
+    assert words in error_line(result)
+    assert result.returncode == cli.EXIT_ERROR
+
+
+def test_interrupt_is_130(tmp_path):
+    result = run_script(tmp_path, "raise KeyboardInterrupt", "--needed=x")
+    assert error_line(result) == "error: interrupted"
+    assert result.returncode == cli.EXIT_INTERRUPTED
+
+
+def test_a_bug_keeps_its_traceback(tmp_path):
+    result = run_script(tmp_path, "[][1]", "--needed=x")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr and "IndexError" in result.stderr
+
+
+def test_traceback_on_request(tmp_path):
+    result = run_script(
+        tmp_path, "raise cli.UserError('no')", "--needed=x", env={cli.TRACEBACK_VARIABLE: "1"}
+    )
+    assert "Traceback" in result.stderr and "error: no" in result.stderr.splitlines()[-1]
+
+
+def test_value_error_of_our_validation_is_expected():
+    from instant_gs.geometry import camera
+
+    message = cli.describe(raised(camera.look_at, 0.0, 2.0))
+    assert message is not None and message.startswith("pitch_rad: expected"), message
+
+
+def test_value_error_of_a_library_is_not():
+    assert cli.describe(raised(int, "x")) is None
+
+
+def test_type_error_of_a_wrong_call_is_not():
+    # The call stands in our file, but nobody wrote a `raise`: it is a bug.
+    from instant_gs.geometry import camera
+
+    assert cli.describe(raised(camera.focal_length, "wide")) is None
+
+
+def test_our_error_from_a_worker_process_is_expected():
+    error = data_error.PackError("pack/manifest.json: truncated; pack again")
+    assert cli.describe(error) == "pack/manifest.json: truncated; pack again"
+
+
+def test_full_disk_is_found_behind_a_library_error():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/ckpt/1")
+        except OSError as inner:
+            raise RuntimeError("checkpoint failed") from inner
+    except RuntimeError as error:
+        message = cli.describe(error)
+    assert message is not None and "/ckpt/1" in message and "disk is full" in message, message
