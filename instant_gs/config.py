@@ -81,9 +81,14 @@ class MotionConfig:
 
 @dataclasses.dataclass
 class ModelConfig:
-    """The network. ``image_size`` is the photo's side; ``dtype`` that of the computation."""
+    """The network. ``image_size`` is the photo's side; ``dtype`` that of the computation.
+
+    ``fov_degrees`` is what the aligned photo shows, and the view of the frontal camera whose
+    rays the ray mode samples: 23.28 "wide", 18.837 in the authors' first release.
+    """
 
     image_size: int = 512
+    fov_degrees: float = 23.28
     dtype: str = "float32"
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     gaussians: GaussianConfig = dataclasses.field(default_factory=GaussianConfig)
@@ -207,6 +212,7 @@ def _checks(config: Config):
     model, data, train = config.model, config.data, config.train
     size = model.image_size
     yield "model.image_size", size, size % 16 == 0 and size > 0, "a positive multiple of 16"
+    yield "model.fov_degrees", model.fov_degrees, 0 < model.fov_degrees < 180, "degrees in (0, 180)"
     yield _one_of("model.dtype", model.dtype, ("float32", "bfloat16"))
     yield _one_of("model.encoder.conv_init", model.encoder.conv_init, ("torch", "he"))
     for field, heads in (

@@ -69,6 +69,23 @@ class Avatar:
 
 
 @pytree
+class Motion:
+    """All that a driver says, avatar by avatar and frame by frame: 2F numbers (96 as released).
+
+    They modulate the normalised motion basis (AdaLN). Both are linear in [source code, driving
+    code] and independent of the avatar, so a recorded stream replays on any avatar of the same
+    weights, and may be blended, smoothed and edited like any vectors.
+
+    Attributes:
+        scale: (…, F) factors.
+        shift: (…, F) offsets.
+    """
+
+    scale: Array
+    shift: Array
+
+
+@pytree
 class View:
     """Frames as a teacher pack stores them.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from instant_gs import config as config_lib
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
-from instant_gs.models import encoder, gaussian_decoder, instantiation, motion
+from instant_gs.models import encoder, fan, folded, gaussian_decoder, instantiation, motion
 
 RAY_SEED = 0  # of the ray mode's jitter when no key is given: two evaluations agree
 
@@ -18,7 +18,9 @@ class AvatarModel:
     """Photo -> avatar -> animated Gaussians.
 
     Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, each a
-    nested dict of float32 arrays. All methods are pure and jit-able; ``self`` is static.
+    nested dict of float32 arrays; with the "fan" motion encoder, the last holds that network's
+    ``params``, ``batch_stats`` and ``constants``, none of which is trained. All methods are pure
+    and jit-able; ``self`` is static.
 
     Attributes:
         config: Sizes; must not change afterwards.
@@ -41,7 +43,13 @@ class AvatarModel:
 
     @property
     def _motion_encoder(self):
+        if self._is_fan:
+            return fan.FanMotionEncoder(self.config.dtype)
         return motion.MotionEncoder(self.config.motion)
+
+    @property
+    def _is_fan(self):
+        return self.config.motion.encoder == "fan"
 
     def init(self, key) -> dict:
         """Fresh parameters."""
@@ -55,7 +63,10 @@ class AvatarModel:
             "motion_decoder": self._motion_decoder.init(keys[2], features, code, code),
             "motion_encoder": self._motion_encoder.init(keys[3], jnp.zeros((1, crop, crop, 3))),
         }
-        return {name: value["params"] for name, value in variables.items()}
+        return {
+            name: value if name == "motion_encoder" and self._is_fan else value["params"]
+            for name, value in variables.items()
+        }
 
     def planes(self, params, image):
         """Photo (B, S, S, 3) in [-1, 1] to planes (B, P, S/2, S/2, 2F)."""
@@ -93,7 +104,7 @@ class AvatarModel:
         gaussians, width = self.config.gaussians, self.config.gaussians.feature_width
         batch = planes.shape[0]
         if camera is None:
-            front = camera_lib.orbit_camera(0.0, 0.0)
+            front = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=self.config.fov_degrees)
             camera = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape)), front)
         keys = jax.random.split(jax.random.key(RAY_SEED) if key is None else key, batch)
 
@@ -117,12 +128,53 @@ class AvatarModel:
         return self._decoder.apply({"params": params["decoder"]}, features)
 
     def motion_code(self, params, crop):
-        """Driving crops (B, M, M, 3) in [-1, 1] to codes (B, code_width)."""
-        return self._motion_encoder.apply({"params": params["motion_encoder"]}, crop)[0]
+        """Driving crops (B, M, M, 3) in [-1, 1] to codes (B, code_width).
+
+        Raises:
+            ValueError: The parameters were converted from a file without a motion encoder.
+        """
+        if "motion_encoder" not in params:
+            raise ValueError(
+                'params: expected a group "motion_encoder", got '
+                f"{sorted(params)}; convert again with --motion_encoder=FILE"
+            )
+        if self._is_fan:
+            return self._motion_encoder.apply(params["motion_encoder"], crop)
+        return self.motion_code_and_coefficients(params, crop)[0]
 
     def motion_code_and_coefficients(self, params, crop):
-        """As ``motion_code``, with the 52 expression coefficients read from the code."""
+        """As ``motion_code``, with the 52 expression coefficients read from the code.
+
+        Raises:
+            ValueError: The encoder is the release's, which knows no coefficients.
+        """
+        if self._is_fan:
+            raise ValueError(
+                'config.motion.encoder: expected "learned", got "fan", which reads no '
+                "coefficients; set motion_pretrain.steps to 0"
+            )
         return self._motion_encoder.apply({"params": params["motion_encoder"]}, crop)
+
+    def motion(self, params, code_source, code_driving) -> types.Motion:
+        """The driver of one frame as 2F numbers; codes (…, code_width) each."""
+        return folded.motion(params["motion_decoder"], code_source, code_driving)
+
+    def fold(self, avatar: types.Avatar) -> folded.FoldedAvatar:
+        """What ``animate_folded`` wants: the basis normalised once for all frames."""
+        return folded.fold_avatar(avatar)
+
+    def animate_folded(self, params, avatar: folded.FoldedAvatar, motion: types.Motion):
+        """``animate`` for many frames of one avatar, exactly but cheaper.
+
+        Args:
+            params: Model parameters.
+            avatar: From ``fold``.
+            motion: From ``motion``, recorded or edited; the avatar's leading axes.
+
+        Returns:
+            Gaussians (…, N, ·).
+        """
+        return folded.animate(params, self.config, avatar, motion)
 
     def rest(self, params, avatar: types.Avatar) -> types.Gaussians:
         """The avatar without any residual: the source expression as the encoder saw it."""

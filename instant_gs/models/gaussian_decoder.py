@@ -1,6 +1,7 @@
 """Features to Gaussians: a two-layer network per Gaussian (arXiv 2512.16893, section 3)."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,13 +14,20 @@ from instant_gs.models import layer
 # Slots of the 22 outputs. 4..10 and 21 are unused leftovers of the released network, kept so
 # that its parameters fit.
 OUTPUTS = 22
-SIGMA, COLOR, POSITION, SCALE, ROTATION = (
-    slice(0, 1),
-    slice(1, 4),
-    slice(11, 14),
-    slice(14, 17),
-    slice(17, 21),
-)
+
+
+class Slots(NamedTuple):
+    """Where the five attributes are among the outputs."""
+
+    sigma: slice
+    color: slice
+    position: slice
+    scale: slice
+    rotation: slice
+
+
+RELEASED = Slots(slice(0, 1), slice(1, 4), slice(11, 14), slice(14, 17), slice(17, 21))
+COMPACT = Slots(slice(0, 1), slice(1, 4), slice(4, 7), slice(7, 10), slice(10, 14))  # 14 in all
 VISIBLE_SIGMA = 1.0 / 255.0  # below this density the release drops a Gaussian for good
 
 # A start for anchored Gaussians that already covers the head: small outputs around opacity 0.7,
@@ -53,7 +61,12 @@ def density(raw):
 
 
 def to_gaussians(
-    raw, anchors, keep, config: config_lib.GaussianConfig, displacement=None
+    raw,
+    anchors,
+    keep,
+    config: config_lib.GaussianConfig,
+    displacement=None,
+    slots: Slots = RELEASED,
 ) -> types.Gaussians:
     """Activates raw outputs.
 
@@ -64,15 +77,16 @@ def to_gaussians(
         config: Bounds and the kind of position.
         displacement: Optional (…, N, 10) of the spatial-deformation ablation, added to centre,
             rotation and log scale (3, 4, 3).
+        slots: Where the attributes are in ``raw``.
 
     Returns:
         Gaussians with opacity in [0, 1), scales in (0, max_scale).
     """
-    position = jnp.tanh(raw[..., POSITION])
+    position = jnp.tanh(raw[..., slots.position])
     if config.position == "anchored":
         position = anchors + config.max_offset * position
-    scales = config.max_scale * jax.nn.sigmoid(raw[..., SCALE])
-    rotation = raw[..., ROTATION]
+    scales = config.max_scale * jax.nn.sigmoid(raw[..., slots.scale])
+    rotation = raw[..., slots.rotation]
     if displacement is not None:
         position = position + displacement[..., :3]
         rotation = rotation + displacement[..., 3:7]
@@ -84,7 +98,7 @@ def to_gaussians(
         quats=rotation / length,
         scales=scales,
         opacities=jnp.where(keep, opacity, 0.0),
-        colors=jax.nn.sigmoid(raw[..., COLOR]) * 1.002 - 0.001,
+        colors=jax.nn.sigmoid(raw[..., slots.color]) * 1.002 - 0.001,
     )
 
 
