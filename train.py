@@ -14,6 +14,7 @@ from instant_gs import cli
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(arg).")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if it holds one.")
 _RELEASE = flags.DEFINE_string("release", None, "Write the final weights (bfloat16) here.")
+_INIT_FROM = flags.DEFINE_string("init_from", None, "Weights or run a fresh run starts from.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize().")
 
 
@@ -27,7 +28,7 @@ def main(argv):
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
     config = _CONFIG.value
-    loop.train(config, _WORKDIR.value)
+    loop.train(config, _WORKDIR.value, _INIT_FROM.value)
     if _RELEASE.value:
         config, params, run = checkpoint.load_weights(_WORKDIR.value)
         checkpoint.save_weights(_RELEASE.value, config, params, provenance.record(config) | run)

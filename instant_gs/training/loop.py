@@ -15,12 +15,16 @@ from instant_gs.training import checkpoint, sample_grid, state, step, writer
 _FREE_FIELDS = ("train", "name")
 
 
-def train(config: Config, workdir: str | pathlib.Path) -> state.TrainState:
+def train(
+    config: Config, workdir: str | pathlib.Path, init_from: str | None = None
+) -> state.TrainState:
     """Trains until ``config.train.steps``, resuming the run in ``workdir`` if there is one.
 
     Args:
         config: What to train; validated here.
         workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures.
+        init_from: Weights directory or run whose parameters a fresh run starts from; a resumed
+            run ignores it.
 
     Returns:
         The final state.
@@ -42,6 +46,10 @@ def train(config: Config, workdir: str | pathlib.Path) -> state.TrainState:
         train_state, data_state, _ = checkpointer.restore(train_state)
         loader.set_state(data_state)
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
+    elif init_from:
+        train_state = state.start_from(
+            train_state, checkpoint.load_weights(init_from)[1], init_from
+        )
     metric_writer = writer.MetricWriter(workdir)
     try:
         return _run(config, model, train_state, loader, checkpointer, metric_writer)

@@ -7,7 +7,6 @@ from instant_gs import rendering, types
 from instant_gs.config import Config
 from instant_gs.data import format as data_format
 from instant_gs.geometry import crop
-from instant_gs.losses import lpips as lpips_lib
 from instant_gs.losses import photometric, region, residual
 from instant_gs.models import AvatarModel
 

@@ -47,7 +47,7 @@ def _adam(settings: OptimizerConfig, rate, multipliers=None) -> optax.GradientTr
 def _scale_groups(multipliers: dict[str, float]) -> optax.GradientTransformation:
     def update(updates, params=None):
         return {
-            group: jax.tree.map(lambda u, m=multipliers.get(group, 1.0): u * m, tree)
+            group: optax.tree.scale(multipliers.get(group, 1.0), tree)
             for group, tree in updates.items()
         }
 

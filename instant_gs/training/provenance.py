@@ -17,7 +17,7 @@ def record(config: Config) -> dict:
     """JSON-able facts: command, versions, commit, packs with their manifests, machine."""
     return {
         "command": " ".join(sys.argv),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "instant_gs": version.__version__,
         "commit": _commit(),
         "jax": jax.__version__,

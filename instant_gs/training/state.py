@@ -1,5 +1,7 @@
 """What training carries from step to step."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -42,3 +44,29 @@ def create(model: AvatarModel, config: Config) -> TrainState:
         optimizers=optimizers,
         bad_step=jnp.int32(-1),
     )
+
+
+def start_from(fresh: TrainState, params: dict, origin: str) -> TrainState:
+    """A fresh state with other parameters.
+
+    Args:
+        fresh: Says which parameters the model has.
+        params: The parameters to begin with.
+        origin: Where they come from, for the error.
+
+    Raises:
+        ValueError: Names or shapes differ.
+    """
+
+    def shapes(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+
+    want, have = shapes(fresh.params), shapes(params)
+    differing = sorted(name for name in want | have if want.get(name) != have.get(name))
+    if differing:
+        raise ValueError(
+            f"init_from={origin}: {len(differing)} parameters differ in name or shape from this "
+            f"configuration's model, first {differing[0]}; use the configuration it was made with"
+        )
+    return dataclasses.replace(fresh, params=params, ema=jax.tree.map(jnp.copy, params))

@@ -17,13 +17,13 @@ class MetricWriter:
         self._folder = pathlib.Path(folder)
         if self._active:
             (self._folder / "samples").mkdir(parents=True, exist_ok=True)
-            self._lines = open(self._folder / "metrics.jsonl", "a", buffering=1)
             self._board = tensorboardX.SummaryWriter(str(self._folder / "tensorboard"))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Appends one line and the same values as TensorBoard scalars."""
         if self._active:
-            self._lines.write(json.dumps({"step": step, **values}) + "\n")
+            with open(self._folder / "metrics.jsonl", "a") as lines:
+                lines.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
@@ -36,5 +36,4 @@ class MetricWriter:
     def close(self) -> None:
         """Flushes and closes the files."""
         if self._active:
-            self._lines.close()
             self._board.close()
