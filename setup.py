@@ -60,6 +60,8 @@ EXTRAS = {
         "pytest>=8.0",
         "pytest-timeout>=2.3",
         "ruff>=0.12",
+        # The GPU kernels are compiled and interpreted in the tests, without a GPU.
+        'triton>=3.6; platform_system == "Linux"',
     ],
 }
 
