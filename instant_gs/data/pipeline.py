@@ -152,13 +152,55 @@ def make_loader(
       PackError: a pack cannot be read or has nothing to sample in this split.
       ValueError: an impossible argument.
     """
-    _check_arguments(batch_size, num_epochs, seed, shard_index, shard_count)
     opened = open_packs(packs)
-    table = sampler.MultiViewTable(opened, split)
+    size = None if image_size is None else (image_size, image_size)
+    batches = make_batches(
+        opened,
+        FrameStore(opened, size, int(cache_gigabytes * 1e9)),
+        split,
+        batch_size=batch_size,
+        driven_per_sample=driven_per_sample,
+        cross_identity=cross_identity,
+        same_expression=same_expression,
+        seed=seed,
+        num_epochs=num_epochs,
+        shard_index=shard_index,
+        shard_count=shard_count,
+    )
+    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
+    return iter(batches.to_iter_dataset(options))
+
+
+def make_batches(
+    packs: Sequence[Pack],
+    store: FrameStore,
+    split: str,
+    *,
+    batch_size: int,
+    driven_per_sample: int,
+    cross_identity: float = 0.5,
+    same_expression: float = 0.1,
+    seed: int = 0,
+    num_epochs: int | None = None,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> grain.MapDataset:
+    """The same batches as `make_loader`, with random access: dataset[i] is the batch number i.
+
+    Args:
+      packs: open packs.
+      store: reads their frames; must be made of the same packs.
+      split, batch_size, driven_per_sample, cross_identity, same_expression, seed, num_epochs,
+        shard_index, shard_count: as in `make_loader`.
+
+    Raises:
+      PackError: nothing to sample in this split.
+      ValueError: an impossible argument.
+    """
+    _check_arguments(batch_size, num_epochs, seed, shard_index, shard_count)
+    table = sampler.MultiViewTable(packs, split)
     planner = sampler.Planner(table, driven_per_sample, cross_identity, same_expression)
     planner.validate()
-    size = None if image_size is None else (image_size, image_size)
-    store = FrameStore(opened, size, int(cache_gigabytes * 1e9))
     _log.info(
         "split %s: %d identities, %d performances, %d records; left out: %d clips without a camera,"
         " %d seen by one camera only",
@@ -179,9 +221,7 @@ def make_loader(
             f"batch_size: {batch_size} is more than the {len(samples)} samples that this host gets;"
             " give a smaller one or more data"
         )
-    batches = samples.batch(batch_size, drop_remainder=True).map(_Assemble(store))
-    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
-    return iter(batches.to_iter_dataset(options))
+    return samples.batch(batch_size, drop_remainder=True).map(_Assemble(store))
 
 
 class _Plan(grain.transforms.RandomMap):
