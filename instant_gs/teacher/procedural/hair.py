@@ -10,17 +10,20 @@ import numba
 import numpy as np
 from scipy import spatial
 
+from instant_gs.data import format as pack_format
 from instant_gs.teacher.procedural import head as head_model
 from instant_gs.teacher.procedural import identity, light, raster
 
 HAIR, BROW, LASH, BEARD = range(4)
 #: (strand count, segments) of every style.
 _COUNTS = {
-    "bald": (0, 1), "buzz": (9000, 1), "short": (8500, 4), "swept": (8000, 6),
-    "side_part": (8000, 6), "curly": (7500, 8), "medium": (6000, 11), "long": (5500, 15),
-    "tied": (7500, 8),
+    "bald": (0, 1), "buzz": (8000, 1), "short": (7000, 3), "swept": (6000, 5),
+    "side_part": (6000, 5), "curly": (5500, 7), "medium": (4000, 8), "long": (3600, 10),
+    "tied": (5500, 6),
 }  # fmt: skip
-STRAND_WIDTH = 0.0034  # world units, about 1.3 mm: a strand stands for a lock of hairs
+#: Of the lower and the upper lashes: share of the asset's length, opacity.
+LASH_LENGTH, LASH_ALPHA = (0.5, 0.8), (0.25, 0.7)
+STRAND_WIDTH = 0.0042  # world units, about 1.7 mm: a strand stands for a lock of hairs
 
 
 @dataclasses.dataclass
@@ -52,6 +55,7 @@ class Fuzz:
         offsets: (N, 2, 3) of the two segment ends from the root, world units at rest.
         colors: (N, 3); alpha: (N,); width: (N,) world units; kind: (N,).
         lash_rest: (L, 2, 3) root and tip; lash_units: (52, L, 2, 3).
+        lash_alpha: (L,).
     """
 
     vertices: np.ndarray
@@ -63,6 +67,7 @@ class Fuzz:
     kind: np.ndarray
     lash_rest: np.ndarray
     lash_units: np.ndarray
+    lash_alpha: np.ndarray
 
 
 def scalp_cover(who):
@@ -96,6 +101,7 @@ class Skull:
     def __init__(self, rest, scale):
         model = head_model.load()
         keep = (model.masks["skin"] > 0) & (model.masks["inner"] < 0.5)
+        keep = keep & (model.masks["ears"] < 0.05)
         crown = rest[keep & (model.masks["hairline"] > 0.2)]
         low, high = crown.min(axis=0), crown.max(axis=0)
         # Between the ears, in the middle of the brain case.
@@ -107,6 +113,8 @@ class Skull:
         turn = (np.arange(columns) + 0.5) / columns * 2 * np.pi - np.pi
         p, t = np.meshgrid(polar, turn, indexing="ij")
         grid = np.stack([np.sin(p) * np.sin(t), np.cos(p), np.sin(p) * np.cos(t)], axis=-1)
+        # Below the chin only the neck counts: shoulders would push hair outwards.
+        offset, radius = offset[rest[keep][:, 1] > -0.26], radius[rest[keep][:, 1] > -0.26]
         tree = spatial.cKDTree(offset / radius[:, None])
         _, near = tree.query(grid.reshape(-1, 3), k=3)
         self.radius = radius[near].mean(axis=1).reshape(rows, columns).astype(np.float32)
@@ -116,7 +124,9 @@ class Skull:
         d = points - self.centre
         length = np.maximum(np.linalg.norm(d, axis=1), 1e-6)
         rows, columns = self.radius.shape
-        v = np.clip(np.arccos(np.clip(d[:, 1] / length, -1, 1)) / np.pi * rows - 0.5, 0, rows - 1.01)
+        v = np.clip(
+            np.arccos(np.clip(d[:, 1] / length, -1, 1)) / np.pi * rows - 0.5, 0, rows - 1.01
+        )
         u = (np.arctan2(d[:, 0], d[:, 2]) + np.pi) / (2 * np.pi) * columns - 0.5
         iv, iu = v.astype(int), np.floor(u).astype(int)
         fv, fu = v - iv, u - iu
@@ -155,7 +165,7 @@ def _comb(style, points, skull, roots, part, scale):
     local = (points - skull.centre) / (scale * 1.0)  # decimetres around the brain's middle
     x, y, z = local.T
     zero = np.zeros_like(x)
-    side = np.sign(roots[:, 0] - part)
+    side = np.sign(roots[:, 0] - part)  # which side of the parting
     if style == "short":
         # From the crown outwards, forwards on top.
         return _unit(np.stack([0.5 * x, -0.5 - 0.3 * np.abs(x), z + 0.25], axis=1))
@@ -174,13 +184,38 @@ def _comb(style, points, skull, roots, part, scale):
     return _unit(local)
 
 
-_LIFT = {"buzz": 0.9, "short": 0.75, "swept": 0.7, "side_part": 0.55, "curly": 1.0, "medium": 0.45,
-         "long": 0.4, "tied": 0.12}
-_FALL = {"short": 0.1, "swept": 0.1, "side_part": 0.25, "curly": 0.05, "medium": 0.75, "long": 0.9,
-         "tied": 0.0, "buzz": 0.0}
+_LIFT = {
+    "buzz": 0.9,
+    "short": 0.75,
+    "swept": 0.7,
+    "side_part": 0.55,
+    "curly": 1.0,
+    "medium": 0.25,
+    "long": 0.2,
+    "tied": 0.12,
+}
+_FALL = {
+    "short": 0.1,
+    "swept": 0.1,
+    "side_part": 0.25,
+    "curly": 0.05,
+    "medium": 0.85,
+    "long": 0.95,
+    "tied": 0.0,
+    "buzz": 0.0,
+}
+_LYING = ("medium", "long", "tied", "side_part")
 #: Layer of hair over the skull, decimetres.
-_VOLUME = {"short": 0.1, "swept": 0.14, "side_part": 0.12, "curly": 0.25, "medium": 0.16,
-           "long": 0.16, "tied": 0.05, "buzz": 0.02}
+_VOLUME = {
+    "short": 0.1,
+    "swept": 0.14,
+    "side_part": 0.12,
+    "curly": 0.25,
+    "medium": 0.16,
+    "long": 0.16,
+    "tied": 0.05,
+    "buzz": 0.02,
+}
 
 
 def grow(who, index, rest, scale):
@@ -205,8 +240,11 @@ def grow(who, index, rest, scale):
     above = np.where((model.masks["skin"] > 0) & (model.masks["ears"] < 0.2), above, -9)
     skull = Skull(rest, scale)
     roots, normals, height, rest_roots = _roots(rng, count, rest, above)
-    part = scale * (rng.choice([-1, 1]) * rng.uniform(0.25, 0.4) if style == "side_part" else
-                    rng.normal(0, 0.06))
+    part = scale * (
+        rng.choice([-1, 1]) * rng.uniform(0.25, 0.4)
+        if style == "side_part"
+        else rng.normal(0, 0.06)
+    )
     length = _lengths(style, who, rng, count, height, rest_roots) * scale
     points = _march(style, who, rng, skull, roots, normals, length, segments, part, scale)
     alpha = _face_guard(points, skull, scale, rest)
@@ -260,8 +298,17 @@ def _march(style, who, rng, skull, roots, normals, length, segments, part, scale
         if style == "curly":
             turn = (phase + n * pitch)[:, None]
             wanted = 0.55 * outward + np.cos(turn) * frame_a + np.sin(turn) * frame_b
+        if style in _LYING:
+            # Lying hair follows the head: nothing of its flow leads away from it.
+            on_head = head_model._smooth(outward[:, 1:2], -0.75, -0.35)
+            leaving = np.maximum((wanted * outward).sum(axis=1, keepdims=True), 0)
+            wanted = wanted - on_head * leaving * outward
+            leaving = np.maximum((direction * outward).sum(axis=1, keepdims=True), 0)
+            direction = direction - 0.8 * on_head * leaving * outward
         direction = _unit(0.5 * direction + 0.5 * wanted + curl * 0.6 * rng.normal(size=(count, 3)))
         following = here + direction * step
+        if style in ("medium", "long"):
+            following = _hang(following, skull, volume, scale)
         surface, distance = skull.at(following)
         layer = surface + volume * min(1.0, (n + 1) / 2)
         if style in ("medium", "long"):
@@ -271,6 +318,19 @@ def _march(style, who, rng, skull, roots, normals, length, segments, part, scale
         points[:, n + 1] = following
         direction = _unit(following - here)
     return points
+
+
+def _hang(points, skull, volume, scale):
+    """Keeps hanging hair beside and behind the neck: within a column, not in front."""
+    local = (points - skull.centre) / scale
+    below = head_model._smooth(-local[:, 1], 0.0, 0.9)
+    radius = np.hypot(local[:, 0], local[:, 2])
+    widest = 0.74 + 0.02 * below + 0.7 * volume / scale
+    shrink = np.where(radius > widest, 1 - below * (1 - widest / np.maximum(radius, 1e-6)), 1.0)
+    local = local * np.stack([shrink, np.ones_like(shrink), shrink], axis=1)
+    # Lower than the ears it may not come before the cheeks.
+    local[:, 2] = np.minimum(local[:, 2], 0.55 - 0.35 * below)
+    return skull.centre + local * scale
 
 
 def _face_guard(points, skull, scale, rest):
@@ -375,18 +435,18 @@ def _attach(points_rest, model, rest):
 
 def _brow_strands(rng, who):
     """Rest roots (n, 2) x and y, directions (n, 3) and lengths of both brows, decimetres."""
-    count = int(330 * who.brow_density)
+    count = int(260 * who.brow_density)
     t = rng.beta(1.15, 1.25, count)
-    thick = 0.062 * (1 - 0.75 * t**1.5) * (1.15 if who.male > 0.5 else 0.85)
+    thick = 0.045 * (1 - 0.8 * t**1.4) * (1.15 if who.male > 0.5 else 0.75)
     across = rng.uniform(-1, 1, count)
     x = 0.1 + 0.42 * t
-    arch = 0.055 if who.male > 0.5 else 0.075
-    y = 7.475 + arch * np.sin(np.pi * np.clip(t * 0.95, 0, 1) ** 1.3) - 0.05 * t**3
+    arch = 0.035 if who.male > 0.5 else 0.055
+    y = 7.468 + arch * np.sin(np.pi * np.clip(t * 0.95, 0, 1) ** 1.3) - 0.05 * t**3
     y = y + across * thick
     lean = np.interp(t, [0, 0.25, 0.6, 1], [1.25, 0.7, 0.15, -0.35]) - 0.35 * across
     lean = lean + rng.normal(0, 0.15, count)
     direction = np.stack([np.cos(lean), np.sin(lean), -0.35 * t], axis=1)
-    length = 0.075 * rng.uniform(0.7, 1.2, count)
+    length = 0.06 * rng.uniform(0.7, 1.2, count)
     return x, y, direction, length
 
 
@@ -408,7 +468,7 @@ def fuzz(who, index, rest, normals, shape, origin, scale):
         start = rng.normal(0, 0.006, (len(x), 3))
         offsets.append(np.stack([start, start + direction * length[:, None]], axis=1))
         colors.append(brow_color * np.exp(rng.normal(0, 0.2, (len(x), 1))))
-        alphas.append(np.full(len(x), 0.62 * min(1.0, who.brow_density)))
+        alphas.append(np.full(len(x), 0.5 * min(1.0, who.brow_density)))
         widths.append(np.full(len(x), 0.0026))
         kinds.append(np.full(len(x), BROW))
     if who.beard > 0:
@@ -417,12 +477,12 @@ def fuzz(who, index, rest, normals, shape, origin, scale):
         start = rng.normal(0, 0.004, (len(spots), 3))
         direction = _unit(np.array([0, -0.9, 0.25]) + rng.normal(0, 0.35, (len(spots), 3)))
         offsets.append(np.stack([start, start + direction * lengths[:, None]], axis=1))
-        colors.append(hair * 0.75 * np.exp(rng.normal(0, 0.3, (len(spots), 1))))
-        alphas.append(np.full(len(spots), 0.6))
-        widths.append(np.full(len(spots), 0.0024))
+        colors.append(hair * np.exp(rng.normal(0, 0.15, (len(spots), 1))))
+        alphas.append(np.full(len(spots), 0.5))
+        widths.append(np.full(len(spots), 0.0018))
         kinds.append(np.full(len(spots), BEARD))
     vertices, weights = _attach(np.concatenate(roots), model, rest)
-    lash_rest, lash_units = _lashes(who, model, shape, origin, scale)
+    lash_rest, lash_units, lash_alpha = _lashes(who, model, shape, origin, scale)
     return Fuzz(
         vertices,
         weights.astype(np.float32),
@@ -433,6 +493,7 @@ def fuzz(who, index, rest, normals, shape, origin, scale):
         np.concatenate(kinds).astype(np.int64),
         lash_rest,
         lash_units,
+        lash_alpha,
     )
 
 
@@ -440,11 +501,12 @@ def _beard_roots(rng, who, model):
     """Rest roots (n, 3) and lengths (n,) of a beard, decimetres."""
     triangles = model.triangles[model.material == head_model.SKIN]
     cover = model.masks["beard"] * (1 - np.clip(model.masks["lips"] * 3, 0, 1))
+    cover = cover * (model.masks["ears"] < 0.05) * (model.rest[:, 2] > 0.5)
     weight = cover[triangles].mean(axis=1)
     corners = model.rest[triangles]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(cross, axis=1) * weight
-    count = int(2500 + 3500 * who.beard)
+    count = int(4000 + 3500 * who.beard)
     chosen = rng.choice(len(triangles), size=count, p=area / area.sum())
     bary = rng.dirichlet(np.ones(3), count)
     points = (corners[chosen] * bary[..., None]).sum(axis=1)
@@ -455,27 +517,35 @@ def _beard_roots(rng, who, model):
 
 
 def _lashes(who, model, shape, origin, scale):
-    """Lash ends at rest (L, 2, 3) and their moves (52, L, 2, 3), world units."""
-    from instant_gs.data import format as pack_format
+    """Lash ends at rest (L, 2, 3), their moves (52, L, 2, 3), world units, and opacity (L,)."""
+    rests, moves, strengths = [], [], []
+    for root, tip in model.lashes:
+        pairs = np.stack([root, tip], axis=1)
+        unit = np.zeros((len(pack_format.COEFFICIENT_NAMES), *pairs.shape, 3), np.float32)
+        for row, name in enumerate(pack_format.COEFFICIENT_NAMES):
+            index, move = model.targets["unit/" + name]
+            full = np.zeros((len(model.base), 3), np.float32)
+            full[index] = move
+            unit[row] = full[pairs] * scale
+        world = (shape[pairs] - origin) * scale
+        upper = int(model.base[tip, 1].mean() > model.base[root, 1].mean())
+        # Twice as many lashes as the strip has columns; straight ones, a little shorter.
+        world = np.concatenate([world, 0.5 * (world[1:] + world[:-1])])
+        unit = np.concatenate([unit, 0.5 * (unit[:, 1:] + unit[:, :-1])], axis=1)
+        keep = LASH_LENGTH[upper]
+        world[:, 1] = world[:, 0] + keep * (world[:, 1] - world[:, 0])
+        unit[:, :, 1] = unit[:, :, 0] + keep * (unit[:, :, 1] - unit[:, :, 0])
+        rests.append(world)
+        moves.append(unit)
+        strengths.append(np.full(len(world), LASH_ALPHA[upper]))
+    return (
+        np.concatenate(rests).astype(np.float32),
+        np.ascontiguousarray(np.concatenate(moves, axis=1)),
+        np.concatenate(strengths).astype(np.float32),
+    )
 
-    roots, tips = [], []
-    for number, (root, tip) in enumerate(model.lashes):
-        order = np.argsort(model.base[root, 0])
-        roots.append(root[order])
-        tips.append(tip[order])
-    pairs = np.stack([np.concatenate(roots), np.concatenate(tips)], axis=1)
-    rest = ((shape[pairs] - origin) * scale).astype(np.float32)
-    lookup = np.full(len(model.base), -1)
-    units = np.zeros((len(pack_format.COEFFICIENT_NAMES), *pairs.shape, 3), np.float32)
-    for row, name in enumerate(pack_format.COEFFICIENT_NAMES):
-        index, move = model.targets["unit/" + name]
-        full = np.zeros((len(lookup), 3), np.float32)
-        full[index] = move
-        units[row] = full[pairs] * scale
-    return rest, units
 
-
-def place_fuzz(short, positions, normals, diffuse, coefficients):
+def place_fuzz(short, positions, normals, diffuse, activation):
     """Segment ends (S, 2, 3) and colours (S, 3) of the short hair in one frame."""
     w = short.weights[..., None]
     root = (positions[short.vertices] * w).sum(axis=1)
@@ -485,8 +555,8 @@ def place_fuzz(short, positions, normals, diffuse, coefficients):
     ends = base[:, None] + short.offsets
     colors = short.colors * (lit * 1.05 + 0.01)
     lash = short.lash_rest.copy()
-    for row in np.flatnonzero(coefficients):
-        lash += np.float32(coefficients[row]) * short.lash_units[row]
+    for row in np.flatnonzero(activation):
+        lash += np.float32(activation[row]) * short.lash_units[row]
     lash_colors = np.full((len(lash), 3), 0.012, np.float32)
     return (
         np.ascontiguousarray(np.concatenate([ends, lash]).astype(np.float32)),
@@ -513,7 +583,7 @@ def _gloss(points, lit, colors, share, camera, key, key_radiance, out):
             shifted = d + 0.08
             sine = np.sqrt(max(0.0, 1 - shifted * shifted))
             second = np.sqrt(max(0.0, 1 - (d - 0.12) ** 2))
-            white = 0.045 * sine**60 * share[i, k]
+            white = 0.032 * sine**60 * share[i, k]
             tinted = 0.35 * second**18 * share[i, k]
             for c in range(3):
                 out[i, k, c] = (
@@ -525,9 +595,9 @@ def _gloss(points, lit, colors, share, camera, key, key_radiance, out):
 def draw(hair, short, moved, lights, world2cam, lens, camera, depth, image, cover, kinds):
     """Blends all strands over a picture; see raster.strands for the buffers."""
     ends, colors = [moved.fuzz_ends], [moved.fuzz_colors]
-    fuzz_count, lash_count = len(short.alpha), len(moved.fuzz_ends) - len(short.alpha)
-    alphas = [short.alpha, np.full(lash_count, 0.75, np.float32)]
-    widths = [short.width, np.full(lash_count, 0.0026, np.float32)]
+    lash_count = len(short.lash_alpha)
+    alphas = [short.alpha, short.lash_alpha]
+    widths = [short.width, np.full(lash_count, 0.0018, np.float32)]
     kind = [short.kind, np.full(lash_count, LASH, np.int64)]
     if len(hair.points):
         shaded = np.empty_like(hair.colors)
@@ -547,7 +617,8 @@ def draw(hair, short, moved, lights, world2cam, lens, camera, depth, image, cove
     raster.project(np.ascontiguousarray(ends.reshape(-1, 3)), world2cam, *lens, screen)
     screen = screen.reshape(-1, 2, 3)
     distance = screen[:, :, 2].mean(axis=1)
-    order = np.argsort(-distance, kind="stable")
+    # Radix sort of 16-bit depths (0.05 mm steps) is ten times as fast as sorting floats.
+    order = np.argsort((65535 - distance * 13000).astype(np.uint16), kind="stable")
     pixels = np.concatenate(widths) * np.float32(lens[0]) / distance
     raster.strands(
         order, screen, np.concatenate(colors), np.concatenate(alphas).astype(np.float32),

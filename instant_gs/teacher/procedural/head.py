@@ -108,12 +108,17 @@ def _arch(helper, upper):
     side = side[order]
     # The outer surface's edge: lowest (upper row) or highest (lower row) point per column.
     x = np.linspace(0, 0.305, 24)
-    z = np.interp(x, [0, 0.09, 0.172, 0.22, 0.255, 0.285, 0.3, 0.309],
-                  [1.467, 1.463, 1.413, 1.345, 1.262, 1.172, 1.1, 1.0])
+    z = np.interp(
+        x,
+        [0, 0.09, 0.172, 0.22, 0.255, 0.285, 0.3, 0.309],
+        [1.467, 1.463, 1.413, 1.345, 1.262, 1.172, 1.1, 1.0],
+    )
     if upper:
         y = np.interp(x, [0, 0.09, 0.174, 0.22, 0.284, 0.31], [6.6, 6.604, 6.62, 6.64, 6.68, 6.71])
     else:
-        y = np.interp(x, [0, 0.09, 0.177, 0.22, 0.284, 0.31], [6.593, 6.596, 6.612, 6.631, 6.66, 6.7])
+        y = np.interp(
+            x, [0, 0.09, 0.177, 0.22, 0.284, 0.31], [6.593, 6.596, 6.612, 6.631, 6.66, 6.7]
+        )
         z = z - 0.03  # the lower row closes behind the upper one
     return np.stack([x, y, z], axis=-1)
 
@@ -162,8 +167,14 @@ def _tooth_row(helper, upper):
     strip = []
     for rise, out in rows:
         strip.append(
-            np.stack([np.sign(s) * x * (1 + out * 0.6), y + sign * rise,
-                      z + out + 0.1 * (rise if upper else -rise)], axis=-1)
+            np.stack(
+                [
+                    np.sign(s) * x * (1 + out * 0.6),
+                    y + sign * rise,
+                    z + out + 0.1 * (rise if upper else -rise),
+                ],
+                axis=-1,
+            )
         )
     vertices.append(np.concatenate(strip))
     grid = _grid_quads(len(rows), len(s), count)
@@ -281,34 +292,35 @@ def _beard(side, y, z):
     return np.maximum(jaw, moustache)
 
 
-def _lash_strips(quads, base, skin_vertices):
-    """(root, tip) index arrays of one lash strip: pairs along the lid."""
-    vertices = np.unique(quads)
-    edges = np.unique(
-        np.sort(np.stack([quads, np.roll(quads, -1, 1)], -1).reshape(-1, 2), axis=1), axis=0
-    )
-    distance = np.linalg.norm(base[vertices][:, None] - base[skin_vertices][None], axis=-1).min(1)
-    # Roots: the lid side; tips: reached by walking to ever farther vertices.
-    far = dict(zip(vertices.tolist(), distance.tolist(), strict=True))
-    roots, tips = [], []
-    around = {}
-    for a, b in edges.tolist():
-        around.setdefault(a, []).append(b)
-        around.setdefault(b, []).append(a)
-    threshold = np.quantile(distance, 0.75)
-    for vertex in vertices.tolist():
-        if far[vertex] > np.quantile(distance, 0.3):
-            continue
-        current = vertex
-        while True:
-            following = max(around[current], key=far.__getitem__)
-            if far[following] <= far[current]:
-                break
-            current = following
-        if far[current] > threshold:
-            roots.append(vertex)
-            tips.append(current)
-    return np.array(roots, int), np.array(tips, int)
+def _lash_strip(quads, base, skin_vertices):
+    """Root and tip vertices along a lid of one lash strip, which is a grid of quads."""
+    sides = np.sort(np.stack([quads, np.roll(quads, -1, 1)], -1).reshape(-1, 2), axis=1)
+    edges, uses = np.unique(sides, axis=0, return_counts=True)
+    border = {}
+    for a, b in edges[uses == 1].tolist():
+        border.setdefault(a, []).append(b)
+        border.setdefault(b, []).append(a)
+    corners = set(np.flatnonzero(np.bincount(quads.ravel()) == 1).tolist())
+    # Once around the border, cut at the four corners.
+    start = min(corners)
+    loop, before = [start], None
+    while True:
+        following = [n for n in border[loop[-1]] if n != before]
+        before = loop[-1]
+        if following[0] == start:
+            break
+        loop.append(following[0])
+    cuts = [place for place, vertex in enumerate(loop) if vertex in corners] + [len(loop)]
+    closed = [*loop, start]
+    chains = [closed[a : b + 1] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    first, second = sorted(chains, key=len)[-2:]
+    # The chains run around the loop, so the second one runs the other way.
+    first, second = np.array(first), np.array(second[::-1])
+    distance = [
+        np.linalg.norm(base[chain][:, None] - base[skin_vertices][None], axis=-1).min(1).mean()
+        for chain in (first, second)
+    ]
+    return (first, second) if distance[0] < distance[1] else (second, first)
 
 
 @functools.cache
@@ -409,7 +421,7 @@ def load() -> Head:
     ]
     for name in groups:
         if "eyelashes" in name:
-            lashes.append(_lash_strips(quads[group == groups.index(name)], base, near))
+            lashes.append(_lash_strip(quads[group == groups.index(name)], base, near))
 
     triangles = np.concatenate([render_quads[:, [0, 1, 2]], render_quads[:, [0, 2, 3]]])
     pairs = np.concatenate([render_quads, render_quads[:, ::-1]])

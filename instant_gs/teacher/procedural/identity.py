@@ -9,15 +9,21 @@ from instant_gs.teacher.procedural import head as head_model
 
 #: World units: mean distance between pupils, and how high the skull may reach in the frame.
 PUPIL_DISTANCE = 0.157
-SKULL_TOP = 0.362
+SKULL_TOP = 0.345
 #: The world's origin in the rest frame: between eyes and mouth, 6 to 7 cm behind the face.
 ORIGIN_DEPTH = 0.72  # decimetres in front of the asset's origin
 
 HAIR_STYLES = ("bald", "buzz", "short", "swept", "side_part", "curly", "medium", "long", "tied")
 ANCESTRIES = ("caucasian", "african", "asian")
 
-_PAIRS = ("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), (
-    "concave", "convex"), ("compress", "uncompress")
+_PAIRS = (
+    ("decr", "incr"),
+    ("down", "up"),
+    ("in", "out"),
+    ("backward", "forward"),
+    ("concave", "convex"),
+    ("compress", "uncompress"),
+)
 #: Sliders that make faces grotesque at full strength get a smaller share.
 _GENTLE = {
     "head/head-age": 0.3,
@@ -39,7 +45,7 @@ _GENTLE = {
     "mouth/mouth-scale-depth": 0.3,
     "nose/nose-trans": 0.3,
     "nose/nose-volume": 0.3,
-    "nose": 0.35,
+    "nose": 0.3,
     "chin/chin-prognathism": 0.25,
     "cheek/cheek-trans": 0.3,
 }
@@ -62,6 +68,7 @@ class Attributes:
     freckles: float
     roughness: float
     iris: tuple
+    eye_opening: float
     hair_style: str
     hair_color: tuple
     hair_length: float
@@ -127,7 +134,7 @@ def _slider_pairs(targets):
 def _strength(name):
     plain = name.replace("/l-", "/").replace("/r-", "/")
     found = [gain for prefix, gain in _GENTLE.items() if plain.startswith(prefix)]
-    return found[0] if found else 0.5
+    return found[0] if found else 0.4
 
 
 def _draw_sliders(rng, targets, age):
@@ -142,10 +149,15 @@ def _draw_sliders(rng, targets, age):
         if name.startswith(("head/head-age",)):
             value = (age - 40) / 80
         if name.startswith("head/") and name.split("-")[-1] in (
-            "diamond", "oval", "rectangular", "round", "square", "triangular",
+            "diamond",
+            "oval",
+            "rectangular",
+            "round",
+            "square",
+            "triangular",
             "invertedtriangular",
         ):
-            value = float(rng.random() < 0.25) * rng.uniform(0.1, 0.5)
+            value = float(rng.random() < 0.2) * rng.uniform(0.1, 0.35)
         if name.startswith("ears/") and "shape" in name:
             value = float(rng.random() < 0.2) * rng.uniform(0, 0.5)
         if name.startswith("eyes/l-eye-epicanthus"):
@@ -166,17 +178,38 @@ def _srgb(r, g, b):
 
 
 _HAIR_COLORS = {
-    "black": (22, 18, 17), "dark_brown": (46, 31, 23), "brown": (78, 52, 35),
-    "light_brown": (117, 82, 54), "dark_blond": (148, 112, 70), "blond": (190, 155, 104),
-    "red": (128, 58, 28), "auburn": (88, 40, 25), "grey": (150, 148, 146), "white": (205, 203, 200),
+    "black": (22, 18, 17),
+    "dark_brown": (46, 31, 23),
+    "brown": (78, 52, 35),
+    "light_brown": (117, 82, 54),
+    "dark_blond": (148, 112, 70),
+    "blond": (190, 155, 104),
+    "red": (128, 58, 28),
+    "auburn": (88, 40, 25),
+    "grey": (150, 148, 146),
+    "white": (205, 203, 200),
 }
 _IRIS_COLORS = {
-    "brown": (86, 52, 28), "dark_brown": (48, 28, 17), "hazel": (112, 86, 44),
-    "green": (98, 116, 76), "blue": (94, 128, 160), "grey": (120, 132, 138),
+    "brown": (86, 52, 28),
+    "dark_brown": (48, 28, 17),
+    "hazel": (112, 86, 44),
+    "green": (98, 116, 76),
+    "blue": (94, 128, 160),
+    "grey": (120, 132, 138),
 }
 _SHIRTS = (
-    (28, 30, 36), (225, 225, 222), (40, 56, 92), (120, 32, 36), (54, 84, 62), (110, 110, 116),
-    (188, 172, 146), (86, 60, 100), (30, 92, 110), (176, 120, 52), (150, 168, 190), (70, 52, 42),
+    (28, 30, 36),
+    (225, 225, 222),
+    (40, 56, 92),
+    (120, 32, 36),
+    (54, 84, 62),
+    (110, 110, 116),
+    (188, 172, 146),
+    (86, 60, 100),
+    (30, 92, 110),
+    (176, 120, 52),
+    (150, 168, 190),
+    (70, 52, 42),
 )
 
 
@@ -187,13 +220,15 @@ def _mix(rng, palette, names, weights):
     return tuple(np.clip(np.array(_srgb(*palette[name])) * jitter, 0, 1).tolist())
 
 
-def _draw_style(rng, male, age):
+def _draw_style(rng, male, age, african):
+    """Hair style; curly hair mostly with African ancestry."""
     if male > 0.5:
-        weights = [0.1, 0.16, 0.22, 0.16, 0.14, 0.12, 0.05, 0.02, 0.03]
+        weights = [0.1, 0.16, 0.22, 0.18, 0.16, 0.05, 0.05, 0.02, 0.03]
         if age > 50:
             weights[0] += 0.1
     else:
-        weights = [0.01, 0.03, 0.08, 0.08, 0.08, 0.14, 0.22, 0.2, 0.16]
+        weights = [0.01, 0.03, 0.09, 0.09, 0.1, 0.07, 0.24, 0.22, 0.16]
+    weights[HAIR_STYLES.index("curly")] += 0.35 * african
     weights = np.array(weights) / np.sum(weights)
     return HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=weights)]
 
@@ -210,7 +245,7 @@ def attributes(seed, index):
     """
     rng = generator(seed, index, "attributes")
     male = float(np.clip(rng.choice([rng.uniform(0, 0.2), rng.uniform(0.8, 1.0)]), 0, 1))
-    age = float(np.clip(rng.beta(1.6, 2.2) * 60 + 18, 18, 78))
+    age = float(np.clip(rng.beta(1.3, 2.4) * 60 + 18, 18, 78))
     dominant = int(rng.integers(3))
     alpha = np.full(3, 0.35)
     alpha[dominant] += 4.0
@@ -219,25 +254,50 @@ def attributes(seed, index):
     muscle = float(np.clip(rng.normal(0.5 + 0.08 * (male - 0.5), 0.12), 0.1, 0.9))
     melanin = float(np.clip(ancestry @ [0.16, 0.8, 0.3] + rng.normal(0, 0.09), 0.02, 0.97))
 
-    grey = float(np.clip((age - 42) / 36 + rng.normal(0, 0.15), 0, 1)) if age > 38 else 0.0
+    grey = float(np.clip((age - 52) / 28 + rng.normal(0, 0.15), 0, 1)) if age > 44 else 0.0
     light = ancestry[0]
     hair_names = list(_HAIR_COLORS)[:8]
     hair = _mix(
-        rng, _HAIR_COLORS, hair_names,
-        [0.25 + 3 * (1 - light), 0.6 + (1 - light), light, 0.8 * light, 0.7 * light, 0.6 * light,
-         0.15 * light, 0.2 * light],
+        rng,
+        _HAIR_COLORS,
+        hair_names,
+        [
+            0.25 + 3 * (1 - light),
+            0.6 + (1 - light),
+            light,
+            0.8 * light,
+            0.7 * light,
+            0.6 * light,
+            0.15 * light,
+            0.2 * light,
+        ],
     )
     grey_color = np.array(_srgb(*_HAIR_COLORS["white" if grey > 0.75 else "grey"]))
     hair = tuple(((1 - grey * 0.85) * np.array(hair) + grey * 0.85 * grey_color).tolist())
     iris = _mix(
-        rng, _IRIS_COLORS, list(_IRIS_COLORS),
-        [0.5 + 0.3 * light, 0.2 + 2 * (1 - light), 0.4 * light, 0.3 * light, 0.7 * light,
-         0.2 * light],
+        rng,
+        _IRIS_COLORS,
+        list(_IRIS_COLORS),
+        [
+            0.5 + 0.3 * light,
+            0.2 + 2 * (1 - light),
+            0.4 * light,
+            0.3 * light,
+            0.7 * light,
+            0.2 * light,
+        ],
     )
-    style = _draw_style(rng, male, age)
+    style = _draw_style(rng, male, age, ancestry[1])
     lengths = {
-        "bald": 0.0, "buzz": 0.05, "short": 0.3, "swept": 0.55, "side_part": 0.6, "curly": 0.65,
-        "medium": 1.6, "long": 3.2, "tied": 0.9,
+        "bald": 0.0,
+        "buzz": 0.05,
+        "short": 0.3,
+        "swept": 0.55,
+        "side_part": 0.6,
+        "curly": 0.42,
+        "medium": 1.6,
+        "long": 2.8,
+        "tied": 0.9,
     }
     beard = 0.0
     if male > 0.5 and rng.random() < 0.4:
@@ -260,6 +320,7 @@ def attributes(seed, index):
         freckles=float(max(0.0, rng.normal(-0.3, 0.5)) * (melanin < 0.4)),
         roughness=float(rng.uniform(0.36, 0.52)),
         iris=iris,
+        eye_opening=float(rng.uniform(0.25, 0.75)),
         hair_style=style,
         hair_color=hair,
         hair_length=float(lengths[style] * rng.uniform(0.75, 1.3)),

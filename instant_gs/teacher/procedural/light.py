@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from instant_gs.teacher.procedural import raster
+from instant_gs.teacher.procedural import raster, skin
 
 EXTENT = 0.66  # half width of the depth maps, world units: head, hair and shoulders
 SKY_MAP, KEY_MAP = 112, 224  # depth map sizes; a texel is 12 and 6 mm of the world unit / 1000
@@ -20,6 +20,8 @@ KEY_SPREAD = 0.09  # radians; half angle of the soft box
 SKY_BIAS, KEY_BIAS = 0.014, 0.008
 #: Diffusion steps over the mesh for red, green and blue.
 SPREAD_STEPS = (10, 4, 2)
+#: Light on an open, front-facing patch that shows a face of albedo 0.35 well.
+METERED = 1.1
 FAR = np.float32(1e9)
 
 
@@ -82,17 +84,29 @@ def rig(person):
         color = (ground * 0.6 * (1 - share) + sky * share) * front
         axes.append(_frame(direction))
         radiance.append(color * 0.82 * (1.75 * 2 / SKY_DIRECTIONS))
+    gain = _exposure(person, axes, radiance)
     hair = []
     for n in range(len(axes)):
         size = _size(n)
         hair.append((np.full((size, size), FAR), np.zeros((size, size), np.float32)))
     return Rig(
         np.array(axes, np.float32),
-        np.array(radiance, np.float32) * person.exposure * 0.5,
+        (np.array(radiance) * gain).astype(np.float32),
         hair,
         key.astype(np.float32),
-        (key_color * person.exposure * 0.5).astype(np.float32),
+        (key_color * gain).astype(np.float32),
     )
+
+
+def _exposure(person, axes, radiance):
+    """Gain that a camera's metering would choose: half-way towards a mid-grey face."""
+    face = np.array([0.0, 0.1, 0.995])
+    arriving = sum(
+        float(np.mean(light)) * max(float(axis[2] @ face), 0.0)
+        for axis, light in zip(axes, radiance, strict=True)
+    )
+    brightness = float(skin.tone(person.melanin).mean())
+    return person.exposure * METERED / arriving * (0.35 / brightness) ** 0.5
 
 
 def cast_hair(lights, points, point_weight):

@@ -174,8 +174,15 @@ def _write_video(path, frames):
     import imageio.v3 as iio
 
     # Lossless RGB would not play everywhere; quality 10 keeps the difference invisible.
-    iio.imwrite(path, frames, fps=FPS, codec="libx264", quality=10, macro_block_size=2,
-                output_params=["-threads", "1"])
+    iio.imwrite(
+        path,
+        frames,
+        fps=FPS,
+        codec="libx264",
+        quality=10,
+        macro_block_size=2,
+        output_params=["-threads", "1"],
+    )
 
 
 def write(pack, settings, *, start, identities, workers, progress=True):

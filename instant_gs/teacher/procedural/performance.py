@@ -55,8 +55,10 @@ def pose(**values):
     for name, value in values.items():
         names = [name] if name in _INDEX else [name + side for side in _SIDES]
         if names[0] not in _INDEX:
-            raise ValueError(f"pose: expected an ARKit coefficient name, got {name!r}; see "
-                             "data.format.COEFFICIENT_NAMES")
+            raise ValueError(
+                f"pose: expected an ARKit coefficient name, got {name!r}; see "
+                "data.format.COEFFICIENT_NAMES"
+            )
         for each in names:
             result[_INDEX[each]] = value
     return result
@@ -102,17 +104,29 @@ def _main_pose(kind, rng):
         }  # fmt: skip
     if kind in ("smile_left", "smile_right"):
         side = "Left" if kind == "smile_left" else "Right"
-        return {"mouthSmile" + side: s, "cheekSquint" + side: 0.6 * s, "mouthDimple" + side: u(0, 0.5)}
+        return {
+            "mouthSmile" + side: s,
+            "cheekSquint" + side: 0.6 * s,
+            "mouthDimple" + side: u(0, 0.5),
+        }
     if kind == "blink":
         closed = rng.random() < 0.65
         return _sided(rng, "eyeBlink", u(0.85, 1.0) if closed else u(0.2, 0.5), 1.0)
     if kind in ("wink_left", "wink_right"):
         side = "Left" if kind == "wink_left" else "Right"
-        return {"eyeBlink" + side: u(0.85, 1.0), "cheekSquint" + side: u(0.3, 0.8),
-                "mouthSmile" + side: u(0, 0.5), "browDown" + side: u(0, 0.4)}
+        return {
+            "eyeBlink" + side: u(0.85, 1.0),
+            "cheekSquint" + side: u(0.3, 0.8),
+            "mouthSmile" + side: u(0, 0.5),
+            "browDown" + side: u(0, 0.4),
+        }
     if kind == "surprise":
-        return {**_sided(rng, "browOuterUp", s), "browInnerUp": s, **_sided(rng, "eyeWide", s),
-                "jawOpen": u(0.3, 0.9)}
+        return {
+            **_sided(rng, "browOuterUp", s),
+            "browInnerUp": s,
+            **_sided(rng, "eyeWide", s),
+            "jawOpen": u(0.3, 0.9),
+        }
     if kind == "talk":
         choices = (
             {"jawOpen": u(0.25, 0.6), **_sided(rng, "mouthLowerDown", u(0.2, 0.6))},
@@ -132,14 +146,24 @@ def _main_pose(kind, rng):
     if kind == "gaze":
         return _gaze(rng, 1.1)
     if kind == "frown":
-        return {**_sided(rng, "mouthFrown", s), **_sided(rng, "browDown", u(0.3, 1.0)),
-                "mouthShrugLower": u(0, 0.6)}
+        return {
+            **_sided(rng, "mouthFrown", s),
+            **_sided(rng, "browDown", u(0.3, 1.0)),
+            "mouthShrugLower": u(0, 0.6),
+        }
     if kind == "sad":
-        return {**_sided(rng, "mouthFrown", s), "browInnerUp": u(0.5, 1.0),
-                **_sided(rng, "eyeBlink", u(0, 0.4), 1.0)}
+        return {
+            **_sided(rng, "mouthFrown", s),
+            "browInnerUp": u(0.5, 1.0),
+            **_sided(rng, "eyeBlink", u(0, 0.4), 1.0),
+        }
     if kind == "anger":
-        return {**_sided(rng, "browDown", s), **_sided(rng, "noseSneer", u(0.3, 0.9)),
-                **_sided(rng, "eyeSquint", u(0.3, 0.9)), **_sided(rng, "mouthPress", u(0, 0.7))}
+        return {
+            **_sided(rng, "browDown", s),
+            **_sided(rng, "noseSneer", u(0.3, 0.9)),
+            **_sided(rng, "eyeSquint", u(0.3, 0.9)),
+            **_sided(rng, "mouthPress", u(0, 0.7)),
+        }
     if kind == "tongue_out":
         return {"tongueOut": u(0.7, 1.0), "jawOpen": u(0.3, 0.8)}
     if kind == "brow_raise":

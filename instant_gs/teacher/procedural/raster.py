@@ -217,16 +217,27 @@ def strands(order, ends, colors, alphas, widths, kinds, depth, bias, image, cove
             strength *= half * 2.0
             half = 0.5
         reach = half + 0.5
-        x0 = max(0, int(math.floor(min(ax, bx) - reach)))
-        x1 = min(width - 1, int(math.floor(max(ax, bx) + reach)))
+        x_low, x_high = min(ax, bx) - reach, max(ax, bx) + reach
         y0 = max(0, int(math.floor(min(ay, by) - reach)))
         y1 = min(height - 1, int(math.floor(max(ay, by) + reach)))
+        if x_high < 0 or x_low >= width:
+            continue
         dx, dy = bx - ax, by - ay
         squared = dx * dx + dy * dy
         inverse = 1.0 / squared if squared > 1e-8 else 0.0
         k = kinds[s]
+        # Only the part of a row that the segment's band crosses.
+        steep = abs(dy) > 1e-3
+        slope = dx / dy if steep else 0.0
+        band = reach * math.sqrt(1.0 + slope * slope) + 0.5 if steep else 1e9
         for py in range(y0, y1 + 1):
             sy = py + 0.5 - ay
+            low, high = x_low, x_high
+            if steep:
+                low = max(low, ax + sy * slope - band)
+                high = min(high, ax + sy * slope + band)
+            x0 = max(0, int(math.floor(low)))
+            x1 = min(width - 1, int(math.floor(high)))
             for px in range(x0, x1 + 1):
                 sx = px + 0.5 - ax
                 t = (sx * dx + sy * dy) * inverse
@@ -244,6 +255,4 @@ def strands(order, ends, colors, alphas, widths, kinds, depth, bias, image, cove
                 image[py, px, 1] = image[py, px, 1] * rest + colors[s, 1] * a
                 image[py, px, 2] = image[py, px, 2] * rest + colors[s, 2] * a
                 cover[py, px] = cover[py, px] * rest + a
-                for j in range(kind_cover.shape[0]):
-                    kind_cover[j, py, px] *= rest
-                kind_cover[k, py, px] += a
+                kind_cover[k, py, px] = kind_cover[k, py, px] * rest + a

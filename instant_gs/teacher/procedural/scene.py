@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from instant_gs.data import format as pack_format
 from instant_gs.teacher.procedural import hair as hair_model
 from instant_gs.teacher.procedural import head as head_model
 from instant_gs.teacher.procedural import identity, light, raster, shade, skin
 
 SUPERSAMPLE = 2
+_ROW = {name: row for row, name in enumerate(pack_format.COEFFICIENT_NAMES)}
 HAIR_LABEL, BROW_LABEL, EYES_LABEL, SKIN_LABEL = 5, 4, 2, 1
 #: Strand kinds (rows of the cover buffers) and the label each gives.
 KIND_LABELS = np.array([HAIR_LABEL, BROW_LABEL, EYES_LABEL, SKIN_LABEL], np.uint8)
@@ -78,8 +80,15 @@ def person(seed, index):
     scalp_cover = hair_model.scalp_cover(who)
     m = model.masks
     scalars = np.stack(
-        [m["cloth"], m["mouth"], m["eyes"], np.zeros_like(m["eyes"]),
-         np.maximum(m["neck"], m["ears"]), scalp_cover, m["hairline"]],
+        [
+            m["cloth"],
+            m["mouth"],
+            m["eyes"],
+            np.zeros_like(m["eyes"]),
+            np.maximum(m["neck"], m["ears"]),
+            scalp_cover,
+            m["hairline"],
+        ],
         axis=1,
     )
     if len(grown.points):
@@ -127,6 +136,7 @@ def frame(who, coefficients):
     model = head_model.load()
     positions = deform(who, coefficients)
     normals = raster.vertex_normals(positions, model.triangles)
+    activation = activate(who, coefficients)
     diffuse, key_share, open_sky = light.irradiance(model, who.lights, positions, normals)
     eye = np.zeros((2, 9), np.float32)
     for row, (start, stop) in enumerate(model.eyes):
@@ -135,16 +145,29 @@ def frame(who, coefficients):
         axis = front - back
         centre = back + axis / (2 + head_model.CORNEA_BULGE)
         eye[row] = np.concatenate([centre, axis / np.linalg.norm(axis), who.attributes.iris])
-    ends, colors = hair_model.place_fuzz(who.fuzz, positions, normals, diffuse, coefficients)
+    ends, colors = hair_model.place_fuzz(who.fuzz, positions, normals, diffuse, activation)
     return Frame(positions, normals, diffuse, key_share, open_sky, eye, ends, colors)
+
+
+def activate(who, coefficients):
+    """Strengths (52,) of the face units: coefficients and how wide this person's eyes rest open.
+
+    The asset's neutral eyes are half closed. The opening fades with the blink, so that a full blink
+    closes fully.
+    """
+    activation = np.array(coefficients, np.float32)
+    for side in ("Left", "Right"):
+        blink = activation[_ROW["eyeBlink" + side]]
+        activation[_ROW["eyeWide" + side]] += who.attributes.eye_opening * (1 - blink)
+    return activation
 
 
 def deform(who, coefficients):
     """Vertices (V, 3) of a person with an expression, world units."""
-    active = np.flatnonzero(coefficients)
+    activation = activate(who, coefficients)
     positions = who.rest.copy()
-    for row in active:
-        positions += np.float32(coefficients[row]) * who.units[row]
+    for row in np.flatnonzero(activation):
+        positions += activation[row] * who.units[row]
     return positions
 
 
@@ -186,7 +209,9 @@ def picture(who, moved, cam2world, intrinsics, image_size):
     )  # fmt: skip
     cover = (index >= 0).astype(np.float32)
     kinds = np.zeros((len(KIND_LABELS), height, width), np.float32)
-    hair_model.draw(who.hair, who.fuzz, moved, who.lights, world2cam, lens, camera, depth, image, cover, kinds)
+    hair_model.draw(
+        who.hair, who.fuzz, moved, who.lights, world2cam, lens, camera, depth, image, cover, kinds
+    )
     return _finish(image, cover, kinds, label)
 
 
@@ -210,9 +235,7 @@ def _tone_curve(linear):
 
 
 def _halve(value):
-    return 0.25 * (
-        value[0::2, 0::2] + value[1::2, 0::2] + value[0::2, 1::2] + value[1::2, 1::2]
-    )
+    return 0.25 * (value[0::2, 0::2] + value[1::2, 0::2] + value[0::2, 1::2] + value[1::2, 1::2])
 
 
 def _vote(label):

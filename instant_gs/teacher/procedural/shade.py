@@ -42,13 +42,13 @@ def _iris(angle, around, iris, out):
         ring = 0.25 + 0.75 * limbus
         pupil_edge = min(1.0, t / 0.12)
         for c in range(3):
-            out[c] = iris[c] * spoke * ring * (0.4 + 0.6 * pupil_edge) * (1.25 - 0.35 * t)
+            out[c] = iris[c] * spoke * ring * (0.4 + 0.6 * pupil_edge) * (1.7 - 0.4 * t)
         return
     edge = min(1.0, (angle - IRIS_ANGLE) / 0.07)
     pink = min(1.0, max(0.0, (angle - 0.6) / 0.6))
-    out[0] = (0.30 + 0.36 * edge) * (1 - 0.10 * pink)
-    out[1] = (0.27 + 0.36 * edge) * (1 - 0.24 * pink)
-    out[2] = (0.25 + 0.36 * edge) * (1 - 0.24 * pink)
+    out[0] = (0.30 + 0.44 * edge) * (1 - 0.10 * pink)
+    out[1] = (0.27 + 0.42 * edge) * (1 - 0.24 * pink)
+    out[2] = (0.25 + 0.40 * edge) * (1 - 0.24 * pink)
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -124,16 +124,18 @@ def shade(
                 length = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
                 cosine = (dx * eye[k, 3] + dy * eye[k, 4] + dz * eye[k, 5]) * length
                 angle = math.acos(min(1.0, max(-1.0, cosine)))
-                around = math.atan2(dy * length - eye[k, 4] * cosine, dx * length - eye[k, 3] * cosine)
+                around = math.atan2(
+                    dy * length - eye[k, 4] * cosine, dx * length - eye[k, 3] * cosine
+                )
                 _iris(angle, around, eye[k, 6:9], base)
                 # Lids shade the ball softly; the sky map is too coarse for it.
                 for j in range(3):
-                    e[j] = e[j] * (0.45 + 0.55 * sky) * 1.05
+                    e[j] = e[j] * (0.5 + 0.5 * sky) * 1.2
                 rough, f0, shine = 0.1, 0.04, 1.3
                 label[py, px] = 2
             elif kind == 2:
                 depth_in = min(1.0, max(0.0, 0.35 + 1.6 * sky))
-                base[0], base[1], base[2] = 0.72, 0.68, 0.58
+                base[0], base[1], base[2] = 0.76, 0.69, 0.54
                 for j in range(3):
                     e[j] = (e[j] * 1.15 + 0.06) * depth_in
                 rough, f0, shine = 0.25, 0.04, 0.6
@@ -162,7 +164,9 @@ def shade(
                 if s[0] > 0:
                     label[py, px] = 7
                     trim = 1 if s[0] < 0.07 else 0
-                    weave = 0.92 + 0.16 * _hash(math.floor(p[0] * 640) + 57 * math.floor(p[1] * 640))
+                    weave = 0.92 + 0.16 * _hash(
+                        math.floor(p[0] * 640) + 57 * math.floor(p[1] * 640)
+                    )
                     edge = 0.75 if abs(s[0] - 0.07) < 0.012 else 1.0
                     for j in range(3):
                         base[j] = colors[trim, j] * weave * edge
@@ -198,7 +202,9 @@ def shade(
                 spec = min(spec, 4.0)
             # A broad reflection of the surroundings, stronger at grazing angles.
             grazing = (1 - max(0.0, n_v)) ** 5
-            around_light = (f0 + 0.22 * grazing * (1 - rough)) * sky * sky * (0.35 + 0.5 * max(0.0, n[1]))
+            around_light = (
+                (f0 + 0.22 * grazing * (1 - rough)) * sky * sky * (0.35 + 0.5 * max(0.0, n[1]))
+            )
             if kind == 1:
                 around_light = 0.05 * sky
             for j in range(3):

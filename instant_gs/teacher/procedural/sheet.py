@@ -51,9 +51,7 @@ def draw(*, seed, start, identities, image_size):
 
 
 def _text(image, text, left):
-    cv2.putText(
-        image, text, (left, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (210,) * 3, 1, cv2.LINE_AA
-    )
+    cv2.putText(image, text, (left, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (210,) * 3, 1, cv2.LINE_AA)
 
 
 def write(path, *, seed, start, identities, image_size):

@@ -93,10 +93,11 @@ def texture(person, index):
         cover = np.clip(_noise(rng, 5) - 2.0 + 0.55 * min(spots, 1.6), 0, 0.7)
         place = np.clip(masks["cheeks"] + masks["nose"] + 0.35 * masks["forehead"] + 0.12, 0, 1)
         detail *= 1 - (cover * place)[..., None] * np.array([0.35, 0.55, 0.65], np.float32)
-    if person.stubble > 0.05:
+    growth = max(person.stubble * 0.8, min(1.0, 0.75 + 0.4 * person.beard) if person.beard else 0)
+    if growth > 0.05:
         dots = np.clip(0.55 + 0.45 * rng.normal(size=TEXTURE_SIZE), 0, 1.3).astype(np.float32)
         dots = cv2.GaussianBlur(dots, (3, 3), 0.7)
-        strength = 0.42 * person.stubble * masks["beard"] * dots
+        strength = 0.5 * growth * masks["beard"] * dots
         tint = 1 - strength[..., None] * (1 - np.array([0.32, 0.36, 0.42], np.float32))
         detail *= tint
     return np.ascontiguousarray(np.clip(detail, 0.05, 2).astype(np.float32))

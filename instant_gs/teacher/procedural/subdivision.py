@@ -44,9 +44,7 @@ def catmull_clark(quads, vertex_count):
         (len(edges), vertex_count),
     )
     inner = (edge_uses == 2).astype(float)
-    at_edge = _matrix(
-        side_edge.ravel(), face_rows, np.full(4 * faces, 0.5), (len(edges), faces)
-    )
+    at_edge = _matrix(side_edge.ravel(), face_rows, np.full(4 * faces, 0.5), (len(edges), faces))
     edge_point = (
         sparse.diags(1 - 0.5 * inner) @ middle + sparse.diags(0.5 * inner) @ at_edge @ face_point
     )
@@ -59,9 +57,7 @@ def catmull_clark(quads, vertex_count):
     on_border = np.asarray(at_vertex @ (edge_uses == 1)).ravel() > 0
     used = valence > 0
     safe = np.where(used, valence, 1)
-    face_at = _matrix(
-        quads.ravel(), face_rows, np.ones(4 * faces), (vertex_count, faces)
-    )
+    face_at = _matrix(quads.ravel(), face_rows, np.ones(4 * faces), (vertex_count, faces))
     face_uses = np.maximum(np.asarray(face_at.sum(axis=1)).ravel(), 1)
     smooth = used & ~on_border
     vertex_point = (
