@@ -78,7 +78,7 @@ setup(
     packages=find_packages(include=["instant_gs", "instant_gs.*", "kernels", "kernels.*"]),
     # Everything in the packages' folders that is not Python and that the code reads at run time.
     package_data={
-        "instant_gs": ["weights/**/*", "**/*.npz", "**/*.json", "**/*.html", "**/*.txt"],
+        "instant_gs": ["weights/**/*", "**/*.npz", "**/*.json", "**/*.html", "**/*.txt", "**/*.tsv"],
         "kernels": ["**/*.json"],
     },
     install_requires=REQUIRES,

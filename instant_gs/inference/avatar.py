@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import os
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
-from instant_gs import models, rendering, types
 from instant_gs.data import format as format_lib
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
@@ -173,8 +174,11 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     Returns:
         InstantAvatar.
 
+    The licence of converted weights is shown on stderr.
+
     Raises:
         FileNotFoundError: There are no weights in the folder.
+        cli.UserError: They are the motion encoder's alone.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -182,7 +186,14 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
             f"{directory}: no such folder of weights; --weights takes a folder that training "
             "exported, or leave it out for the weights that ship with the package"
         )
-    config, params, _ = checkpoint.load_weights(directory)
+    config, params, provenance = checkpoint.load_weights(directory)
+    if "backbone" not in params:
+        raise cli.UserError(
+            f"{directory}: holds {', '.join(sorted(params))} only; convert it together with the "
+            "authors' checkpoint"
+        )
+    if "licence" in provenance:
+        print(f"{directory}: {provenance['licence']}", file=sys.stderr)
     return InstantAvatar(config, params)
 
 

@@ -110,15 +110,21 @@ def _without_ema(state: TrainState) -> dict:
 
 
 def save_weights(
-    folder: str | pathlib.Path, config: Config, params: dict, provenance: dict
+    folder: str | pathlib.Path,
+    config: Config,
+    params: dict,
+    provenance: dict,
+    *,
+    half: bool = True,
 ) -> None:
     """Writes a weights directory; it appears whole or not at all.
 
     Args:
         folder: Must not exist yet.
         config: Configuration of the run.
-        params: Parameters, stored as bfloat16 where they are float32.
+        params: Parameters.
         provenance: JSON-able record: command, commit, data, licence, scores.
+        half: Store as bfloat16 what is float32, as a release; False keeps every bit.
 
     Raises:
         UserError: The folder exists.
@@ -127,13 +133,14 @@ def save_weights(
     if folder.exists():
         raise cli.UserError(f"{folder} exists already; choose another --out or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    half = jax.tree.map(
-        lambda a: np.asarray(a, ml_dtypes.bfloat16 if a.dtype == jnp.float32 else a.dtype), params
+    stored = jax.tree.map(
+        lambda a: np.asarray(a, ml_dtypes.bfloat16 if half and a.dtype == jnp.float32 else a.dtype),
+        params,
     )
     whole = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(whole / "params", half)
+            checkpointer.save(whole / "params", stored)
         (whole / "config.json").write_text(config.to_json() + "\n")
         (whole / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
         os.chmod(whole, 0o755)  # mkdtemp's is private
