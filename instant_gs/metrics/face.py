@@ -39,6 +39,18 @@ RELIABLE_COEFFICIENTS = (
 )
 RELIABLE_INDICES = tuple(data_format.COEFFICIENT_NAMES.index(n) for n in RELIABLE_COEFFICIENTS)
 
+# Rims of lips and eyes in MediaPipe's mesh: where an expression shows and a detector is exact.
+_LIPS = (
+    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185),
+    *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191),
+)
+_EYES = (
+    *(33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    *(263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+)
+EXPRESSION_LANDMARKS = _LIPS + _EYES
+PUPILS = (468, 473)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FaceObservation:
@@ -141,6 +153,23 @@ class FaceLandmarker:
             image_format=self._image_module.ImageFormat.SRGB, data=np.ascontiguousarray(image)
         )
         return self._landmarker.detect(frame)
+
+
+def expression_error(observation: FaceObservation, truth: FaceObservation) -> float:
+    """Mean absolute difference of the ``RELIABLE_COEFFICIENTS``, in [0, 1]; lower is better."""
+    difference = np.abs(observation.coefficients - truth.coefficients)
+    return float(difference[list(RELIABLE_INDICES)].mean())
+
+
+def landmark_error(observation: FaceObservation, truth: FaceObservation) -> float:
+    """Mean distance of the rims of lips and eyes in the picture; the truth's pupils are 1 apart.
+
+    Both images must have one camera and one size. Pose, identity and expression all count.
+    """
+    first, second = observation.landmarks[:, :2], truth.landmarks[:, :2]
+    unit = np.linalg.norm(second[PUPILS[0]] - second[PUPILS[1]])
+    rims = list(EXPRESSION_LANDMARKS)
+    return float(np.linalg.norm(first[rims] - second[rims], axis=-1).mean() / max(unit, 1.0))
 
 
 def to_uint8(image) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""Evaluates weights on a packed teacher pack and writes an HTML report with a JSON beside it.
+
+    python eval.py --weights=runs/demo --pack=packs/test --split=test --out=reports/demo
+
+The configuration comes from the weights, so an evaluation cannot drift from its training.
+"""
+
+from absl import flags
+
+from instant_gs import cli
+
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights or run; default: the shipped ones.")
+_PACK = flags.DEFINE_string("pack", None, "Packed teacher pack.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder for report.html and report.json.", required=True)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report in --out.")
+_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test", "all"], "Identities.")
+_PROTOCOL = flags.DEFINE_multi_enum(
+    "protocol", ["self", "cross"], ["self", "cross"], "Repeat the flag for several; default both."
+)
+_LIMIT = flags.DEFINE_integer("limit", 64, "Cases a protocol.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.")
+_VGG = flags.DEFINE_bool("vgg", False, "Also LPIPS with VGG16 (slow on a CPU).")
+_IDENTITY = flags.DEFINE_bool("identity", True, "Score identity with dlib.")
+_SPEED = flags.DEFINE_bool("speed", True, "Time encode, animate and render.")
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
+    import tqdm
+
+    import instant_gs
+    from instant_gs.data import reader
+    from instant_gs.evaluation import evaluator, report
+
+    report.check_out(_OUT.value, overwrite=_OVERWRITE.value)
+    options = evaluator.Options(
+        split=_SPLIT.value,
+        protocols=tuple(dict.fromkeys(_PROTOCOL.value)),
+        limit=_LIMIT.value,
+        seed=_SEED.value,
+        lpips_networks=("alexnet", "vgg") if _VGG.value else ("alexnet",),
+        identity=_IDENTITY.value,
+        speed=_SPEED.value,
+    )
+    pack = reader.open_pack(_PACK.value)
+    animator = instant_gs.load(_WEIGHTS.value) if _WEIGHTS.value else instant_gs.load()
+    about = {"weights": _WEIGHTS.value or "shipped", "config": animator.config.name}
+    with evaluator.default_scorers(options) as scorers:
+        show = lambda cases, name, count: tqdm.tqdm(cases, name, count, unit="case")  # noqa: E731
+        done = evaluator.evaluate(animator, pack, options, scorers, about=about, progress=show)
+    page = report.write(_OUT.value, done, overwrite=_OVERWRITE.value)
+    print(report.text_summary(done.result))
+    print(f"report: {page}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,81 @@
+"""Runs a model on a test case."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from instant_gs import types
+from instant_gs.evaluation import protocol
+
+
+class Animator(Protocol):
+    """What an evaluation needs of a model; ``instant_gs.load`` returns one. Images are uint8."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that it reads."""
+
+    def encode(self, image: np.ndarray) -> Any:
+        """(S, S, 3) photo to an avatar."""
+
+    def motion_code(self, image: np.ndarray) -> Any:
+        """(S, S, 3) aligned image to a motion code."""
+
+    def animate(self, avatar: Any, code_source: Any, code_driving: Any) -> Any:
+        """Gaussians with the driver's expression."""
+
+    def rest(self, avatar: Any) -> Any:
+        """Gaussians with the motion residual switched off."""
+
+    def render(self, gaussians: Any, camera: types.Camera) -> Any:
+        """Object with ``image`` (S, S, 3), about [0, 1]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the model made of a case.
+
+    Attributes:
+        case: The case.
+        moved: (S, S, 3) uint8: the result.
+        rest: (S, S, 3) uint8: the same with the motion residual switched off, the avatar as the
+            photo shows it: what a model scores that ignores the driver.
+    """
+
+    case: protocol.Case
+    moved: np.ndarray
+    rest: np.ndarray
+
+
+def run(animator: Animator, case: protocol.Case) -> Outcome:
+    """Animates a case's source by its driver, seen by its camera."""
+    avatar = animator.encode(case.source)
+    codes = (animator.motion_code(image) for image in (case.source, case.driver))
+    moved = animator.animate(avatar, *codes)
+    return Outcome(
+        case=case,
+        moved=_picture(animator, moved, case.camera),
+        rest=_picture(animator, animator.rest(avatar), case.camera),
+    )
+
+
+def turntable(
+    animator: Animator, case: protocol.Case, cameras: list[types.Camera]
+) -> list[np.ndarray]:
+    """The animated head of a case seen by several cameras: (S, S, 3) uint8 each."""
+    avatar = animator.encode(case.source)
+    codes = (animator.motion_code(image) for image in (case.source, case.driver))
+    gaussians = animator.animate(avatar, *codes)
+    return [_picture(animator, gaussians, camera) for camera in cameras]
+
+
+def _picture(animator: Animator, gaussians: Any, camera: types.Camera) -> np.ndarray:
+    """Rendered to 8 bits: scored is what a viewer sees, not what the rasterizer knows."""
+    image = np.asarray(animator.render(gaussians, camera).image)
+    if not np.isfinite(image).all():
+        raise FloatingPointError(
+            "the model rendered values that are not finite; its weights are broken, use another "
+            "checkpoint"
+        )
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

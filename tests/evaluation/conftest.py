@@ -1,0 +1,76 @@
+"""A packed pack of colour blobs, and a model that pastes pictures instead of animating heads."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from instant_gs.data import packing, reader, synthetic
+from instant_gs.metrics import face
+
+SIZE = 32
+
+
+@dataclasses.dataclass
+class Rendered:
+    """What ``render`` returns."""
+
+    image: np.ndarray
+
+
+class PastingAnimator:
+    """Shows the driver where a model would animate, and the source at rest."""
+
+    image_size = SIZE
+
+    def encode(self, image):
+        return image
+
+    def motion_code(self, image):
+        return image
+
+    def animate(self, avatar, code_source, code_driving):
+        assert np.array_equal(avatar, code_source)
+        return code_driving / np.float32(255)
+
+    def rest(self, avatar):
+        return avatar / np.float32(255)
+
+    def render(self, gaussians, camera):
+        assert camera.cam2world.shape == (4, 4)
+        return Rendered(gaussians)
+
+
+class BlobLandmarker:
+    """Finds a face in every picture that is not black; the redder, the wider the mouth."""
+
+    def __init__(self):
+        self.blind = False
+
+    def detect(self, image):
+        if self.blind or not image.any():
+            return None
+        landmarks = np.zeros((face.NUM_LANDMARKS, 3), np.float32)
+        landmarks[face.PUPILS[1]] = [8.0, 0, 0]
+        landmarks[list(face.EXPRESSION_LANDMARKS), 1] = image.mean() / 16
+        coefficients = np.full(52, image[..., 0].mean() / 255, np.float32)
+        return face.FaceObservation(landmarks, coefficients, np.eye(4, dtype=np.float32), 1)
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    names = synthetic.names_in_split("test", 2)
+    synthetic.write_pack(folder / "source", names, image_size=SIZE)
+    packing.pack(folder / "source", folder / "packed", packing.Options(SIZE), workers=1)
+    return reader.open_pack(folder / "packed")
+
+
+@pytest.fixture
+def animator():
+    return PastingAnimator()
+
+
+@pytest.fixture
+def landmarker():
+    return BlobLandmarker()

@@ -1,0 +1,99 @@
+"""The whole evaluation on colour blobs, and its report."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from instant_gs.evaluation import evaluator, protocol, report, score
+
+OPTIONS = evaluator.Options(limit=5, identity=False, shown=2, worst=1, strips=1)
+
+
+@pytest.fixture(scope="module")
+def image_scorer():
+    return score.ImageScorer()
+
+
+@pytest.fixture
+def evaluation(animator, pack, landmarker, image_scorer):
+    scorers = [image_scorer, score.FaceScorer(landmarker)]
+    return evaluator.evaluate(animator, pack, OPTIONS, scorers, about={"weights": "<pasted>"})
+
+
+def test_cases_are_what_they_say(pack):
+    for name in protocol.PROTOCOLS:
+        for case in protocol.cases(pack, "test", name, image_size=32, limit=5):
+            assert case.source.shape == case.truth.shape == (32, 32, 3)
+            assert case.regions.shape == (32, 32) and case.camera.intrinsics.shape == (3, 3)
+            people = re.findall(r"blob_\d+", case.name)
+            assert (people[0] == people[1]) == (name == "self")
+    smaller = next(protocol.cases(pack, "test", "self", image_size=16, limit=1))
+    assert smaller.driver.shape == (16, 16, 3)
+    with pytest.raises(ValueError, match="larger than the stored"):
+        next(protocol.cases(pack, "test", "self", image_size=64, limit=1))
+
+
+def test_evaluate(evaluation):
+    result = evaluation.result
+    assert set(result["protocols"]) == {"self", "cross"}
+    for name, part in result["protocols"].items():
+        assert part["count"] == 5 and len(part["cases"]) == 5
+        moved, rest = part["scores"]["moved"], part["scores"]["rest"]
+        assert moved["psnr"]["count"] == 5
+        assert 5 < moved["psnr"]["mean"] < 40
+        assert part["ratios"]["error_mouth"]["ratio"] > 0
+        assert part["failure_rate"] == 0
+        assert len(evaluation.shown[name]) == 2 and len(evaluation.worst[name]) == 1
+        errors = [case["moved"]["error_eyes_mouth"] for case in part["cases"]]
+        assert evaluation.worst[name][0].scores["error_eyes_mouth"] == max(errors)
+    # Pasting the driver keeps the colour of the person in "self" only.
+    own, other = (result["protocols"][n]["scores"]["moved"]["l1"] for n in ("self", "cross"))
+    assert own["mean"] < 0.8 * other["mean"]
+    assert evaluation.shown["self"][0].image.shape == (32, 6 * 32, 3)
+    assert evaluation.strips[0].image.shape == (32, 7 * 32, 3)
+    assert result["speed"]["frame"]["fps"] > 0
+
+
+def test_report_is_whole_and_self_contained(evaluation, tmp_path):
+    page = report.write(tmp_path / "out", evaluation, overwrite=False).read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    stored = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert stored["format"] == evaluator.FORMAT and stored["protocols"]["self"]["count"] == 5
+    assert "&lt;pasted&gt;" in page and "<pasted>" not in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    assert len(pictures) == 2 * (2 + 1) + 1
+    tile = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
+    assert tile.shape == (160, 6 * 160, 3) and tile.std() > 10
+    for wanted in ("PSNR", "What the motion is worth", "Worst cases", "Speed on", "-30°"):
+        assert wanted in page
+    assert "ratio L1 over the mouth" in report.text_summary(stored)
+
+
+def test_report_overwrites_nothing_by_itself(evaluation, tmp_path):
+    out = tmp_path / "out"
+    report.write(out, evaluation, overwrite=False)
+    with pytest.raises(ValueError, match="--overwrite"):
+        report.write(out, evaluation, overwrite=False)
+    report.write(out, evaluation, overwrite=True)
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="other files"):
+        report.write(out, evaluation, overwrite=True)
+
+
+def test_broken_weights_stop_the_evaluation(animator, pack, image_scorer, monkeypatch):
+    monkeypatch.setattr(type(animator), "rest", lambda self, avatar: avatar * np.float32("nan"))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        evaluator.evaluate(animator, pack, OPTIONS, [image_scorer])
+
+
+def test_wrong_options(animator, pack):
+    with pytest.raises(ValueError, match="protocols: expected some of self, cross, got both"):
+        evaluator.evaluate(animator, pack, evaluator.Options(protocols=("both",)), [])
+    with pytest.raises(ValueError, match="limit"):
+        evaluator.evaluate(animator, pack, evaluator.Options(limit=0), [])

@@ -1,0 +1,89 @@
+"""Scores of outcomes whose pictures are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from instant_gs import types
+from instant_gs.evaluation import protocol, reenactment, score
+
+EYES, MOUTH = 2, 3
+
+
+def _outcome(moved_error=0, rest_error=40, truth=True):
+    rng = np.random.default_rng(0)
+    image = rng.integers(60, 180, (32, 32, 3)).astype(np.uint8)
+    regions = np.ones((32, 32), np.uint8)
+    regions[20:24, 10:20] = MOUTH
+    moved, rest = image.copy(), image.copy()
+    moved[regions == MOUTH] += np.uint8(moved_error)
+    rest[regions == MOUTH] += np.uint8(rest_error)
+    case = protocol.Case(
+        name="case",
+        source=rest,
+        driver=image,
+        truth=image if truth else None,
+        regions=regions if truth else None,
+        camera=types.Camera(np.eye(4), np.eye(3)),
+    )
+    return reenactment.Outcome(case, moved, rest)
+
+
+@pytest.fixture(scope="module")
+def image_scorer():
+    return score.ImageScorer()
+
+
+def test_image_scores(image_scorer):
+    scores = image_scorer(_outcome(moved_error=10))
+    moved, rest = scores["moved"], scores["rest"]
+    np.testing.assert_allclose(moved["error_mouth"], 10 / 255, rtol=1e-4)
+    np.testing.assert_allclose(rest["error_mouth"], 40 / 255, rtol=1e-4)
+    np.testing.assert_allclose(moved["error_eyes_mouth"], moved["error_mouth"], rtol=1e-4)
+    assert math.isnan(moved["error_eyes"]), "there are no eyes"
+    np.testing.assert_allclose(rest["l1"], 40 / 255 * 40 / 1024, rtol=1e-4)
+    assert moved["psnr"] > rest["psnr"] and moved["ssim"] > rest["ssim"]
+    assert 0 < moved["lpips"] < rest["lpips"]
+
+
+def test_no_truth_has_no_image_scores(image_scorer):
+    assert image_scorer(_outcome(truth=False)) == {"moved": {}, "rest": {}}
+
+
+def test_face_scores(landmarker):
+    scores = score.FaceScorer(landmarker)(_outcome(moved_error=0))
+    assert scores["moved"] == {"face_found": 1, "expression_error": 0, "landmark_error": 0}
+    assert scores["rest"]["expression_error"] > 0
+    assert scores["rest"]["landmark_error"] > 0
+
+
+def test_a_face_that_is_not_found_is_a_failure(landmarker):
+    outcome = _outcome()
+    outcome.moved[:] = 0
+    moved = score.FaceScorer(landmarker)(outcome)["moved"]
+    assert moved["face_found"] == 0
+    assert moved["expression_error"] == score.FAILED_EXPRESSION
+    assert moved["landmark_error"] == score.FAILED_LANDMARKS
+
+
+def test_blind_detector_scores_nothing(landmarker):
+    landmarker.blind = True
+    moved = score.FaceScorer(landmarker)(_outcome())["moved"]
+    assert all(math.isnan(value) for value in moved.values())
+
+
+class _Embedder:
+    def embed(self, image, box=None):
+        return None if not image.any() else np.full(128, image.mean() / 255, np.float32)
+
+
+def test_identity(landmarker):
+    scorer = score.FaceScorer(landmarker, _Embedder())
+    scores = scorer(_outcome())
+    assert scores["moved"]["identity_distance"] == 0 and scores["moved"]["same_person"] == 1
+    assert 0 < scores["rest"]["identity_distance"] < 0.6
+    black = _outcome()
+    black.moved[:] = 0
+    moved = scorer(black)["moved"]
+    assert moved["identity_distance"] == score.FAILED_IDENTITY and moved["same_person"] == 0
