@@ -28,7 +28,7 @@ class RasterizeOptions:
         eps2d: low-pass filter added to the diagonal of the projected covariance, pixels squared.
         near: splats with camera depth below this are dropped, world units, positive.
         far: splats with camera depth above this are dropped, world units.
-        radius_clip: splats whose half extent is at most this in both directions are dropped, pixels.
+        radius_clip: splats with a half extent of at most this both ways are dropped, pixels.
         capacity: tile intersections kept per image; None picks a generous default from the number
             of splats and the image size. See `kernels.propose_capacity`.
         expected_depth: return depth divided by alpha instead of accumulated depth.

@@ -1,7 +1,7 @@
 """Tile lists: which splats touch which tile, in depth order, with static shapes.
 
-Every image gets `capacity` slots. Splats are taken in depth order, nearest first, and each emits one
-slot per tile that its ellipse touches, found in closed form (no test per tile, no box waste):
+Every image gets `capacity` slots. Splats are taken in depth order, nearest first, and each emits
+one slot per tile that its ellipse touches, found in closed form (no test per tile, no box waste):
 first the tile rows that a splat spans, then for every such row its range of columns. What does not
 fit is the farthest, and is counted. A stable sort by tile then yields the lists.
 
@@ -20,7 +20,7 @@ from kernels import constants
 from kernels.rasterize.projection import Projected, splat_extent
 
 # Sizes tried for the emission, as divisors of the capacity.
-_TIER_DIVISORS = (16, 8, 4, 2, 1)
+_TIER_DIVISORS = (3, 1)
 _MIN_TIER = 2048
 _CUMSUM_BLOCK = 64
 
@@ -155,22 +155,33 @@ def _column_span(ellipse: _Ellipse, row: jax.Array, grid: TileGrid) -> tuple[jax
 
 
 def cumulative_sum(values: jax.Array) -> jax.Array:
-    """Inclusive sum of int32 along the last axis, in two levels (XLA's own is slow on the CPU)."""
-    size = values.shape[-1]
-    if size <= _CUMSUM_BLOCK * _CUMSUM_BLOCK:
-        return jnp.cumsum(values, axis=-1, dtype=jnp.int32)
-    blocks = -(-size // _CUMSUM_BLOCK)
-    padding = [(0, 0)] * (values.ndim - 1) + [(0, blocks * _CUMSUM_BLOCK - size)]
-    blocked = jnp.pad(values, padding).reshape(*values.shape[:-1], blocks, _CUMSUM_BLOCK)
-    inner = jnp.cumsum(blocked, axis=-1, dtype=jnp.int32)
-    totals = cumulative_sum(inner[..., -1])
-    before = jnp.pad(totals[..., :-1], [(0, 0)] * (values.ndim - 1) + [(1, 0)])
-    return (inner + before[..., None]).reshape(*values.shape[:-1], -1)[..., :size]
+    """Inclusive sum of int32 along the last axis.
+
+    XLA's own is slow on the CPU, to compile and to run; this one is a blockwise product with a
+    triangle of ones. Block sums above 2^24 would be inexact in float32, so each level adds up the
+    low and the high half of its numbers apart.
+    """
+    size, width = values.shape[-1], _CUMSUM_BLOCK
+    blocks = -(-size // width)
+    lead = values.shape[:-1]
+    padding = [(0, 0)] * len(lead) + [(0, blocks * width - size)]
+    blocked = jnp.pad(values, padding).reshape(*lead, blocks, width)
+    triangle = jnp.triu(jnp.ones((width, width), jnp.float32))
+    halves = (blocked & 0xFFFF, blocked >> 16)
+    low, high = (
+        jnp.matmul(half.astype(jnp.float32), triangle, precision="highest").astype(jnp.int32)
+        for half in halves
+    )
+    inner = low + (high << 16)
+    if blocks > 1:
+        totals = cumulative_sum(inner[..., -1])
+        inner = inner + (totals - inner[..., -1])[..., None]
+    return inner.reshape(*lead, -1)[..., :size]
 
 
 def _take(values: jax.Array, indices: jax.Array) -> jax.Array:
     """values (I, n) at indices (I, m)."""
-    return jnp.take_along_axis(values, indices, axis=-1, mode="clip")
+    return jnp.take_along_axis(values, indices, axis=-1, mode="promise_in_bounds")
 
 
 def _sources(counts: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
@@ -198,8 +209,8 @@ def _sources(counts: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
 def stable_argsort(keys: jax.Array, key_bits: int) -> jax.Array:
     """Indices that sort unsigned keys (I, n) stably.
 
-    Sorting a single 32-bit operand is eight times as fast as sorting pairs on the CPU (and takes the
-    radix path on GPUs), so as many key bits as fit travel beside the index, in one or more passes.
+    Sorting a single 32-bit operand is eight times as fast as sorting pairs on the CPU (and takes
+    the radix path on GPUs), so as many key bits as fit travel beside the index, in passes.
     """
     size = keys.shape[-1]
     index_bits = max(1, math.ceil(math.log2(max(size, 2))))
@@ -262,7 +273,6 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
     Returns:
         TileLists.
     """
-    images = visible.shape[0]
     ellipse = _ellipse(projected)
     first_row, rows = _row_span(ellipse, grid)
     rows = jnp.where(visible, rows, 0)
@@ -306,5 +316,4 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
         return jnp.pad(splats, [(0, 0), (0, capacity - size)]), starts.astype(jnp.int32)
 
     splats, starts = _by_tier(jnp.minimum(jnp.max(kept), capacity), capacity, emit_tiles)
-    del images
     return TileLists(splats, starts, num_intersections)

@@ -1,14 +1,13 @@
 """The tiled backend in plain XLA operations: static shapes, any platform, made for CPU and TPU.
 
-Forward: project, build depth-sorted tile lists (`binning`), then blend tiles in blocks. A block is a
-set of tiles with lists of similar length; its splats are blended a chunk at a time until the lists
-end or every pixel is opaque, so the work follows the scene although all shapes are static.
+Forward: project, build depth-sorted tile lists (`binning`), then blend tiles in blocks. A block is
+a set of tiles with lists of similar length; its splats are blended a chunk at a time until the
+lists end or every pixel is opaque, so the work follows the scene although all shapes are static.
 
 Backward: the same blocks in reverse order, closed-form gradients of the blending accumulated per
 splat, then the vector-Jacobian product of the projection. Nothing is sorted again.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -18,10 +17,14 @@ from kernels import constants
 from kernels.rasterize import binning, projection
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
-# Splats blended per step and pixels per block: a block's arrays (chunk x pixels floats) stay within
-# a core's cache while a step still outweighs its overhead.
+# Splats blended per step and pixels per block: a block's arrays (chunk x pixels floats) stay near a
+# core's cache while a step still outweighs its overhead.
 _CHUNK = 16
-_BLOCK_PIXELS = 4096
+_BLOCK_PIXELS = 8192
+# Steps of the running product written out in the loop's body.
+_UNROLL = 4
+# Up to this many channels a sum of products is faster than a batch of tiny matrix products.
+_MAX_SUMMED_CHANNELS = 8
 
 
 class Residuals(NamedTuple):
@@ -74,11 +77,6 @@ def _geometry_table(projected: projection.Projected, visible: jax.Array) -> jax.
     log_opacity = jnp.log(jnp.where(visible, projected.opacity, 1.0))
     fields = [*projected[:5], log_opacity, projected.depth]
     return jnp.stack(fields, axis=-1).reshape(-1, 7)
-
-
-def _feature_table(features: jax.Array) -> jax.Array:
-    """(L N, D), non-finite rows zeroed (their splats are never listed, but 0 * nan is nan)."""
-    return features.reshape(-1, features.shape[-1])
 
 
 def _pixel_basis(grid: binning.TileGrid, dtype) -> jax.Array:
@@ -170,23 +168,23 @@ class _Tables(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """One chunk of splats of each tile of a block: (K, B, ...)."""
+    """One chunk of K splats of each of the B tiles of a block: (B, K, ...)."""
 
     geometry_row: jax.Array
     scene_row: jax.Array
     in_list: jax.Array
     geometry: jax.Array
-    features: jax.Array  # (K, B, D + 1), depth last
+    features: jax.Array  # (B, K, D + 1), depth last
     coefficients: jax.Array
     centre_x: jax.Array
     centre_y: jax.Array
 
 
 def _load_chunk(tables: _Tables, work: _Work, block, step, grid: binning.TileGrid) -> _Chunk:
-    image, tile = work.image[block], work.tile[block]
-    position = step * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)[:, None]
-    in_list = position < work.count[block]
-    slot = jnp.where(in_list, work.start[block] + position, 0)
+    image, tile = work.image[block][:, None], work.tile[block][:, None]
+    position = step * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)
+    in_list = position < work.count[block][:, None]
+    slot = jnp.where(in_list, work.start[block][:, None] + position, 0)
     splat = tables.splats[slot]
     n = tables.num_splats
     geometry_row, scene = image * n + splat, image // tables.cameras
@@ -214,50 +212,108 @@ def _chunk_alpha(raw: jax.Array, blended: jax.Array, max_alpha: float) -> jax.Ar
     return jnp.where(blended, jnp.minimum(raw, max_alpha), 0.0)
 
 
-def _blend(tables: _Tables, work: _Work, grid: binning.TileGrid, config: RasterizeConfig):
-    """Blends all tiles; returns (tiles in work order): values (., P, D + 1), final T, passed."""
+def _weighted_sum(weights: jax.Array, features: jax.Array) -> jax.Array:
+    """Sum over splats: weights (B, K, P), features (B, K, d) -> (B, d, P)."""
+    channels = features.shape[-1]
+    if channels > _MAX_SUMMED_CHANNELS:
+        return jnp.einsum("bkp,bkd->bdp", weights, features)
+    sums = [jnp.sum(weights * features[..., d, None], axis=1) for d in range(channels)]
+    return jnp.stack(sums, axis=1)
+
+
+def _channel_dot(features: jax.Array, values: jax.Array) -> jax.Array:
+    """Sum over channels: features (B, K, d), values (B, d, P) -> (B, K, P)."""
+    channels = features.shape[-1]
+    if channels > _MAX_SUMMED_CHANNELS:
+        return jnp.einsum("bkd,bdp->bkp", features, values)
+    return sum(features[..., d, None] * values[:, None, d] for d in range(channels))
+
+
+def _running_product(start: jax.Array, factors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Products before each factor along axis 1 of (B, K, P), times start (B, P); and after all."""
+
+    def step(k, state):
+        running, before = state
+        factor = jax.lax.dynamic_index_in_dim(factors, k, 1, keepdims=False)
+        return running * factor, jax.lax.dynamic_update_index_in_dim(before, running, k, 1)
+
+    state = (start, jnp.zeros_like(factors))
+    after, before = jax.lax.fori_loop(0, factors.shape[1], step, state, unroll=_UNROLL)
+    return before, after
+
+
+def _running_sum_behind(start: jax.Array, terms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums of what comes after each term along axis 1 of (B, K, P), plus start; and of all."""
+    count = terms.shape[1]
+
+    def step(index, state):
+        running, behind = state
+        k = count - 1 - index
+        term = jax.lax.dynamic_index_in_dim(terms, k, 1, keepdims=False)
+        return running + term, jax.lax.dynamic_update_index_in_dim(behind, running, k, 1)
+
+    state = (start, jnp.zeros_like(terms))
+    total, behind = jax.lax.fori_loop(0, count, step, state, unroll=_UNROLL)
+    return behind, total
+
+
+class _Blended(NamedTuple):
+    """Blended tiles in work order, leading with (blocks, B)."""
+
+    values: jax.Array  # (., ., D + 1, P)
+    transmittance: jax.Array  # (., ., P)
+    passed: jax.Array  # (., ., P) int32, list entries before the stop
+
+
+def _blend(
+    tables: _Tables, work: _Work, grid: binning.TileGrid, config: RasterizeConfig
+) -> _Blended:
+    """Blends all tiles front to back."""
     dtype = tables.geometry.dtype
     blocks, block_tiles = work.count.shape
     channels = tables.features.shape[-1] + 1
     basis = _pixel_basis(grid, dtype)
     shape = (block_tiles, grid.pixels)
 
-    def blend_splat(carry, alpha):
-        # `running` never stops; as it only falls, a splat is blended exactly if it is above the
-        # stop threshold after that splat.
-        running, final, passed = carry
-        after = running * (1.0 - alpha)
-        goes_on = after > constants.MIN_TRANSMITTANCE
-        weight = jnp.where(goes_on, running * alpha, 0.0)
-        return (after, jnp.where(goes_on, after, final), passed + goes_on), weight
-
     def blend_block(block, outputs):
         longest = jnp.max(work.count[block])
 
         def unfinished(state):
-            step, (running, _, _), _ = state
+            step, running, _ = state
             return (step * _CHUNK < longest) & jnp.any(running > constants.MIN_TRANSMITTANCE)
 
         def blend_chunk(state):
-            step, carry, values = state
+            step, running, blended = state
             chunk = _load_chunk(tables, work, block, step, grid)
             raw = _raw_alpha(chunk.coefficients, basis)
             alpha = _chunk_alpha(raw, chunk.in_list[..., None], config.options.max_alpha)
-            carry, weights = jax.lax.scan(blend_splat, carry, alpha)
-            values = values + jnp.einsum("kbp,kbd->bpd", weights, chunk.features)
-            return step + 1, carry, values
+            # `running` never stops; as it only falls, a splat is blended exactly if it is above
+            # the stop threshold after that splat.
+            before, running = _running_product(running, 1.0 - alpha)
+            after = before * (1.0 - alpha)
+            goes_on = after > constants.MIN_TRANSMITTANCE
+            weights = jnp.where(goes_on, before * alpha, 0.0)
+            lowest = jnp.min(jnp.where(goes_on, after, 1.0), axis=1)
+            blended = _Blended(
+                values=blended.values + _weighted_sum(weights, chunk.features),
+                transmittance=jnp.minimum(blended.transmittance, lowest),
+                passed=blended.passed + jnp.sum(goes_on, axis=1, dtype=jnp.int32),
+            )
+            return step + 1, running, blended
 
         one = jnp.ones(shape, dtype)
-        state = (0, (one, one, jnp.zeros(shape, jnp.int32)), jnp.zeros((*shape, channels), dtype))
-        _, (_, final, passed), values = jax.lax.while_loop(unfinished, blend_chunk, state)
-        results = (values, final, passed)
-        return tuple(
-            jax.lax.dynamic_update_index_in_dim(output, result, block, 0)
-            for output, result in zip(outputs, results, strict=True)
+        nothing = _Blended(
+            jnp.zeros((block_tiles, channels, grid.pixels), dtype), one, jnp.zeros(shape, jnp.int32)
+        )
+        _, _, blended = jax.lax.while_loop(unfinished, blend_chunk, (0, one, nothing))
+        return jax.tree.map(
+            lambda output, result: jax.lax.dynamic_update_index_in_dim(output, result, block, 0),
+            outputs,
+            blended,
         )
 
-    outputs = (
-        jnp.zeros((blocks, *shape, channels), dtype),
+    outputs = _Blended(
+        jnp.zeros((blocks, block_tiles, channels, grid.pixels), dtype),
         jnp.ones((blocks, *shape), dtype),
         jnp.zeros((blocks, *shape), jnp.int32),
     )
@@ -267,70 +323,61 @@ def _blend(tables: _Tables, work: _Work, grid: binning.TileGrid, config: Rasteri
 def _blend_transposed(
     tables: _Tables,
     work: _Work,
-    cotangents: tuple[jax.Array, jax.Array],
-    final: jax.Array,
-    passed: jax.Array,
+    blended: _Blended,
+    transmittance_cotangent: jax.Array,
     grid: binning.TileGrid,
     config: RasterizeConfig,
     num_scenes: int,
-):
+) -> tuple[jax.Array, jax.Array]:
     """Gradients of geometry (S C N, 7) and of features per scene (S N, D).
 
-    Per pixel, from the last splat to the first, with T the transmittance before splat k, q the dot
-    product of its values with the cotangent, and R what lies behind it (weight times q, summed, and
-    the final transmittance times its cotangent): d alpha_k = T q_k - R / (1 - alpha_k).
+    Per pixel, back to front, with T the transmittance before splat k, q the dot product of its
+    values with their cotangent, and R what lies behind it (weight times q, summed, plus the final
+    transmittance times its cotangent): d alpha_k = T q_k - R / (1 - alpha_k).
 
     Args:
         tables, work, grid, config: as in `_blend`.
-        cotangents: of the values (blocks, B, P, D + 1) and of the final T (blocks, B, P).
-        final: final transmittance (blocks, B, P).
-        passed: list entries before the stop (blocks, B, P).
+        blended: the forward pass's, with the cotangents of its values in place of the values.
+        transmittance_cotangent: of the final transmittance, (blocks, B, P).
         num_scenes: S.
     """
     basis = _pixel_basis(grid, tables.geometry.dtype)
     num_features = tables.features.shape[-1]
     max_alpha = config.options.max_alpha
-    position = jnp.arange(_CHUNK, dtype=jnp.int32)[:, None, None]
-
-    def unblend_splat(carry, splat):
-        after, behind = carry
-        alpha, value = splat
-        inverse = 1.0 / (1.0 - alpha)
-        before = after * inverse
-        weight = before * alpha
-        gradient = before * value - behind * inverse
-        return (before, behind + weight * value), (weight, gradient)
+    position = jnp.arange(_CHUNK, dtype=jnp.int32)[:, None]
 
     def add_block(block, gradients):
-        value_cotangent, final_cotangent = (array[block] for array in cotangents)
-        block_passed = passed[block]
+        cotangent, final, passed = (array[block] for array in blended)
         num_chunks = -(-jnp.max(work.count[block]) // _CHUNK)
 
         def add_chunk(index, state):
-            carry, (geometry_grad, feature_grad) = state
+            after, behind, (geometry_grad, feature_grad) = state
             step = num_chunks - 1 - index
             chunk = _load_chunk(tables, work, block, step, grid)
             raw = _raw_alpha(chunk.coefficients, basis)
-            blended = (step * _CHUNK + position < block_passed) & chunk.in_list[..., None]
-            alpha = _chunk_alpha(raw, blended, max_alpha)
-            values = jnp.einsum("kbd,bpd->kbp", chunk.features, value_cotangent)
-            carry, (weights, alpha_grad) = jax.lax.scan(
-                unblend_splat, carry, (alpha, values), reverse=True
-            )
+            reached = (step * _CHUNK + position < passed[:, None]) & chunk.in_list[..., None]
+            alpha = _chunk_alpha(raw, reached, max_alpha)
+            inverse = 1.0 / (1.0 - alpha)
+            # Transmittance before each splat, by division, from the back.
+            after_each, after = _running_product(after, inverse[:, ::-1])
+            before = after_each[:, ::-1] * inverse
+            weights = before * alpha
+            values = _channel_dot(chunk.features, cotangent)
+            behind_each, behind = _running_sum_behind(behind, weights * values)
+            alpha_grad = before * values - behind_each * inverse
             exponent_grad = jnp.where(raw > max_alpha, 0.0, alpha * alpha_grad)
-            moments = jnp.einsum("kbp,mp->kbm", exponent_grad, basis)
-            value_grad = jnp.einsum("kbp,bpd->kbd", weights, value_cotangent)
+            moments = jnp.einsum("bkp,mp->bkm", exponent_grad, basis)
+            value_grad = jnp.einsum("bkp,bdp->bkd", weights, cotangent)
             fields = _coefficients_transposed(
                 moments, chunk.geometry, chunk.centre_x, chunk.centre_y
             )
             rows = jnp.stack([*fields, value_grad[..., num_features]], axis=-1)
             geometry_grad = geometry_grad.at[chunk.geometry_row].add(rows)
             feature_grad = feature_grad.at[chunk.scene_row].add(value_grad[..., :num_features])
-            return carry, (geometry_grad, feature_grad)
+            return after, behind, (geometry_grad, feature_grad)
 
-        carry = (final[block], final[block] * final_cotangent)
-        _, gradients = jax.lax.fori_loop(0, num_chunks, add_chunk, (carry, gradients))
-        return gradients
+        state = (final, final * transmittance_cotangent[block], gradients)
+        return jax.lax.fori_loop(0, num_chunks, add_chunk, state)[-1]
 
     zeros = (
         jnp.zeros_like(tables.geometry),
@@ -340,22 +387,21 @@ def _blend_transposed(
 
 
 def _to_tiles(images: jax.Array, grid: binning.TileGrid) -> jax.Array:
-    """(I, H, W, d) -> (I tiles, P, d); pixels outside the image are 0."""
+    """(I, H, W, d) -> (I tiles, d, P); pixels outside the image are 0."""
     count, _, _, channels = images.shape
     rows, columns = grid.rows, grid.columns
     pad_y, pad_x = rows * grid.tile_height - grid.height, columns * grid.tile_width - grid.width
     padded = jnp.pad(images, [(0, 0), (0, pad_y), (0, pad_x), (0, 0)])
     split = padded.reshape(count, rows, grid.tile_height, columns, grid.tile_width, channels)
-    return split.swapaxes(2, 3).reshape(count * grid.count, grid.pixels, channels)
+    return split.transpose(0, 1, 3, 5, 2, 4).reshape(count * grid.count, channels, grid.pixels)
 
 
 def _from_tiles(tiles: jax.Array, images: int, grid: binning.TileGrid) -> jax.Array:
-    """(I tiles, P, d) -> (I, H, W, d)."""
-    split = tiles.reshape(
-        images, grid.rows, grid.columns, grid.tile_height, grid.tile_width, tiles.shape[-1]
-    )
-    joined = split.swapaxes(2, 3).reshape(
-        images, grid.rows * grid.tile_height, grid.columns * grid.tile_width, tiles.shape[-1]
+    """(I tiles, d, P) -> (I, H, W, d)."""
+    rows, columns, channels = grid.rows, grid.columns, tiles.shape[1]
+    split = tiles.reshape(images, rows, columns, channels, grid.tile_height, grid.tile_width)
+    joined = split.transpose(0, 1, 4, 2, 5, 3).reshape(
+        images, rows * grid.tile_height, columns * grid.tile_width, channels
     )
     return joined[:, : grid.height, : grid.width]
 
@@ -372,10 +418,10 @@ def _from_work_order(values: jax.Array, work: _Work) -> jax.Array:
     return values.reshape(-1, *values.shape[2:])[work.inverse]
 
 
-def _tables(operands: Operands, projected, visible, splats: jax.Array) -> _Tables:
+def _tables(operands: Operands, geometry: jax.Array, splats: jax.Array) -> _Tables:
     features = operands.features
     return _Tables(
-        geometry=_geometry_table(projected, visible),
+        geometry=geometry,
         features=features.reshape(-1, features.shape[-1]),
         splats=splats.reshape(-1),
         num_splats=features.shape[1],
@@ -403,13 +449,13 @@ def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Re
     )
     flat = projection.Projected(*(field.reshape(images, -1) for field in projected))
     lists = binning.build(flat, visible.reshape(images, -1), grid, config.capacity)
-    tables = _tables(operands, projected, visible, lists.splats)
+    tables = _tables(operands, _geometry_table(projected, visible), lists.splats)
     counts = lists.starts[:, 1:] - lists.starts[:, :-1]
     work = _plan(lists.starts[:, :-1], counts, grid, config.capacity)
     values, final, passed = (
         _from_work_order(result, work) for result in _blend(tables, work, grid, config)
     )
-    pixels = _from_tiles(jnp.concatenate([values, final[..., None]], axis=-1), images, grid)
+    pixels = _from_tiles(jnp.concatenate([values, final[:, None]], axis=1), images, grid)
     pixels = pixels.reshape(scenes, cameras, *pixels.shape[1:])
     output = CoreOutput(
         image=pixels[..., :-2],
@@ -455,14 +501,7 @@ def backward(
         geometry_of, *_scene_operands(operands), operands.viewmats, operands.intrinsics
     )
     features = operands.features
-    tables = _Tables(
-        geometry=geometry,
-        features=features.reshape(-1, features.shape[-1]),
-        splats=residuals.splats.reshape(-1),
-        num_splats=features.shape[1],
-        cameras=cameras,
-        feature_rows=features.shape[0],
-    )
+    tables = _tables(operands, geometry, residuals.splats)
     tile_shape = (images * grid.count, grid.pixels)
     final, passed = (array.reshape(tile_shape) for array in residuals[2:])
     starts = residuals.starts.reshape(images, -1)
@@ -475,15 +514,11 @@ def backward(
         [image_cot, depth_cot[..., None], transmittance_cot[..., None]], axis=-1
     ).reshape(images, grid.height, grid.width, -1)
     tiles = _in_work_order(_to_tiles(stacked, grid), work)
+    blended = _Blended(
+        tiles[:, :, :-1], *(_in_work_order(array, work) for array in (final, passed))
+    )
     geometry_grad, feature_grad = _blend_transposed(
-        tables,
-        work,
-        (tiles[..., :-1], tiles[..., -1]),
-        _in_work_order(final, work),
-        _in_work_order(passed, work),
-        grid,
-        config,
-        scenes,
+        tables, work, blended, tiles[:, :, -1], grid, config, scenes
     )
     *gaussian_grads, viewmats_grad, intrinsics_grad = pull_back(geometry_grad)
     feature_grad = feature_grad.reshape(scenes, *features.shape[1:])
