@@ -15,6 +15,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tqdm import tqdm
@@ -265,6 +266,7 @@ _stop: Any = None  # In a worker: the event that asks it to give up.
 def _start_worker(stop: Any) -> None:
     global _stop
     _stop = stop
+    cv2.setNumThreads(1)  # The processes share the cores already.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what Ctrl-C means.
     parent = multiprocessing.parent_process()
 

@@ -43,7 +43,8 @@ def evaluation_pairs(
 
     "self": the target is another frame of the source's identity, the driver the same frame from
     another viewpoint. "cross": the driver is another identity of the split, the target the source's
-    identity at the same frame of the same performance, None where it never performed it.
+    identity at the same frame of the same performance. Identities that share no performance with
+    another are sources only if all are so; their targets are None.
 
     Args:
       pack: an open pack.
@@ -72,12 +73,21 @@ def evaluation_pairs(
             f"{pack.path}: cross-reenactment needs two identities in split {split!r}, it has"
             f" {identities}; add identities or choose another split"
         )
-    order = np.random.default_rng([seed, 0]).permutation(identities)
+    sources = list(range(identities))
+    if kind == "cross":  # Where somebody has a true image, only those with one are sources.
+        sources = [one for one in sources if _shared(table, one)] or sources
+    order = np.random.default_rng([seed, 0]).permutation(sources)
     draw = _draw_self if kind == "self" else _draw_cross
     return [
-        draw(table, int(order[number % identities]), np.random.default_rng([seed, 1, number]))
+        draw(table, int(order[number % len(order)]), np.random.default_rng([seed, 1, number]))
         for number in range(limit)
     ]
+
+
+def _shared(table: sampler.MultiViewTable, identity: int) -> list[int]:
+    """The identity's performances that somebody else performs, too."""
+    own = table.by_identity[identity]
+    return [one for one in own if len(table.by_key[table.performances[one].key]) > 1]
 
 
 def _draw_self(
@@ -98,7 +108,7 @@ def _draw_cross(
 ) -> EvaluationPair:
     """Prefers a performance that somebody else performs, too: then the truth is known."""
     own = table.by_identity[identity]
-    shared = [one for one in own if len(table.by_key[table.performances[one].key]) > 1]
+    shared = _shared(table, identity)
     if not shared:
         other = (identity + 1 + int(rng.integers(len(table.identities) - 1))) % len(
             table.identities

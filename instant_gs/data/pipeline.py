@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import grain
 import numpy as np
 
@@ -42,6 +43,8 @@ class FrameStore:
           PackError: the packs differ in size and `image_size` is None, or `image_size` is larger
             than a pack's.
         """
+        # Frames are small: OpenCV's own threads would only take cores from the training step.
+        cv2.setNumThreads(1)
         self._packs = list(packs)
         sizes = {pack.image_size for pack in packs}
         if image_size is None and len(sizes) > 1:

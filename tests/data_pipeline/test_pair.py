@@ -55,6 +55,16 @@ def test_cross_without_truth(tmp_path):
         assert _facts(pack, one.source)[0] != _facts(pack, one.driver)[0]
 
 
+def test_cross_prefers_a_true_image(tmp_path):
+    synthetic.write_pack(tmp_path / "source", ["ada", "bob"], performances=["jaw"])
+    synthetic.write_pack(tmp_path / "source", ["eve"], performances=["smile"])
+    packing.pack(tmp_path / "source", tmp_path / "out", packing.Options(32), workers=1)
+    pack = reader.open_pack(tmp_path / "out")
+    pairs = pair.evaluation_pairs(pack, "all", kind="cross", limit=6)
+    assert all(one.target is not None for one in pairs)
+    assert {_facts(pack, one.source)[0] for one in pairs} == {"ada", "bob"}
+
+
 def test_impossible(pack, packed_pack):
     with pytest.raises(ValueError, match="kind: expected one of self, cross"):
         pair.evaluation_pairs(pack, "test", kind="both")
