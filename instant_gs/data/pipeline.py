@@ -120,36 +120,26 @@ def make_loader(
     read_threads: int = 1,
     prefetch: int = 2,
 ) -> grain.DatasetIterator:
-    """Makes the iterator that training reads.
-
-    Each sample: a source (every usable record once an epoch, shuffled); a reconstruction target,
-    the source's expression from another viewpoint; D driven targets, random performance, frame and
-    view of the source's identity, with probability `same_expression` the source's own expression;
-    D drivers, the target's expression from another viewpoint, or with probability `cross_identity`
-    by another identity of the split, where one performs it. Clips without a camera and performances
-    seen by one camera only are left out; their number is logged.
+    """Makes the iterator that training reads; docs/teacher_pack.md says what a sample is.
 
     Args:
       packs: one or several packed packs, mixed in proportion to their records.
       split: "train", "validation", "test" or "all".
       batch_size: B, samples a batch on this host.
       driven_per_sample: D.
-      cross_identity, same_expression: probabilities.
+      cross_identity: probability that another identity drives a target, where one can.
+      same_expression: probability that a target shows the source's own expression.
       seed: decides order and choices; 0 … 2**32 - 1.
-      image_size: side of the images in pixels, at most the packs'; as stored by default. Shrunk by
-        area.
-      num_epochs: passes over the records; endless by default. The last incomplete batch is dropped.
-      shard_index, shard_count: this host and the number of hosts; hosts get disjoint samples and
-        equally many batches.
+      image_size: side in pixels, at most the packs' and by default theirs; shrunk by area.
+      num_epochs: passes over the records; endless by default. An incomplete batch is dropped.
+      shard_index, shard_count: this host and the number of hosts, which get disjoint samples.
       cache_gigabytes: memory for decoded frames, H * W * 5 bytes each (12,000 of 128x128 a
         gigabyte); what fits is decoded once.
-      read_threads: batches assembled at the same time, ahead of the training step.
-      prefetch: batches held ready.
+      read_threads, prefetch: batches assembled at the same time, and batches held ready.
 
     Returns:
       A Grain iterator of types.Batch of numpy arrays (images uint8), leading axes (B,) and (B, D).
-      `get_state` and `set_state` save and restore it exactly; next() raises PackError for a broken
-      record, naming shard and record.
+      `get_state` and `set_state` restore it exactly; next() raises PackError for a broken record.
 
     Raises:
       PackError: a pack cannot be read or has nothing to sample in this split.
