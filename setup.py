@@ -76,11 +76,8 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
     packages=find_packages(include=["instant_gs", "instant_gs.*", "kernels", "kernels.*"]),
-    # Everything in the packages' folders that is not Python and that the code reads at run time.
-    package_data={
-        "instant_gs": ["weights/**/*", "**/*.npz", "**/*.json", "**/*.html", "**/*.txt", "**/*.tsv"],
-        "kernels": ["**/*.json"],
-    },
+    # Besides Python files: what lies in the packages' own folders, and the shipped weights.
+    package_data={"": ["*.*"], "instant_gs": ["weights/**/*"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
 )

@@ -43,7 +43,14 @@ TRACEBACK_VARIABLE = "INSTANT_GS_TRACEBACK"
 _ROOT = Path(__file__).resolve().parent.parent
 _OUR_CODE = ("instant_gs", "kernels", "configs", "train.py", "eval.py", "benchmarks")
 
-_OUR_ERRORS = (ValueError, TypeError, ArithmeticError, NotImplementedError, ExceptionGroup)
+_OUR_ERRORS = (
+    ValueError,
+    TypeError,
+    ArithmeticError,  # FloatingPointError: NaN in training; OverflowError: the rasterizer's lists
+    ImportError,  # an optional package is missing
+    NotImplementedError,
+    ExceptionGroup,
+)
 
 # What the system refuses, and what the user can do about it.
 _SYSTEM_FIX = {
@@ -95,8 +102,7 @@ def describe(error: BaseException) -> str | None:
     """Words an expected error as one line; None if the error is unexpected and needs a traceback.
 
     Expected are UserError, FileNotFoundError, the system's refusals (disk full, no permission) also
-    where a library wrapped them, and ValueError, TypeError, ArithmeticError (NaN in training,
-    overflow of the rasterizer), NotImplementedError and ExceptionGroup that our own code raised.
+    where a library wrapped them, and the errors of `_OUR_ERRORS` where our own code raised them.
     """
     if isinstance(error, UserError):
         return _one_line(str(error))

@@ -1,0 +1,188 @@
+"""What the documents promise exists: commands and their flags, make targets, snippets, links."""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = DOCUMENTS[0].read_text(encoding="utf-8")
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(text, language):
+    return [body for name, body in _FENCE.findall(text) if name == language]
+
+
+def commands():
+    """(document, words) of every shell command in a fenced block, continuation lines joined."""
+    found = []
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        for body in [*blocks(text, "bash"), *blocks(text, "sh"), *blocks(text, "")]:
+            for line in body.replace("\\\n", " ").splitlines():
+                if re.match(r"\s*(make|python|pip) ", line):
+                    words = shlex.split(line, comments=True)
+                    found.append(pytest.param(words, id=f"{path.name}: {' '.join(words)[:60]}"))
+    return found
+
+
+COMMANDS = commands()
+
+
+MAKE_TARGETS = sorted(
+    {param.values[0][1] for param in COMMANDS if param.values[0][0] == "make"}
+    | {
+        target
+        for path in DOCUMENTS
+        for target in re.findall(r"`make (\w+)", path.read_text("utf-8"))
+    }
+)
+
+
+def python_commands():
+    return [param for param in COMMANDS if param.values[0][0] == "python"]
+
+
+@functools.cache
+def help_text(program):
+    """What the program says to --helpfull; program is ("train.py",) or ("-m", module)."""
+    result = subprocess.run(
+        [sys.executable, *program, "--helpfull"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode in (0, 1), result.stderr  # absl's help exits with 1
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.stdout
+
+
+def has_field(config, dotted):
+    for name in dotted.split("."):
+        names = {field.name for field in dataclasses.fields(config)}
+        if name not in names:
+            return False
+        config = getattr(config, name)
+    return True
+
+
+def load_config(path):
+    spec = importlib.util.spec_from_file_location("readme_config", ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def test_documents_contain_commands():
+    programs = {param.values[0][0] for param in COMMANDS}
+    assert programs >= {"make", "python"}, programs
+    assert len(python_commands()) >= 6
+
+
+@pytest.mark.parametrize("target", MAKE_TARGETS)
+def test_make_target_exists(target):
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"Makefile has no target {target}"
+
+
+@pytest.mark.parametrize("words", python_commands())
+def test_command_and_its_flags_exist(words):
+    program = tuple(words[1:3]) if words[1] == "-m" else (words[1],)
+    arguments = words[len(program) + 1 :]
+    if program[0] == "-m":
+        assert program[1] == "pytest" or (ROOT / program[1].split(".")[0]).is_dir(), program
+    text = help_text(program)
+    config = None
+    for argument in arguments:
+        match = re.match(r"--([\w.]+)(?:=(.*))?$", argument)
+        if not match or match[1] in ("help", "helpfull"):
+            continue
+        name, value = match.groups()
+        if name == "config":
+            assert (ROOT / value.partition(":")[0]).is_file(), f"{value} does not exist"
+            config = load_config(value.partition(":")[0])
+        if name.startswith("config."):
+            assert config is not None and has_field(config, name.removeprefix("config.")), argument
+            continue
+        bare = name.removeprefix("no")
+        pattern = rf"--(\[no\])?({re.escape(name)}|{re.escape(bare)})\b"
+        assert re.search(pattern, text), f"{' '.join(program)} has no flag --{name}"
+
+
+def test_help_is_quick():
+    # jax alone takes a second to import; --help must not wait for it.
+    code = "import sys, train; print(sorted({'jax', 'flax', 'cv2', 'grain'} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+def test_python_snippets_compile_and_name_what_exists():
+    snippets = blocks(README, "python")
+    assert len(snippets) >= 2
+    for snippet in snippets:
+        compile(snippet, "README.md", "exec")
+
+
+def test_rasterizer_snippet_runs(capsys):
+    (snippet,) = [body for body in blocks(README, "python") if "kernels.rasterize" in body]
+    variables = {}
+    exec(compile(snippet, "README.md", "exec"), variables)
+    out = variables["out"]
+    assert out.image.shape == (1, 64, 64, 3)
+    assert 0.02 < float(out.alpha.mean()) < 0.98, "the snippet draws nothing, or everything"
+    assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_avatar_snippet_runs(tmp_path, monkeypatch):
+    from instant_gs.inference import avatar
+
+    if not Path(avatar.SHIPPED_WEIGHTS).is_dir():
+        pytest.skip("no shipped weights in this tree")
+    import skimage.data
+    import skimage.io
+
+    monkeypatch.chdir(tmp_path)
+    skimage.io.imsave("photo.png", skimage.data.astronaut())
+    (snippet,) = [body for body in blocks(README, "python") if "instant_gs.load" in body]
+    variables = {}
+    exec(compile(snippet, "README.md", "exec"), variables)
+    image = variables["image"]
+    size = variables["engine"].image_size
+    assert image.shape == (size, size, 3)
+    assert 0.02 < float(image.mean()) < 0.9
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = [target.partition("#")[0] for target in _LINK.findall(text)]
+    missing = [
+        target
+        for target in targets
+        if target and "://" not in target and not (path.parent / target).exists()
+    ]
+    assert not missing, f"{path.relative_to(ROOT)} links to what does not exist: {missing}"
+
+
+def test_layout_map_names_what_exists():
+    section = README.partition("## Where things are")[2].partition("\n## ")[0]
+    paths = [name for row in re.findall(r"^\| (`.*?) \|", section, re.M) for name in row.split(",")]
+    assert len(paths) >= 10
+    missing = [path for path in paths if not (ROOT / path.strip(" `")).exists()]
+    assert not missing, f"README's map names what does not exist: {missing}"
