@@ -2,8 +2,11 @@
 
 import concurrent.futures
 import dataclasses
+import errno
+import io
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -12,12 +15,14 @@ import numpy as np
 import tqdm
 
 from instant_gs.data import format as pack_format
-from instant_gs.data import source, source_writer
+from instant_gs.data import atomic, source, source_writer
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, performance, scene, view
 
 NAME, VERSION, FPS = "instant_gs.procedural", 1, 25
 LICENCE = "CC0-1.0"
+#: With less free space than this (bytes) a failed write is blamed on the disk.
+_FULL_DISK = 1 << 20
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
@@ -83,7 +88,7 @@ def open_pack(pack, settings):
                 "give the same settings to continue it or another folder"
             )
         return
-    if pack.exists() and any(pack.iterdir()):
+    if pack.exists() and any(item.suffix != atomic.PARTIAL_SUFFIX for item in pack.iterdir()):
         raise ValueError(f"{pack}: not empty and not a teacher pack; give another folder")
     source_writer.write_manifest(
         pack,
@@ -102,9 +107,19 @@ def write_identity(pack, settings, index):
         settings: Settings.
         index: Identity index.
     """
+    try:
+        _write_identity(Path(pack), settings, index)
+    except (OSError, RuntimeError) as error:
+        # Writers that hide the system's error (FFmpeg) leave only this trace of a full disk.
+        if shutil.disk_usage(pack).free < _FULL_DISK:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(pack)) from error
+        raise
+
+
+def _write_identity(pack, settings, index):
     cv2.setNumThreads(1)
     name = identity.name_of(settings.seed, index)
-    folder = Path(pack) / name
+    folder = pack / name
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -121,7 +136,9 @@ def _write_performance(folder, settings, index, who, act):
     """Renders all views of one performance and describes its clips."""
     size = (settings.image_size, settings.image_size)
     coefficients = act.frames(settings.frames)
-    np.save(folder / f"{act.name}.npy", coefficients)
+    buffer = io.BytesIO()
+    np.save(buffer, coefficients)
+    (folder / f"{act.name}.npy").write_bytes(buffer.getvalue())
     poses = [
         view.draw(settings.seed, index, act.name, number, np.radians(settings.max_yaw_degrees))
         for number in range(settings.views)

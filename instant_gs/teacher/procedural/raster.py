@@ -59,10 +59,10 @@ def depth_map(points, triangles, axes, extent, out):
         area = (u[b] - u[a]) * (v[c] - v[a]) - (v[b] - v[a]) * (u[c] - u[a])
         if abs(area) < 1e-9:
             continue
-        x0 = max(0, int(math.ceil(min(u[a], u[b], u[c]) - 0.5)))
-        x1 = min(size - 1, int(math.floor(max(u[a], u[b], u[c]) - 0.5)))
-        y0 = max(0, int(math.ceil(min(v[a], v[b], v[c]) - 0.5)))
-        y1 = min(size - 1, int(math.floor(max(v[a], v[b], v[c]) - 0.5)))
+        x0 = max(0, math.ceil(min(u[a], u[b], u[c]) - 0.5))
+        x1 = min(size - 1, math.floor(max(u[a], u[b], u[c]) - 0.5))
+        y0 = max(0, math.ceil(min(v[a], v[b], v[c]) - 0.5))
+        y1 = min(size - 1, math.floor(max(v[a], v[b], v[c]) - 0.5))
         if x0 > x1 or y0 > y1:
             continue
         inverse = 1.0 / area
@@ -111,7 +111,7 @@ def lookup(points, normals, axes, extent, depth, hair_depth, hair_density, bias,
         u = (axes[0, 0] * x + axes[0, 1] * y + axes[0, 2] * z) * scale + 0.5 * size - 0.5
         v = (axes[1, 0] * x + axes[1, 1] * y + axes[1, 2] * z) * scale + 0.5 * size - 0.5
         d = -(axes[2, 0] * x + axes[2, 1] * y + axes[2, 2] * z) - bias * (2.0 - facing)
-        iu, iv = int(math.floor(u)), int(math.floor(v))
+        iu, iv = math.floor(u), math.floor(v)
         if iu < 0 or iv < 0 or iu >= size - 1 or iv >= size - 1:
             out[i] = 1.0
             continue
@@ -169,10 +169,10 @@ def visibility(screen, triangles, double_sided, height, width):
             continue
         if abs(area) < 1e-9:
             continue
-        x0 = max(0, int(math.ceil(min(ax, bx, cx) - 0.5)))
-        x1 = min(width - 1, int(math.floor(max(ax, bx, cx) - 0.5)))
-        y0 = max(0, int(math.ceil(min(ay, by, cy) - 0.5)))
-        y1 = min(height - 1, int(math.floor(max(ay, by, cy) - 0.5)))
+        x0 = max(0, math.ceil(min(ax, bx, cx) - 0.5))
+        x1 = min(width - 1, math.floor(max(ax, bx, cx) - 0.5))
+        y0 = max(0, math.ceil(min(ay, by, cy) - 0.5))
+        y1 = min(height - 1, math.floor(max(ay, by, cy) - 0.5))
         inverse = 1.0 / area
         for py in range(y0, y1 + 1):
             sy = py + 0.5
@@ -218,8 +218,8 @@ def strands(order, ends, colors, alphas, widths, kinds, depth, bias, image, cove
             half = 0.5
         reach = half + 0.5
         x_low, x_high = min(ax, bx) - reach, max(ax, bx) + reach
-        y0 = max(0, int(math.floor(min(ay, by) - reach)))
-        y1 = min(height - 1, int(math.floor(max(ay, by) + reach)))
+        y0 = max(0, math.floor(min(ay, by) - reach))
+        y1 = min(height - 1, math.floor(max(ay, by) + reach))
         if x_high < 0 or x_low >= width:
             continue
         dx, dy = bx - ax, by - ay
@@ -236,8 +236,8 @@ def strands(order, ends, colors, alphas, widths, kinds, depth, bias, image, cove
             if steep:
                 low = max(low, ax + sy * slope - band)
                 high = min(high, ax + sy * slope + band)
-            x0 = max(0, int(math.floor(low)))
-            x1 = min(width - 1, int(math.floor(high)))
+            x0 = max(0, math.floor(low))
+            x1 = min(width - 1, math.floor(high))
             for px in range(x0, x1 + 1):
                 sx = px + 0.5 - ax
                 t = (sx * dx + sy * dy) * inverse

@@ -11,7 +11,7 @@ import numpy as np
 from instant_gs import types
 from instant_gs.data import format as pack_format
 from instant_gs.teacher.procedural import head as head_model
-from instant_gs.teacher.procedural import scene
+from instant_gs.teacher.procedural import part, scene
 
 #: Landmarks by name: a point of the asset's rest frame in decimetres; the nearest skin vertex is
 #: the landmark. "left" is the person's left (+x).
@@ -131,7 +131,7 @@ def landmarks(seed, index, coefficients):
     result = []
     for row in _coefficient_rows(coefficients):
         moved = scene.deform(who, row)
-        pupils = [moved[a : a + head_model.EYE_SEGMENTS].mean(axis=0) for a, _ in model.eyes]
+        pupils = [moved[a : a + part.EYE_SEGMENTS].mean(axis=0) for a, _ in model.eyes]
         result.append(np.concatenate([moved[vertices], np.stack(pupils)]))
     return np.stack(result).astype(np.float32)
 

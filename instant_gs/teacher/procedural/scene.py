@@ -5,15 +5,24 @@ import dataclasses
 import numpy as np
 
 from instant_gs.data import format as pack_format
+from instant_gs.teacher.procedural import (
+    fuzz,
+    identity,
+    light,
+    part,
+    raster,
+    shade,
+    shape,
+    skin,
+    strand,
+)
 from instant_gs.teacher.procedural import hair as hair_model
 from instant_gs.teacher.procedural import head as head_model
-from instant_gs.teacher.procedural import identity, light, raster, shade, skin
 
 SUPERSAMPLE = 2
 _ROW = {name: row for row, name in enumerate(pack_format.COEFFICIENT_NAMES)}
-HAIR_LABEL, BROW_LABEL, EYES_LABEL, SKIN_LABEL = 5, 4, 2, 1
 #: Strand kinds (rows of the cover buffers) and the label each gives.
-KIND_LABELS = np.array([HAIR_LABEL, BROW_LABEL, EYES_LABEL, SKIN_LABEL], np.uint8)
+KIND_LABELS = np.array([shade.HAIR, shade.BROWS, shade.EYES, shade.SKIN], np.uint8)
 
 
 @dataclasses.dataclass
@@ -31,7 +40,7 @@ class Person:
     scalp: np.ndarray
     lights: light.Rig
     hair: hair_model.Hair
-    fuzz: hair_model.Fuzz
+    fuzz: fuzz.Fuzz
 
 
 @dataclasses.dataclass
@@ -69,10 +78,10 @@ def person(seed, index):
     """
     model = head_model.load()
     who = identity.attributes(seed, index)
-    shape = identity.shape(who)
-    rest_dm = model.matrix @ shape
+    moved = shape.vertices(who)
+    rest_dm = model.matrix @ moved
     rest_dm = _clothe(model, rest_dm)
-    scale, origin = identity.placement(rest_dm)
+    scale, origin = shape.placement(rest_dm)
     rest = np.ascontiguousarray(((rest_dm - origin) * scale).astype(np.float32))
     albedo, gloss = skin.vertex_color(who)
     lights = light.rig(who)
@@ -94,7 +103,7 @@ def person(seed, index):
     if len(grown.points):
         light.cast_hair(lights, grown.caster_points, grown.caster_weight)
     normals = raster.vertex_normals(rest, model.triangles)
-    hair_model.illuminate(grown, lights, rest, model)
+    strand.illuminate(grown, lights, rest, model)
     return Person(
         attributes=who,
         rest=rest,
@@ -107,7 +116,7 @@ def person(seed, index):
         scalp=hair_model.scalp_color(who),
         lights=lights,
         hair=grown,
-        fuzz=hair_model.fuzz(who, index, rest, normals, shape, origin, scale),
+        fuzz=fuzz.grow(who, index, rest, normals, moved, origin, scale),
     )
 
 
@@ -140,12 +149,12 @@ def frame(who, coefficients):
     diffuse, key_share, open_sky = light.irradiance(model, who.lights, positions, normals)
     eye = np.zeros((2, 9), np.float32)
     for row, (start, stop) in enumerate(model.eyes):
-        front = positions[start : start + head_model.EYE_SEGMENTS].mean(axis=0)
-        back = positions[stop - head_model.EYE_SEGMENTS : stop].mean(axis=0)
+        front = positions[start : start + part.EYE_SEGMENTS].mean(axis=0)
+        back = positions[stop - part.EYE_SEGMENTS : stop].mean(axis=0)
         axis = front - back
-        centre = back + axis / (2 + head_model.CORNEA_BULGE)
+        centre = back + axis / (2 + part.CORNEA_BULGE)
         eye[row] = np.concatenate([centre, axis / np.linalg.norm(axis), who.attributes.iris])
-    ends, colors = hair_model.place_fuzz(who.fuzz, positions, normals, diffuse, activation)
+    ends, colors = fuzz.place(who.fuzz, positions, normals, diffuse, activation)
     return Frame(positions, normals, diffuse, key_share, open_sky, eye, ends, colors)
 
 
@@ -196,7 +205,7 @@ def picture(who, moved, cam2world, intrinsics, image_size):
     )
     screen = np.empty_like(moved.positions)
     raster.project(moved.positions, world2cam, *lens, screen)
-    double = (model.material != head_model.SKIN).astype(np.uint8)
+    double = (model.material != part.SKIN).astype(np.uint8)
     index, weights, depth = raster.visibility(screen, model.triangles, double, height, width)
     camera = pose[:3, 3].astype(np.float32)
     who_is = who.attributes
@@ -209,7 +218,7 @@ def picture(who, moved, cam2world, intrinsics, image_size):
     )  # fmt: skip
     cover = (index >= 0).astype(np.float32)
     kinds = np.zeros((len(KIND_LABELS), height, width), np.float32)
-    hair_model.draw(
+    strand.draw(
         who.hair, who.fuzz, moved, who.lights, world2cam, lens, camera, depth, image, cover, kinds
     )
     return _finish(image, cover, kinds, label)

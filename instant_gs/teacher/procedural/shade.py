@@ -5,8 +5,11 @@ import math
 import numba
 import numpy as np
 
-IRIS_ANGLE = 0.47
+from instant_gs.teacher.procedural import part
+
+IRIS_ANGLE = part.IRIS_ANGLE
 PUPIL_ANGLE = 0.16
+SKIN, EYES, MOUTH, BROWS, HAIR, NECK_EARS, CLOTHES = range(1, 8)  # data.format.REGIONS
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -52,6 +55,67 @@ def _iris(angle, around, iris, out):
 
 
 @numba.njit(cache=True, fastmath=True)
+def _eyeball(p, eye, out):
+    """Colour of the nearer eyeball at world point `p`; `eye` as in `shade`."""
+    k = 0
+    best = 1e9
+    for q in range(2):
+        d = 0.0
+        for j in range(3):
+            d += (p[j] - eye[q, j]) ** 2
+        if d < best:
+            best, k = d, q
+    dx, dy, dz = p[0] - eye[k, 0], p[1] - eye[k, 1], p[2] - eye[k, 2]
+    length = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
+    cosine = (dx * eye[k, 3] + dy * eye[k, 4] + dz * eye[k, 5]) * length
+    angle = math.acos(min(1.0, max(-1.0, cosine)))
+    around = math.atan2(dy * length - eye[k, 4] * cosine, dx * length - eye[k, 3] * cosine)
+    _iris(angle, around, eye[k, 6:9], out)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _detail(texture, u, v, out):
+    """Multiplies `out` by the bilinear sample of the texture at chart coordinates in [0, 1]."""
+    height, width = texture.shape[0], texture.shape[1]
+    x, y = u * width, v * height
+    ix = min(width - 2, max(0, int(x - 0.5)))
+    iy = min(height - 2, max(0, int(y - 0.5)))
+    fx = min(1.0, max(0.0, x - 0.5 - ix))
+    fy = min(1.0, max(0.0, y - 0.5 - iy))
+    for j in range(3):
+        top = texture[iy, ix, j] * (1 - fx) + texture[iy, ix + 1, j] * fx
+        low = texture[iy + 1, ix, j] * (1 - fx) + texture[iy + 1, ix + 1, j] * fx
+        out[j] *= top * (1 - fy) + low * fy
+
+
+@numba.njit(cache=True, fastmath=True)
+def _skin_label(s, hairy):
+    """Region of a skin pixel; what expressions move comes first."""
+    if s[1] > 0.5:
+        return MOUTH
+    if s[2] > 0.5:
+        return EYES
+    if hairy > 0.5:
+        return HAIR
+    if s[3] > 0.5:
+        return BROWS
+    return NECK_EARS if s[4] > 0.5 else SKIN
+
+
+@numba.njit(cache=True, fastmath=True)
+def _highlight(n, key, vx, vy, vz, n_l, n_v, rough, f0, kind):
+    """Reflected share of the key light; skin adds a wide lobe."""
+    hx, hy, hz = key[0] + vx, key[1] + vy, key[2] + vz
+    inverse = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
+    n_h = max(0.0, (n[0] * hx + n[1] * hy + n[2] * hz) * inverse)
+    v_h = max(0.0, (vx * hx + vy * hy + vz * hz) * inverse)
+    lobe = _ggx(n_l, n_v, n_h, v_h, rough, f0)
+    if kind == 0:
+        lobe = 0.4 * lobe + 0.6 * _ggx(n_l, n_v, n_h, v_h, min(1.0, rough * 1.8), f0)
+    return lobe * n_l
+
+
+@numba.njit(cache=True, fastmath=True)
 def shade(
     index, weights, triangles, material, uv, positions, normals, light, key_share, open_sky,
     albedo, gloss, scalars, texture, scalp, eye, camera, key, key_radiance, colors, roughness,
@@ -77,7 +141,6 @@ def shade(
     height, width = index.shape
     image = np.zeros((height, width, 3), np.float32)
     label = np.zeros((height, width), np.uint8)
-    texture_h, texture_w = texture.shape[0], texture.shape[1]
     p = np.zeros(3, np.float32)
     n = np.zeros(3, np.float32)
     e = np.zeros(3, np.float32)
@@ -112,57 +175,35 @@ def shade(
             kind = material[t]
             rough, f0 = roughness, 0.028
             if kind == 1:
-                k = 0
-                best = 1e9
-                for q in range(2):
-                    d = 0.0
-                    for j in range(3):
-                        d += (p[j] - eye[q, j]) ** 2
-                    if d < best:
-                        best, k = d, q
-                dx, dy, dz = p[0] - eye[k, 0], p[1] - eye[k, 1], p[2] - eye[k, 2]
-                length = 1.0 / math.sqrt(dx * dx + dy * dy + dz * dz)
-                cosine = (dx * eye[k, 3] + dy * eye[k, 4] + dz * eye[k, 5]) * length
-                angle = math.acos(min(1.0, max(-1.0, cosine)))
-                around = math.atan2(
-                    dy * length - eye[k, 4] * cosine, dx * length - eye[k, 3] * cosine
-                )
-                _iris(angle, around, eye[k, 6:9], base)
+                _eyeball(p, eye, base)
                 # Lids shade the ball softly; the sky map is too coarse for it.
                 for j in range(3):
                     e[j] = e[j] * (0.5 + 0.5 * sky) * 1.2
                 rough, f0, shine = 0.1, 0.04, 1.3
-                label[py, px] = 2
+                label[py, px] = EYES
             elif kind == 2:
                 depth_in = min(1.0, max(0.0, 0.35 + 1.6 * sky))
                 base[0], base[1], base[2] = 0.76, 0.69, 0.54
                 for j in range(3):
                     e[j] = (e[j] * 1.15 + 0.06) * depth_in
                 rough, f0, shine = 0.25, 0.04, 0.6
-                label[py, px] = 3
+                label[py, px] = MOUTH
             elif kind == 3:
                 base[0], base[1], base[2] = 0.36, 0.10, 0.095
                 rough, shine = 0.3, 0.5
-                label[py, px] = 3
+                label[py, px] = MOUTH
             elif kind == 4:
                 rough, shine = 0.35, 0.7
                 for j in range(3):
                     e[j] = e[j] * 1.1 + 0.015
-                label[py, px] = 3
+                label[py, px] = MOUTH
             else:
                 if uv[t, 0, 0] >= 0:
-                    u = (w0 * uv[t, 0, 0] + w1 * uv[t, 1, 0] + w2 * uv[t, 2, 0]) * texture_w
-                    v = (w0 * uv[t, 0, 1] + w1 * uv[t, 1, 1] + w2 * uv[t, 2, 1]) * texture_h
-                    iu = min(texture_w - 2, max(0, int(u - 0.5)))
-                    iv = min(texture_h - 2, max(0, int(v - 0.5)))
-                    fu = min(1.0, max(0.0, u - 0.5 - iu))
-                    fv = min(1.0, max(0.0, v - 0.5 - iv))
-                    for j in range(3):
-                        top = texture[iv, iu, j] * (1 - fu) + texture[iv, iu + 1, j] * fu
-                        low = texture[iv + 1, iu, j] * (1 - fu) + texture[iv + 1, iu + 1, j] * fu
-                        base[j] *= top * (1 - fv) + low * fv
+                    u = w0 * uv[t, 0, 0] + w1 * uv[t, 1, 0] + w2 * uv[t, 2, 0]
+                    v = w0 * uv[t, 0, 1] + w1 * uv[t, 1, 1] + w2 * uv[t, 2, 1]
+                    _detail(texture, u, v, base)
                 if s[0] > 0:
-                    label[py, px] = 7
+                    label[py, px] = CLOTHES
                     trim = 1 if s[0] < 0.07 else 0
                     weave = 0.92 + 0.16 * _hash(
                         math.floor(p[0] * 640) + 57 * math.floor(p[1] * 640)
@@ -177,28 +218,10 @@ def shade(
                         for j in range(3):
                             base[j] = base[j] * (1 - hairy) + scalp[j] * hairy
                         shine *= 1 - 0.85 * hairy
-                    if s[1] > 0.5:
-                        label[py, px] = 3
-                    elif s[2] > 0.5:
-                        label[py, px] = 2
-                    elif hairy > 0.5:
-                        label[py, px] = 5
-                    elif s[3] > 0.5:
-                        label[py, px] = 4
-                    elif s[4] > 0.5:
-                        label[py, px] = 6
-                    else:
-                        label[py, px] = 1
+                    label[py, px] = _skin_label(s, hairy)
             spec = 0.0
             if n_l > 0 and n_v > 0:
-                hx, hy, hz = key[0] + vx, key[1] + vy, key[2] + vz
-                inverse = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz)
-                n_h = max(0.0, (n[0] * hx + n[1] * hy + n[2] * hz) * inverse)
-                v_h = max(0.0, (vx * hx + vy * hy + vz * hz) * inverse)
-                spec = _ggx(n_l, n_v, n_h, v_h, rough, f0) * n_l * share * shine
-                if kind == 0:
-                    wide = _ggx(n_l, n_v, n_h, v_h, min(1.0, rough * 1.8), f0)
-                    spec = 0.4 * spec + 0.6 * wide * n_l * share * shine
+                spec = shine * share * _highlight(n, key, vx, vy, vz, n_l, n_v, rough, f0, kind)
                 spec = min(spec, 4.0)
             # A broad reflection of the surroundings, stronger at grazing angles.
             grazing = (1 - max(0.0, n_v)) ** 5

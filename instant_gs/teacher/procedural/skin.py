@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from instant_gs.teacher.procedural import head as head_model
-from instant_gs.teacher.procedural import identity, raster
+from instant_gs.teacher.procedural import identity, mask, raster
 
 TEXTURE_SIZE = (1080, 555)  # rows, columns of the head chart: about 0.5 mm a texel on the face
 #: Skin tones from light to dark, 8-bit sRGB under white light.
@@ -123,7 +123,7 @@ def vertex_color(person):
     rim = np.clip(m["lids"], 0, 1)[:, None]
     albedo *= 1 - rim * np.array([0.18, 0.3, 0.28])
     lip = _lip_color(person, base)
-    lips = head_model._smooth(m["lips"], 0.25, 0.75)[:, None]
+    lips = mask.smooth(m["lips"], 0.25, 0.75)[:, None]
     albedo = albedo * (1 - 0.85 * lips) + lip * 0.85 * lips
     inner = m["inner"][:, None]
     albedo = albedo * (1 - inner) + np.array([0.22, 0.045, 0.04]) * inner

@@ -9,9 +9,10 @@ from instant_gs.teacher.procedural import identity
 
 FRONT_YAW, FRONT_PITCH, FRONT_ROLL = (math.radians(d) for d in (20, 10, 2))
 SIDE_PITCH = math.radians(20)
+MAX_YAW = math.radians(50)
 
 
-def draw(seed, index, performance, view, max_yaw_rad=math.radians(50)):
+def draw(seed, index, performance, view, max_yaw_rad=MAX_YAW):
     """Pose of the camera of one clip.
 
     Args:
