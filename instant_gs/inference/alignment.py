@@ -74,7 +74,7 @@ def locate(landmarks: np.ndarray) -> Crop:
             f"landmarks: expected shape (478, 3), got {landmarks.shape}; pass the landmarks of "
             "one MediaPipe face"
         )
-    scale, rotation, shift = _similarity(template.POINTS, landmarks[list(template.LANDMARKS)])
+    scale, rotation, shift = similarity(template.POINTS, landmarks[list(template.LANDMARKS)])
     up, forward = -rotation[:, 1], -rotation[:, 2]  # picture axes: y down, z away
     return Crop(
         x=float(shift[0]),
@@ -125,15 +125,19 @@ def to_crop(points: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     return points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
 
 
-def _half_pixel(matrix: np.ndarray) -> np.ndarray:
-    """From pixel centres at .5 (ours) to pixel centres at integers (OpenCV's)."""
-    out = matrix.copy()
-    out[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-    return out
+def similarity(source: np.ndarray, target: np.ndarray):
+    """The least-squares similarity between two point sets in 3D (Umeyama, 1991).
 
+    Args:
+        source: (K, 3).
+        target: (K, 3).
 
-def _similarity(source: np.ndarray, target: np.ndarray):
-    """Scale, rotation (3, 3) and shift (3,) with target ~ scale * rotation @ source + shift."""
+    Returns:
+        Scale, rotation (3, 3) and shift (3,): target ~ scale * rotation @ source + shift.
+
+    Raises:
+        ValueError: The targets lie on one spot or are not finite.
+    """
     source_mean, target_mean = source.mean(0), target.mean(0)
     source, target = source - source_mean, target - target_mean
     spread = float((source**2).sum())
@@ -144,3 +148,10 @@ def _similarity(source: np.ndarray, target: np.ndarray):
     rotation = (left * sign) @ right
     scale = float((values * sign).sum()) / spread
     return scale, rotation, target_mean - scale * rotation @ source_mean
+
+
+def _half_pixel(matrix: np.ndarray) -> np.ndarray:
+    """From pixel centres at .5 (ours) to pixel centres at integers (OpenCV's)."""
+    out = matrix.copy()
+    out[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
+    return out

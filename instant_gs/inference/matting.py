@@ -18,6 +18,10 @@ FRAME = (96, 2)
 #: shoulders beside the face itself, or more than the second share of the picture.
 MIN_HEAD, MAX_PICTURE = 0.08, 0.9
 
+#: Coverage below it becomes 0: at the edge of a half-covered hair a light wall shines through, and
+#: over black that rim is what one sees first.
+RIM = 0.3
+
 # Lengths below are in heights of the face (chin to the hairline's landmark), about 0.45 of the
 # crop's side. Measured on portraits: hair reaches 0.35 above the landmarks, ears 0.1 beside them.
 _SURE_BACKGROUND = (0.95, 0.62, 0.75)  # half width, rise above the top, fall below the middle
@@ -70,7 +74,8 @@ def matte(
         )
     alpha = _soften(work, person.astype(np.float32))
     alpha = cv2.resize(alpha, (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.round(np.clip(alpha, 0, 1) * 255).astype(np.uint8), warning
+    alpha = np.clip((alpha - RIM) / (1 - RIM), 0, 1)
+    return np.round(alpha * 255).astype(np.uint8), warning
 
 
 def over_black(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:

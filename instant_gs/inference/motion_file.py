@@ -1,0 +1,115 @@
+"""Recorded drivers: streams of ``types.Motion`` in a file.
+
+A stream replays on any avatar of the weights it was made with: the numbers are what the motion
+decoder of these weights understands, so the file names them. The format is ``.npz``.
+"""
+
+import dataclasses
+import hashlib
+import os
+import zipfile
+
+import numpy as np
+
+from instant_gs import cli, types
+from instant_gs.inference import output
+
+_FORMAT = "instant_gs.motion"
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """A driver's stream.
+
+    Attributes:
+        motion: (T, F) each, one row a frame.
+        fps: Frames a second.
+        decoder: ``fingerprint`` of the weights that the numbers belong to.
+    """
+
+    motion: types.Motion
+    fps: float
+    decoder: str
+
+
+def fingerprint(params: dict) -> str:
+    """Names the motion decoder of model parameters: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    pending = [params["motion_decoder"]]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            pending += [node[name] for name in sorted(node)]
+        else:
+            digest.update(np.ascontiguousarray(node, np.float32).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save(path: str | os.PathLike, recording: Recording, *, overwrite: bool = False) -> None:
+    """Writes a recording, whole or not at all.
+
+    Args:
+        path: Ends in .npz.
+        recording: The stream.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        cli.UserError: The name does not end in .npz, or the file exists.
+        ValueError: The stream is not (T, F) with T > 0, is not finite, or has no frame rate.
+    """
+    if os.path.splitext(path)[1].lower() != ".npz":
+        raise cli.UserError(f"{path}: the name of a motion file must end in .npz")
+    scale, shift = _checked(recording.motion.scale, recording.motion.shift, recording.fps)
+    with output.whole_file(path, overwrite=overwrite) as temporary:
+        np.savez(
+            temporary,
+            format=_FORMAT,
+            version=_VERSION,
+            scale=scale,
+            shift=shift,
+            fps=float(recording.fps),
+            decoder=recording.decoder,
+        )
+
+
+def load(path: str | os.PathLike, params: dict | None = None) -> Recording:
+    """Reads a recording.
+
+    Args:
+        path: Written by ``save``.
+        params: Model parameters that are going to replay it; None does not compare.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        cli.UserError: It is no such file, is damaged, or belongs to other weights.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["format"]) != _FORMAT or int(file["version"]) != _VERSION:
+                raise ValueError(f"format {file['format']} {file['version']}")
+            scale, shift = _checked(file["scale"], file["shift"], float(file["fps"]))
+            recording = Recording(
+                types.Motion(scale, shift), float(file["fps"]), str(file["decoder"])
+            )
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
+        raise cli.UserError(f"{path}: not a motion file of this version ({error})") from error
+    except zipfile.BadZipFile as error:
+        raise cli.UserError(f"{path}: the motion file is damaged; record it again") from error
+    if params is not None and recording.decoder != fingerprint(params):
+        raise cli.UserError(
+            f"{path}: recorded with other weights ({recording.decoder}, these are "
+            f"{fingerprint(params)}); record it again with these"
+        )
+    return recording
+
+
+def _checked(scale, shift, fps: float):
+    scale, shift = np.asarray(scale, np.float32), np.asarray(shift, np.float32)
+    finite = np.isfinite(scale).all() and np.isfinite(shift).all()
+    if scale.ndim != 2 or scale.shape != shift.shape or not scale.size or not finite or fps <= 0:
+        raise ValueError(
+            "motion: expected finite scale and shift of one shape (T, F) and fps > 0, got "
+            f"{scale.shape}, {shift.shape}, {fps}; stack the frames along the first axis"
+        )
+    return scale, shift

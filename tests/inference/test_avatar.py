@@ -1,0 +1,100 @@
+"""The engine on a tiny untrained model: shapes, batches, and that nothing compiles twice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import instant_gs
+from configs import demo
+from instant_gs import models
+from instant_gs.geometry import camera
+from instant_gs.inference import avatar
+from instant_gs.training import checkpoint
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def engine():
+    config = demo.get_config("smoke")
+    # An untrained motion decoder whose effect is seen.
+    config.model.motion.residual_scale = 1.0
+    return avatar.InstantAvatar(config, random_parameters(config))
+
+
+def random_parameters(config):
+    """Parameters of the right shapes; the model's own initialisation compiles for a minute."""
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(models.build(config.model).init, jax.random.key(0))
+
+    def fill(leaf):
+        fan_in = max(1, int(np.prod(leaf.shape[:-1])))
+        return jnp.asarray(random.normal(0, (2 / fan_in) ** 0.5, leaf.shape), leaf.dtype)
+
+    return jax.tree.map(fill, shapes)
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+
+
+def test_photo_to_picture(engine, photos):
+    head = engine.encode(photos[0])
+    codes = engine.motion_code(photos)
+    assert codes.shape == (2, 512) and head.features.shape == (256, 32)
+    gaussians = engine.animate(head, codes[0], codes[1])
+    assert gaussians.means.shape == (256, 3)
+    rendered = engine.render(gaussians, camera.orbit_camera(0.3, 0.1), 40)
+    assert rendered.image.shape == (40, 40, 3) and rendered.alpha.shape == (40, 40)
+    assert 0.05 < float(rendered.alpha.mean()) < 0.95, "something is seen, not everything"
+
+
+def test_frame_is_the_same_as_its_steps(engine, photos):
+    head, codes = engine.encode(photos[0]), engine.motion_code(photos)
+    view = camera.orbit_camera(0.2, 0.0)
+    picture, gaussians = engine.frame(head, codes[0], photos[1], view, SIZE)
+    steps = engine.animate(head, codes[0], codes[1])
+    np.testing.assert_allclose(gaussians.means, steps.means, atol=1e-5)
+    image = np.clip(engine.render(steps, view).image, 0, 1) * 255
+    assert picture.dtype == np.uint8
+    assert np.abs(image - np.asarray(picture, np.float32)).max() < 1.5
+    still = engine.render(engine.rest(head), view).image
+    assert np.abs(np.asarray(still) * 255 - image).max() > 2, "the driving face moves it"
+
+
+def test_float_and_uint8_and_batches_agree(engine, photos):
+    one = engine.encode(photos[1])
+    real = engine.encode(photos[1].astype(np.float32) / 255)
+    both = engine.encode(photos)
+    np.testing.assert_allclose(one.features, real.features, atol=1e-5)
+    np.testing.assert_allclose(one.features, both.features[1], atol=1e-4)
+    rendered = engine.render(engine.rest(both))
+    assert rendered.image.shape == (2, SIZE, SIZE, 3)
+
+
+def test_frames_compile_once(engine, photos):
+    head, code = engine.encode(photos[0]), engine.motion_code(photos[0])
+    engine.frame(head, code, photos[1], camera.orbit_camera(0.0, 0.0), 24)
+    before = engine._frame._cache_size()
+    for yaw in (0.1, 0.2):
+        engine.frame(head, code, photos[0], camera.orbit_camera(yaw, 0.0), 24)
+    assert engine._frame._cache_size() == before
+
+
+def test_wrong_shape_says_what_to_do(engine):
+    with pytest.raises(ValueError, match=r"image: expected shape \(32, 32, 3\).*align"):
+        engine.encode(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_load_reads_what_training_exported(engine, photos, tmp_path):
+    checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
+    loaded = instant_gs.load(tmp_path / "weights")
+    assert loaded.config == engine.config
+    # Stored in bfloat16.
+    np.testing.assert_allclose(
+        loaded.motion_code(photos), engine.motion_code(photos), rtol=0.05, atol=0.05
+    )
+    with pytest.raises(FileNotFoundError, match="no such folder of weights"):
+        instant_gs.load(tmp_path / "nowhere")
