@@ -1,8 +1,10 @@
 """Backward pass of the Triton backend: blending back to front, then the projection's gradient.
 
-Nothing is sorted again: the lists are residuals. Gradients of splats are summed with float atomics,
-whose order differs from run to run, or in deterministic mode written one row per list entry and then
-summed splat by splat in the order of emission.
+    blend backward -> gather records, gather features -> project backward
+
+Nothing is sorted again: the lists are residuals. Every pair of tile and splat has a row of its own
+for its gradients, and rows are summed splat by splat in the order of emission. So there are no
+atomics, and the same bits come out of every run whether `options.deterministic` asks for it or not.
 """
 
 import jax
@@ -13,30 +15,22 @@ from kernels.rasterize import triton_config, triton_kernels, triton_projection
 from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
 from kernels.types import Operands, RasterizeConfig
 
-_GATHER_BLOCK = 32  # splats of a program that sums slots
-_GATHER_STEP = 8  # slots that it adds at a time
-_GATHER_COLUMNS = 8
+_GATHER_BLOCK = 64  # splats of a program that sums slots
+_GATHER_STEP = 4  # slots of each that it adds at a time
+_GATHER_CHANNELS = 8  # channels that it adds at a time
 _CAMERA_GRADS = 32
 
 
 def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes, config, kernel):
-    """Gradients of records and features, as rows per splat or per slot."""
-    deterministic = config.options.deterministic
-    images, total, channels = sizes.images, sizes.splats, sizes.channels
+    """Moments (I, capacity, 8) and gradients of features with depth (I, capacity, D + 1)."""
+    images, channels = sizes.images, sizes.channels
     block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
     image_grads, transmittance_grads, depth_grads = cotangents
-    if deterministic:
-        outputs = (
-            _shape((images, sizes.capacity, 8)),
-            _shape((images, sizes.capacity, channels)),
-        )
-    else:
-        outputs = (_shape((images, total, 8)), _shape((sizes.scenes, total, channels)))
     return triton_call.triton_call(
         triton_kernels.blend_backward_kernel,
         residuals.ranges,
         residuals.splats,
-        residuals.slots if deterministic else residuals.splats,
+        residuals.slots,
         residuals.records,
         operands.features,
         residuals.transmittance,
@@ -44,10 +38,13 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
         image_grads,
         transmittance_grads,
         depth_grads,
-        outputs=outputs,
+        outputs=(
+            _shape((images, sizes.capacity, 8)),
+            _shape((images, sizes.capacity, channels + 1)),
+        ),
         grid=(sizes.tiles, images),
         scalars={
-            "total": total,
+            "total": sizes.splats,
             "capacity": sizes.capacity,
             "cameras": sizes.cameras,
             "width": config.width,
@@ -64,39 +61,65 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
             "TILE_H": kernel.tile[0],
             "CHUNK": kernel.backward_chunk,
             "USE_DOT": kernel.use_dot,
-            "DETERMINISTIC": deterministic,
         },
         num_warps=kernel.backward_warps,
-        zeroed=() if deterministic else (0, 1),
     )
 
 
-def _gather(residuals: Residuals, slot_grads: jax.Array, sizes: Sizes) -> jax.Array:
-    """Sums rows per slot (I, capacity, k) to rows per splat (I, N, k), always in the same order."""
-    columns = slot_grads.shape[-1]
-    (grads,) = triton_call.triton_call(
-        triton_kernels.gather_kernel,
+def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
+    """Gradients of records (I, N, 8) and of features (S, N, D) from those of slots."""
+    (record_grads,) = triton_call.triton_call(
+        triton_kernels.gather_records_kernel,
         residuals.first_slots,
         residuals.emitted,
-        slot_grads,
-        outputs=(_shape((sizes.images, sizes.splats, columns)),),
-        grid=(
-            _cdiv(sizes.splats, _GATHER_BLOCK),
-            sizes.images,
-            _cdiv(columns, min(_GATHER_COLUMNS, columns)),
-        ),
-        scalars={"total": sizes.splats, "capacity": sizes.capacity},
+        residuals.keys,
+        residuals.records,
+        moments,
+        slot_features,
+        outputs=(_shape((sizes.images, sizes.splats, 8)),),
+        grid=(_cdiv(sizes.splats, _GATHER_BLOCK), sizes.images),
+        scalars={
+            "total": sizes.splats,
+            "capacity": sizes.capacity,
+            "tiles_x": sizes.tiles_x,
+            "keys_per_image": sizes.keys_per_image,
+            "columns": sizes.channels + 1,
+        },
         constants={
-            "COLUMNS": columns,
-            "BLOCK_D": min(_GATHER_COLUMNS, 1 << (columns - 1).bit_length()),
+            "TILE_W": kernel.tile[1],
+            "TILE_H": kernel.tile[0],
             "BLOCK": _GATHER_BLOCK,
             "STEP": _GATHER_STEP,
         },
     )
-    return grads
+    block_d = min(_GATHER_CHANNELS, 1 << (sizes.channels - 1).bit_length())
+    (feature_grads,) = triton_call.triton_call(
+        triton_kernels.gather_features_kernel,
+        residuals.first_slots,
+        residuals.emitted,
+        slot_features,
+        outputs=(_shape((sizes.scenes, sizes.splats, sizes.channels)),),
+        grid=(
+            _cdiv(sizes.splats, _GATHER_BLOCK),
+            sizes.scenes,
+            _cdiv(sizes.channels, block_d),
+        ),
+        scalars={
+            "total": sizes.splats,
+            "capacity": sizes.capacity,
+            "cameras": sizes.cameras,
+        },
+        constants={
+            "CHANNELS": sizes.channels,
+            "BLOCK_D": block_d,
+            "BLOCK": _GATHER_BLOCK,
+            "STEP": _GATHER_STEP,
+        },
+    )
+    return record_grads, feature_grads
 
 
-def _project_backward(operands: Operands, counts, record_grads, sizes, config, kernel):
+def _project_backward(operands: Operands, emitted, record_grads, sizes, config, kernel):
     """Gradients of means, quats, scales, opacities (S rows), and (I, blocks, 32) of the cameras."""
     options, total, scenes = config.options, sizes.splats, sizes.scenes
     blocks = _cdiv(total, kernel.project_block)
@@ -106,7 +129,7 @@ def _project_backward(operands: Operands, counts, record_grads, sizes, config, k
         *operands[:4],
         operands.viewmats,
         operands.intrinsics,
-        counts,
+        emitted,
         record_grads,
         outputs=(
             _shape((scenes, total, 3)),
@@ -158,16 +181,10 @@ def backward(
     """
     kernel = triton_config.choose(config, operands.features.shape[-1])
     sizes = sizes_of(operands, config, kernel.tile)
-    record_grads, feature_grads = _blend_backward(
-        operands, residuals, cotangents, sizes, config, kernel
-    )
-    if config.options.deterministic:
-        record_grads = _gather(residuals, record_grads, sizes)
-        feature_grads = _gather(residuals, feature_grads, sizes)
-        lead = (sizes.scenes, sizes.cameras)
-        feature_grads = jnp.sum(feature_grads.reshape(*lead, *feature_grads.shape[1:]), axis=1)
+    rows = _blend_backward(operands, residuals, cotangents, sizes, config, kernel)
+    record_grads, feature_grads = _gather(residuals, *rows, sizes, kernel)
     means, quats, scales, opacities, partials = _project_backward(
-        operands, residuals.counts, record_grads, sizes, config, kernel
+        operands, residuals.emitted, record_grads, sizes, config, kernel
     )
     pose, k = _camera_gradients(partials, sizes)
     return Operands(means, quats, scales, opacities, feature_grads, pose, k)

@@ -23,27 +23,29 @@ _INT32_MAX = 2**31 - 1
 class Residuals(NamedTuple):
     """What the backward pass needs beside the operands; leads with (S, C), numbered per image.
 
+    A slot is a pair of splat and tile in the order of emission (splats from near to far); an entry
+    is a pair in the order of the sorted lists.
+
     Attributes:
         records: (S, C, N, 8), see triton_projection.
-        counts: (S, C, N) int32, tiles that each splat touches.
+        keys: (S, C, capacity) uint16 or uint32, the tile of each slot.
+        first_slots, emitted: (S, C, N) int32, first slot of each splat, and how many it has.
         splats: (S, C, capacity) int32, the tiles' lists.
-        ranges: (S, C, 1 + tiles, 2) int32, first slot and end of each list; the first is junk.
+        slots: (S, C, capacity) int32, the slot of each list entry.
+        ranges: (S, C, 1 + tiles, 2) int32, first entry and end of each list; the first is junk.
         transmittance: (S, C, H, W) float32.
-        last: (S, C, H, W) int32, the slot after the last one blended.
-        slots: (S, C, capacity) int32, where each list entry was emitted; deterministic mode only.
-        first_slots, emitted: (S, C, N) int32, where each splat's entries were emitted, and how
-            many; deterministic mode only.
+        last: (S, C, H, W) int32, the entry after the last one blended.
     """
 
     records: jax.Array
-    counts: jax.Array
+    keys: jax.Array
+    first_slots: jax.Array
+    emitted: jax.Array
     splats: jax.Array
+    slots: jax.Array
     ranges: jax.Array
     transmittance: jax.Array
     last: jax.Array
-    slots: jax.Array | None
-    first_slots: jax.Array | None
-    emitted: jax.Array | None
 
 
 class Sizes(NamedTuple):
@@ -64,6 +66,14 @@ class Sizes(NamedTuple):
     @property
     def tiles(self) -> int:
         return self.tiles_x * self.tiles_y
+
+    @property
+    def keys_per_image(self) -> int:
+        return self.tiles + 1
+
+    @property
+    def key_dtype(self):
+        return jnp.uint16 if self.images * self.keys_per_image <= 1 << 16 else jnp.uint32
 
 
 def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int]) -> Sizes:
@@ -176,10 +186,9 @@ def _saturated_sum(sums: jax.Array) -> jax.Array:
     return jnp.where(high >= 1 << 15, _INT32_MAX, (high << 16) | low)
 
 
-def _bin(records, depths, counts, boxes, sizes: Sizes, kernel, deterministic: bool):
-    """Tile lists: sorted splats, ranges, needed intersections, and the deterministic extras."""
+def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
+    """Block sums (I, blocks), then keys, slots, slot_splats (I, capacity), first and number (I, N)."""
     images, total, capacity = sizes.images, sizes.splats, sizes.capacity
-    order = _depth_order(depths)
     blocks = _cdiv(total, kernel.emit_block)
     (sums,) = triton_call.triton_call(
         triton_kernels.block_sum_kernel,
@@ -191,11 +200,7 @@ def _bin(records, depths, counts, boxes, sizes: Sizes, kernel, deterministic: bo
         constants={"BLOCK": kernel.emit_block},
         num_warps=max(1, min(4, kernel.emit_block // 32)),
     )
-    keys_per_image = sizes.tiles + 1
-    key_dtype = jnp.uint16 if images * keys_per_image <= 1 << 16 else jnp.uint32
-    per_slot = (images, capacity) if deterministic else (1,)
-    per_splat = (images, total) if deterministic else (1,)
-    keys, values, slot_splats, first_slots, emitted = triton_call.triton_call(
+    emission = triton_call.triton_call(
         triton_kernels.emit_kernel,
         order,
         counts,
@@ -203,11 +208,11 @@ def _bin(records, depths, counts, boxes, sizes: Sizes, kernel, deterministic: bo
         boxes,
         sums,
         outputs=(
-            _shape((images, capacity), key_dtype),
+            _shape((images, capacity), sizes.key_dtype),
             _shape((images, capacity), jnp.int32),
-            _shape(per_slot, jnp.int32),
-            _shape(per_splat, jnp.int32),
-            _shape(per_splat, jnp.int32),
+            _shape((images, capacity), jnp.int32),
+            _shape((images, total), jnp.int32),
+            _shape((images, total), jnp.int32),
         ),
         grid=(blocks, images),
         scalars={
@@ -222,21 +227,36 @@ def _bin(records, depths, counts, boxes, sizes: Sizes, kernel, deterministic: bo
             "BLOCK": kernel.emit_block,
             "STEP": kernel.emit_step,
             "SUMS": _SUM_CHUNK,
-            "DETERMINISTIC": deterministic,
         },
         num_warps=kernel.emit_warps,
-        fp_fusion=False,
-        # Untouched slots: key 0, and a splat that exists.
-        zeroed=(0, 1, 2),
+        fp_fusion=False,  # must decide on tiles exactly as the count did
+        zeroed=(0, 1, 2),  # untouched slots: key 0, and numbers that exist
     )
-    if images > 1:  # untouched slots stay with their image, so that its lists stay in its slots
-        junk = (jnp.arange(images, dtype=key_dtype) * keys_per_image)[:, None]
-        keys = jnp.maximum(keys, jnp.broadcast_to(junk, keys.shape))
-    keys, values = jax.lax.sort((keys.reshape(-1), values.reshape(-1)), num_keys=1, is_stable=True)
-    (ranges,) = triton_call.triton_call(
+    return sums, emission
+
+
+def _bin(records, depths, counts, boxes, sizes: Sizes, kernel):
+    """Tile lists: (splats, slots, ranges) and what else `Residuals` holds of them; the need (I,)."""
+    images, capacity, keys_per_image = sizes.images, sizes.capacity, sizes.keys_per_image
+    order = _depth_order(depths)
+    sums, emission = _emit(order, records, counts, boxes, sizes, kernel)
+    keys, slots, slot_splats, first_slots, emitted = emission
+    sort_keys = keys
+    if images > 1:  # untouched slots stay with their image, so that its lists stay in its part
+        junk = jnp.arange(images, dtype=jnp.uint32).astype(keys.dtype) * keys_per_image
+        sort_keys = jnp.maximum(keys, jnp.broadcast_to(junk[:, None], keys.shape))
+    sort_keys, slots = jax.lax.sort(
+        (sort_keys.reshape(-1), slots.reshape(-1)), num_keys=1, is_stable=True
+    )
+    ranges, splats = triton_call.triton_call(
         triton_kernels.range_kernel,
-        keys,
-        outputs=(_shape((images, keys_per_image, 2), jnp.int32),),
+        sort_keys,
+        slots,
+        slot_splats,
+        outputs=(
+            _shape((images, keys_per_image, 2), jnp.int32),
+            _shape((images, capacity), jnp.int32),
+        ),
         grid=(_cdiv(images * capacity, _RANGE_BLOCK),),
         scalars={
             "total": images * capacity,
@@ -246,22 +266,25 @@ def _bin(records, depths, counts, boxes, sizes: Sizes, kernel, deterministic: bo
         constants={"BLOCK": _RANGE_BLOCK},
         zeroed=(0,),
     )
-    values = values.reshape(images, capacity)
-    needed = _saturated_sum(sums)
-    if not deterministic:
-        return values, ranges, needed, None
-    splats = jnp.take_along_axis(slot_splats, values, axis=1, mode="clip")
-    return splats, ranges, needed, (values, first_slots, emitted)
+    lists = {
+        "keys": keys,
+        "first_slots": first_slots,
+        "emitted": emitted,
+        "splats": splats,
+        "slots": slots.reshape(images, capacity),
+        "ranges": ranges,
+    }
+    return lists, _saturated_sum(sums)
 
 
-def _blend(operands: Operands, records, splats, ranges, sizes: Sizes, config, kernel):
+def _blend(operands: Operands, records, lists, sizes: Sizes, config, kernel):
     """image (I, H, W, D), transmittance, depth, last (I, H, W)."""
     images, height, width = sizes.images, config.height, config.width
     block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
     return triton_call.triton_call(
         triton_kernels.blend_kernel,
-        ranges,
-        splats,
+        lists["ranges"],
+        lists["splats"],
         records,
         operands.features,
         outputs=(
@@ -298,16 +321,9 @@ def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Re
     kernel = triton_config.choose(config, operands.features.shape[-1])
     sizes = sizes_of(operands, config, kernel.tile)
     records, depths, counts, boxes = _project(operands, config, kernel)
-    splats, ranges, needed, extras = _bin(
-        records, depths, counts, boxes, sizes, kernel, config.options.deterministic
-    )
-    image, transmittance, depth, last = _blend(
-        operands, records, splats, ranges, sizes, config, kernel
-    )
-    slots, first_slots, emitted = extras or (None, None, None)
-    residuals = Residuals(
-        records, counts, splats, ranges, transmittance, last, slots, first_slots, emitted
-    )
+    lists, needed = _bin(records, depths, counts, boxes, sizes, kernel)
+    image, transmittance, depth, last = _blend(operands, records, lists, sizes, config, kernel)
+    residuals = Residuals(records=records, transmittance=transmittance, last=last, **lists)
     output = CoreOutput(image, transmittance, depth, needed)
     lead = (sizes.scenes, sizes.cameras)
     return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), (output, residuals))

@@ -11,13 +11,56 @@ A feature vector is extended by one channel, the camera depth, which blends like
 import triton
 import triton.language as tl
 
-from kernels import constants
+from kernels import constants, triton_call
 from kernels.rasterize import triton_projection
 
 MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 MIN_TRANSMITTANCE = tl.constexpr(constants.MIN_TRANSMITTANCE)
 RECORD = tl.constexpr(8)
 tile_hit = triton_projection.tile_hit
+
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+# Three instructions that Triton has no name for. Its own exp2 and division spend five instructions
+# more on denormal numbers, of which blending has none that matter.
+if triton_call.is_interpreting():
+
+    @triton.jit
+    def exp2(x):
+        return tl.exp2(x)
+
+    @triton.jit
+    def reciprocal(x):
+        return 1.0 / x
+
+    @triton.jit
+    def pin(x):
+        return x
+
+else:
+
+    @triton.jit
+    def exp2(x):
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def reciprocal(x):
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def pin(x):
+        """Computed once, one element a lane, and then handed to all threads.
+
+        Left alone, Triton repeats small computations, loads included, in every thread instead.
+        """
+        return tl.inline_asm_elementwise(
+            "mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1
+        )
 
 
 @triton.jit
@@ -34,10 +77,10 @@ def block_sum_kernel(order, counts, sums, total, BLOCK: tl.constexpr):
 @triton.jit
 def emit_kernel(
     order, counts, records, boxes, sums,
-    keys, values, slot_splats, first_slots, emitted,
+    keys, slots, slot_splats, first_slots, emitted,
     total, capacity, tiles_x, tiles_per_image,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
-    SUMS: tl.constexpr, DETERMINISTIC: tl.constexpr,
+    SUMS: tl.constexpr,
 ):  # fmt: skip
     """Grid (blocks of depth-sorted splats, images): writes each splat's tiles into its slots.
 
@@ -93,34 +136,35 @@ def emit_kernel(
         key = image * (tiles_per_image + 1) + 1 + tile_y * tiles_x + tile_x
         target = image * capacity + slot
         tl.store(keys + target, key.to(keys.dtype.element_ty), mask=kept)
+        tl.store(slots + target, slot, mask=kept)
         owner = tl.broadcast_to((splat - image * total)[:, None], slot.shape)
-        if DETERMINISTIC:
-            tl.store(values + target, slot, mask=kept)
-            tl.store(slot_splats + target, owner, mask=kept)
-        else:
-            tl.store(values + target, owner, mask=kept)
+        tl.store(slot_splats + target, owner, mask=kept)
         written += tl.sum(ones, axis=1)
         first += STEP
-    if DETERMINISTIC:
-        used = tl.minimum(written, end).to(tl.int32) - begin_slot
-        tl.store(first_slots + splat, begin_slot, mask=in_order)
-        tl.store(emitted + splat, tl.where(live, used, 0), mask=in_order)
+    used = tl.minimum(written, end).to(tl.int32) - begin_slot
+    tl.store(first_slots + splat, begin_slot, mask=in_order)
+    tl.store(emitted + splat, tl.where(live, used, 0), mask=in_order)
 
 
 @triton.jit
-def range_kernel(keys, ranges, total, capacity, keys_per_image, BLOCK: tl.constexpr):
-    """Grid (blocks of sorted slots): first slot of each key and the one after its last.
+def range_kernel(
+    keys, slots, slot_splats, ranges, splats, total, capacity, keys_per_image, BLOCK: tl.constexpr
+):
+    """Grid (blocks of sorted entries): first entry of each key and the one after its last.
 
-    Slots are numbered within the image. Ranges are zeroed before.
+    Entries are numbered within the image. Ranges are zeroed before. Also looks up the splats.
     """
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = index < total
     key = tl.load(keys + index, mask=live, other=0).to(tl.int32)
     before = tl.load(keys + index - 1, mask=live & (index > 0), other=0).to(tl.int32)
     after = tl.load(keys + index + 1, mask=index + 1 < total, other=0).to(tl.int32)
-    slot = index - (key // keys_per_image) * capacity
-    tl.store(ranges + key * 2, slot, mask=live & ((index == 0) | (key != before)))
-    tl.store(ranges + key * 2 + 1, slot + 1, mask=live & ((index + 1 == total) | (key != after)))
+    start = (key // keys_per_image) * capacity
+    entry = index - start
+    tl.store(ranges + key * 2, entry, mask=live & ((index == 0) | (key != before)))
+    tl.store(ranges + key * 2 + 1, entry + 1, mask=live & ((index + 1 == total) | (key != after)))
+    slot = tl.load(slots + index, mask=live, other=0)
+    tl.store(splats + index, tl.load(slot_splats + start + slot, mask=live, other=0), mask=live)
 
 
 @triton.jit
@@ -135,13 +179,32 @@ def _tile_pixels(tile, tiles_x, width, height, TILE_W: tl.constexpr, TILE_H: tl.
 
 
 @triton.jit
-def _load_records(records, splat, live):
+def _load_shape(records, splat, live, centre_x, centre_y):
+    """Mean about the tile's centre, conic, opacity."""
     record = records + splat * RECORD
-    return (
-        tl.load(record, mask=live, other=0.0), tl.load(record + 1, mask=live, other=0.0),
-        tl.load(record + 2, mask=live, other=0.0), tl.load(record + 3, mask=live, other=0.0),
-        tl.load(record + 4, mask=live, other=0.0), tl.load(record + 5, mask=live, other=0.0),
-    )  # fmt: skip
+    mean_x = tl.load(record, mask=live, other=0.0) - centre_x
+    mean_y = tl.load(record + 1, mask=live, other=0.0) - centre_y
+    a = tl.load(record + 2, mask=live, other=1.0)
+    b = tl.load(record + 3, mask=live, other=0.0)
+    c = tl.load(record + 4, mask=live, other=1.0)
+    return mean_x, mean_y, a, b, c, tl.load(record + 5, mask=live, other=1.0)
+
+
+@triton.jit
+def _unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y):
+    """(chunk, pixels) o exp(-sigma), sigma expanded into a polynomial about the tile's centre.
+
+    The coefficients are computed once per splat, which leaves a pixel five multiply-adds at most.
+    Entries that are not live get zero.
+    """
+    a, b, c = a * (-0.5 * LOG2_E), b * -LOG2_E, c * (-0.5 * LOG2_E)
+    slope_x, slope_y = 2.0 * a * mean_x + b * mean_y, 2.0 * c * mean_y + b * mean_x
+    offset = tl.log2(opacity) + 0.5 * (slope_x * mean_x + slope_y * mean_y)
+    offset = pin(tl.where(live, offset, float("-inf")))[:, None]
+    slope_x, slope_y = pin(-slope_x)[:, None], pin(-slope_y)[:, None]
+    a, b, c = pin(a)[:, None], pin(b)[:, None], pin(c)[:, None]
+    column = offset + x * (slope_x + a * x)  # the same for all pixels of a column
+    return exp2(column + y * ((slope_y + b * x) + c * y))
 
 
 @triton.jit
@@ -155,7 +218,50 @@ def _load_features(
         mask=live[:, None] & (channel < CHANNELS), other=0.0,
     )  # fmt: skip
     depth = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
-    return tl.where(channel == CHANNELS, depth[:, None], value)
+    return pin(tl.where(channel == CHANNELS, depth[:, None], value))
+
+
+@triton.jit
+def _load_channel(features, records, splat, live, index: tl.constexpr, CHANNELS: tl.constexpr):
+    """One channel of a chunk: a feature, then the depth, then zeros."""
+    if index < CHANNELS:
+        value = tl.load(features + splat * CHANNELS + index, mask=live, other=0.0)
+    elif index == CHANNELS:
+        value = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
+    else:
+        value = tl.zeros(splat.shape, tl.float32)
+    return value
+
+
+@triton.jit
+def _load_pixel_channel(
+    images, depths, pixel, inside, index: tl.constexpr, CHANNELS: tl.constexpr
+):
+    """One channel of the tile's pixels: of an image, then of a depth map, then zeros."""
+    if index < CHANNELS:
+        value = tl.load(images + pixel * CHANNELS + index, mask=inside, other=0.0)
+    elif index == CHANNELS:
+        value = tl.load(depths + pixel, mask=inside, other=0.0)
+    else:
+        value = tl.zeros(pixel.shape, tl.float32)
+    return value[None, :]
+
+
+@triton.jit
+def _store_pixel_channel(
+    images, depths, pixel, inside, value, index: tl.constexpr, CHANNELS: tl.constexpr
+):
+    if index < CHANNELS:
+        tl.store(images + pixel * CHANNELS + index, value, mask=inside)
+    elif index == CHANNELS:
+        tl.store(depths + pixel, value, mask=inside)
+
+
+@triton.jit
+def _tf32_parts(x):
+    """x as a sum of two numbers; the first has the 11 significant bits that tensor cores keep."""
+    high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return high, x - high
 
 
 @triton.jit
@@ -171,76 +277,79 @@ def blend_kernel(
     tile = tl.program_id(0)
     image = tl.program_id(1)
     first_channel = tl.program_id(2) * BLOCK_D
-    column, row, inside, _, _ = _tile_pixels(tile, tiles_x, width, height, TILE_W, TILE_H)
-    pixel_x = (column.to(tl.float32) + 0.5)[None, :]
-    pixel_y = (row.to(tl.float32) + 0.5)[None, :]
+    column, row, inside, centre_x, centre_y = _tile_pixels(
+        tile, tiles_x, width, height, TILE_W, TILE_H
+    )
+    x = (column.to(tl.float32) + 0.5 - centre_x)[None, :]
+    y = (row.to(tl.float32) + 0.5 - centre_y)[None, :]
     key = image * (tl.num_programs(0) + 1) + 1 + tile
     start, end = tl.load(ranges + key * 2), tl.load(ranges + key * 2 + 1)
     splats += image * capacity
     records += image * total * RECORD
     features += ((image // cameras) % features_lead) * total * CHANNELS
 
-    # `running` keeps falling after a pixel is full, which closes it; `remaining` stops there.
-    running = tl.where(inside, 1.0, 0.0)
-    remaining = tl.full([PIXELS], 1.0, tl.float32)
+    threshold = tl.full([PIXELS], MIN_TRANSMITTANCE, tl.float32)
+    running = tl.where(inside, 1.0, 0.0)  # 0 once a pixel is full
+    remaining = tl.full([PIXELS], 1.0, tl.float32)  # the transmittance where it got full
     last = tl.zeros([PIXELS], tl.int32)
-    blended = tl.zeros([BLOCK_D, PIXELS], tl.float32)
-    open_pixels = tl.max(running)
+    # Up to three channels and the depth live in four sums, more in one matrix.
+    blended = tl.zeros([BLOCK_D if USE_DOT else 1, PIXELS], tl.float32)
+    zero = tl.zeros([PIXELS], tl.float32)
+    sum_0, sum_1, sum_2, sum_3 = zero, zero, zero, zero
     base = start
-    while (base < end) & (open_pixels > MIN_TRANSMITTANCE):
+    while (base < end) & (tl.max(running) > 0.0):
         slot = base + tl.arange(0, CHUNK)
         live = slot < end
         splat = tl.load(splats + slot, mask=live, other=0)
-        mean_x, mean_y, a, b, c, opacity = _load_records(records, splat, live)
-        colour = _load_features(
-            features, records, splat, live, first_channel, CHANNELS, BLOCK_D
-        )
-        dx, dy = mean_x[:, None] - pixel_x, mean_y[:, None] - pixel_y
-        sigma = 0.5 * (a[:, None] * dx * dx + c[:, None] * dy * dy) + b[:, None] * dx * dy
-        alpha = tl.minimum(opacity[:, None] * tl.exp(-sigma), MAX_ALPHA)
-        keep = (sigma >= 0.0) & (alpha >= MIN_ALPHA)
-        alpha = tl.where(keep, alpha, 0.0)
-        after = running[None, :] * tl.cumprod(1.0 - alpha, axis=0)
-        keep &= after > MIN_TRANSMITTANCE
-        weight = tl.where(keep, alpha * after / (1.0 - alpha), 0.0)
+        mean_x, mean_y, a, b, c, opacity = _load_shape(records, splat, live, centre_x, centre_y)
         if USE_DOT:
-            blended = tl.dot(tl.trans(colour), weight, acc=blended, input_precision="tf32x3")
+            colour = _load_features(
+                features, records, splat, live, first_channel, CHANNELS, BLOCK_D
+            )
         else:
-            blended += tl.sum(colour[:, :, None] * weight[:, None, :], axis=0)
-        remaining = tl.minimum(remaining, tl.min(tl.where(keep, after, 1.0), axis=0))
-        last = tl.maximum(last, tl.max(tl.where(keep, slot[:, None] + 1, 0), axis=0))
-        running = tl.min(after, axis=0)
-        open_pixels = tl.max(running)
+            value_0 = _load_channel(features, records, splat, live, 0, CHANNELS)
+            value_1 = _load_channel(features, records, splat, live, 1, CHANNELS)
+            value_2 = _load_channel(features, records, splat, live, 2, CHANNELS)
+            value_3 = _load_channel(features, records, splat, live, 3, CHANNELS)
+        alpha = _unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
+        alpha = tl.where(alpha >= MIN_ALPHA, tl.minimum(alpha, MAX_ALPHA), 0.0)
+        # Transmittance after each splat, relative to the chunk's beginning. It only falls, so that
+        # what is open is a beginning of the chunk; a full pixel's threshold is infinite.
+        after = tl.cumprod(1.0 - alpha, axis=0)
+        is_open = after > (threshold / running)[None, :]
+        weight = tl.where(is_open, after * (alpha * reciprocal(1.0 - alpha)), 0.0)
+        if USE_DOT:
+            added = tl.dot(tl.trans(colour), weight, input_precision="tf32x3")
+            blended += added * running[None, :]
+        else:
+            sum_0 += running * tl.sum(pin(value_0)[:, None] * weight, axis=0)
+            sum_1 += running * tl.sum(pin(value_1)[:, None] * weight, axis=0)
+            if CHANNELS > 1:
+                sum_2 += running * tl.sum(pin(value_2)[:, None] * weight, axis=0)
+            if CHANNELS > 2:
+                sum_3 += running * tl.sum(pin(value_3)[:, None] * weight, axis=0)
+        rest = tl.min(tl.where(is_open, after, 1.0), axis=0)
+        remaining = tl.where(running > 0.0, running * rest, remaining)
+        passed = tl.sum(is_open.to(tl.int32), axis=0)
+        last = tl.where(passed > 0, tl.minimum(base + passed, end), last)
+        running = tl.where(passed == CHUNK, remaining, 0.0)
         base += CHUNK
 
-    channel = first_channel + tl.arange(0, BLOCK_D)
     pixel = (image * height + row) * width + column
-    tl.store(
-        image_out + pixel[None, :] * CHANNELS + channel[:, None], blended,
-        mask=inside[None, :] & (channel < CHANNELS)[:, None],
-    )  # fmt: skip
-    tl.store(
-        depth_out + pixel[None, :] + channel[:, None] * 0, blended,
-        mask=inside[None, :] & (channel == CHANNELS)[:, None],
-    )  # fmt: skip
+    if USE_DOT:
+        channel = first_channel + tl.arange(0, BLOCK_D)[:, None]
+        target = pixel[None, :] * CHANNELS + channel
+        tl.store(image_out + target, blended, mask=inside[None, :] & (channel < CHANNELS))
+        target = pixel[None, :] + channel * 0
+        tl.store(depth_out + target, blended, mask=inside[None, :] & (channel == CHANNELS))
+    else:
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_0, 0, CHANNELS)
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_1, 1, CHANNELS)
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_2, 2, CHANNELS)
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_3, 3, CHANNELS)
     if first_channel == 0:
         tl.store(transmittance_out + pixel, remaining, mask=inside)
         tl.store(last_out + pixel, last, mask=inside)
-
-
-@triton.jit
-def _column(matrix, index: tl.constexpr, COLUMNS: tl.constexpr):
-    """One column of a (chunk, COLUMNS) matrix."""
-    return tl.sum(tl.where(tl.arange(0, COLUMNS)[None, :] == index, matrix, 0.0), axis=1)
-
-
-@triton.jit
-def _add_rows(target, rows, values, mask, DETERMINISTIC: tl.constexpr):
-    """Adds (chunk, columns) values into rows; a row has one writer only if deterministic."""
-    if DETERMINISTIC:
-        tl.store(target + rows, values, mask=mask)
-    else:
-        tl.atomic_add(target + rows, values, mask=mask, sem="relaxed")
 
 
 @triton.jit
@@ -261,19 +370,21 @@ def _pixel_gradients(
 def blend_backward_kernel(
     ranges, splats, slots, records, features, transmittance, last_in,
     image_grads, transmittance_grads, depth_grads,
-    record_grads, feature_grads,
+    slot_moments, slot_features,
     total, capacity, cameras, width, height, tiles_x, features_lead,
     CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCKS_D: tl.constexpr, MAX_ALPHA: tl.constexpr,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr, CHUNK: tl.constexpr, USE_DOT: tl.constexpr,
-    DETERMINISTIC: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, images): back-to-front; gradients of records and of features.
+    """Grid (tiles, images): back-to-front; one row of gradients per pair of tile and splat.
 
     Gradients with respect to sigma enter the splat only through six moments over the tile's pixels
     (1, x, y, xx, xy, yy), taken about the tile's centre where they are small numbers. They and the
-    feature gradients are two matrix products per chunk.
+    feature gradients are two matrix products per chunk. Every row has one writer: no atomics, and
+    the same bits in every run.
     """
     PIXELS: tl.constexpr = TILE_W * TILE_H
+    # Columns of the gradient matrix: wide enough for the tensor cores.
+    COLUMNS: tl.constexpr = 8 if BLOCK_D < 8 else BLOCK_D
     tile = tl.program_id(0)
     image = tl.program_id(1)
     column, row, inside, centre_x, centre_y = _tile_pixels(
@@ -281,132 +392,197 @@ def blend_backward_kernel(
     )
     pixel = (image * height + row) * width + column
     local_x, local_y = column.to(tl.float32) + 0.5 - centre_x, row.to(tl.float32) + 0.5 - centre_y
+    x, y = local_x[None, :], local_y[None, :]
+    step = tl.arange(0, CHUNK)[:, None]
     key = image * (tl.num_programs(0) + 1) + 1 + tile
-    start = tl.load(ranges + key * 2)
+    start, end = tl.load(ranges + key * 2), tl.load(ranges + key * 2 + 1)
     splats += image * capacity
     slots += image * capacity
+    slot_moments += image * capacity * 8
+    slot_features += image * capacity * (CHANNELS + 1)
     records += image * total * RECORD
     features += ((image // cameras) % features_lead) * total * CHANNELS
-    if DETERMINISTIC:  # a row per slot
-        record_grads += image * capacity * RECORD
-        feature_grads += image * capacity * CHANNELS
-    else:  # a row per splat, which the cameras of a scene share for features
-        record_grads += image * total * RECORD
-        feature_grads += (image // cameras) * total * CHANNELS
 
     last = tl.load(last_in + pixel, mask=inside, other=0)
     running = tl.load(transmittance + pixel, mask=inside, other=1.0)
     # What lies behind the splat at hand, times the cotangent: begins with the background.
     behind = running * tl.load(transmittance_grads + pixel, mask=inside, other=0.0)
-    colour_grad = _pixel_gradients(image_grads, depth_grads, pixel, inside, 0, CHANNELS, BLOCK_D)
-
-    moment = tl.arange(0, 16)[None, :]
-    x, y = local_x[:, None], local_y[:, None]
+    colour_grad = _pixel_gradients(image_grads, depth_grads, pixel, inside, 0, CHANNELS, COLUMNS)
+    columns_high, columns_low = _tf32_parts(tl.trans(colour_grad))
+    grad_0 = _load_pixel_channel(image_grads, depth_grads, pixel, inside, 0, CHANNELS)
+    grad_1 = _load_pixel_channel(image_grads, depth_grads, pixel, inside, 1, CHANNELS)
+    grad_2 = _load_pixel_channel(image_grads, depth_grads, pixel, inside, 2, CHANNELS)
+    grad_3 = _load_pixel_channel(image_grads, depth_grads, pixel, inside, 3, CHANNELS)
+    # Multiples of 1/4 below 2^9: exact on tensor cores.
+    moment = tl.arange(0, 8)[None, :]
     basis = tl.where(moment == 0, 1.0, 0.0)
-    basis = tl.where(moment == 1, x, basis)
-    basis = tl.where(moment == 2, y, basis)
-    basis = tl.where(moment == 3, x * x, basis)
-    basis = tl.where(moment == 4, x * y, basis)
-    basis = tl.where(moment == 5, y * y, basis)
+    basis = tl.where(moment == 1, local_x[:, None], basis)
+    basis = tl.where(moment == 2, local_y[:, None], basis)
+    basis = tl.where(moment == 3, (local_x * local_x)[:, None], basis)
+    basis = tl.where(moment == 4, (local_x * local_y)[:, None], basis)
+    basis = tl.where(moment == 5, (local_y * local_y)[:, None], basis)
 
     base = tl.max(last)
-    if DETERMINISTIC:  # rows that no pixel reaches are zero, and still have to be written
-        base = tl.load(ranges + key * 2 + 1)
+    # Rows that no pixel reaches are zero, and have to be written as such.
+    for first in range(tl.maximum(base, start), end, CHUNK):
+        entry = first + tl.arange(0, CHUNK)
+        slot = tl.load(slots + entry, mask=entry < end, other=0)[:, None]
+        zeros = tl.zeros([CHUNK, 8], tl.float32)
+        tl.store(slot_moments + slot * 8 + moment, zeros, mask=(entry < end)[:, None])
+        for block in tl.static_range(BLOCKS_D):
+            channel = block * BLOCK_D + tl.arange(0, COLUMNS)[None, :]
+            tl.store(
+                slot_features + slot * (CHANNELS + 1) + channel,
+                tl.zeros([CHUNK, COLUMNS], tl.float32),
+                mask=(entry < end)[:, None] & (channel <= CHANNELS),
+            )
     while base > start:
-        slot = base - 1 - tl.arange(0, CHUNK)
-        live = slot >= start
-        splat = tl.load(splats + slot, mask=live, other=0)
-        mean_x, mean_y, a, b, c, opacity = _load_records(records, splat, live)
-        off_x, off_y = mean_x - centre_x, mean_y - centre_y
-        dx, dy = off_x[:, None] - local_x[None, :], off_y[:, None] - local_y[None, :]
-        sigma = 0.5 * (a[:, None] * dx * dx + c[:, None] * dy * dy) + b[:, None] * dx * dy
-        unclamped = opacity[:, None] * tl.exp(-sigma)
-        alpha = tl.minimum(unclamped, MAX_ALPHA)
-        keep = (sigma >= 0.0) & (alpha >= MIN_ALPHA) & (slot[:, None] < last[None, :])
-        keep &= live[:, None]
-        alpha = tl.where(keep, alpha, 0.0)
-        inverse = 1.0 / (1.0 - alpha)
+        entry = base - 1 - tl.arange(0, CHUNK)
+        live = entry >= start
+        splat = tl.load(splats + entry, mask=live, other=0)
+        slot = tl.load(slots + entry, mask=live, other=0)
+        mean_x, mean_y, a, b, c, opacity = _load_shape(records, splat, live, centre_x, centre_y)
+        value_0 = _load_channel(features, records, splat, live, 0, CHANNELS)
+        value_1 = _load_channel(features, records, splat, live, 1, CHANNELS)
+        value_2 = _load_channel(features, records, splat, live, 2, CHANNELS)
+        value_3 = _load_channel(features, records, splat, live, 3, CHANNELS)
+        alpha = _unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
+        # entry < last, with a constant on one side
+        keep = (alpha >= MIN_ALPHA) & (step >= (base - last)[None, :])
+        alpha = tl.where(keep, tl.minimum(alpha, MAX_ALPHA), 0.0)
+        inverse = reciprocal(1.0 - alpha)
         before = running[None, :] * tl.cumprod(inverse, axis=0)
         weight = before * alpha
-
-        # A row is a splat, or in deterministic mode the one slot that this tile and splat share.
-        target = tl.load(slots + slot, mask=live, other=0) if DETERMINISTIC else splat
         response = tl.zeros([CHUNK, PIXELS], tl.float32)  # cotangent of a unit weight
-        g_depth = tl.zeros([CHUNK], tl.float32)
         for block in tl.static_range(BLOCKS_D):
-            channel = block * BLOCK_D + tl.arange(0, BLOCK_D)
             if BLOCKS_D > 1:
                 colour_grad = _pixel_gradients(
-                    image_grads, depth_grads, pixel, inside, block * BLOCK_D, CHANNELS, BLOCK_D
+                    image_grads, depth_grads, pixel, inside, block * BLOCK_D, CHANNELS, COLUMNS
                 )
-            colour = _load_features(
-                features, records, splat, live, block * BLOCK_D, CHANNELS, BLOCK_D
+                columns_high, columns_low = _tf32_parts(tl.trans(colour_grad))
+            channel = block * BLOCK_D + tl.arange(0, COLUMNS)[None, :]
+            weight_high, weight_low = _tf32_parts(weight)
+            g_colour = tl.dot(weight_high, columns_high, input_precision="tf32")
+            g_colour = tl.dot(weight_low, columns_high, acc=g_colour, input_precision="tf32")
+            g_colour = tl.dot(weight_high, columns_low, acc=g_colour, input_precision="tf32")
+            tl.store(
+                slot_features + slot[:, None] * (CHANNELS + 1) + channel,
+                g_colour, mask=live[:, None] & (channel <= CHANNELS),
             )
             if USE_DOT:
+                colour = _load_features(
+                    features, records, splat, live, block * BLOCK_D, CHANNELS, BLOCK_D
+                )
                 response = tl.dot(colour, colour_grad, acc=response, input_precision="tf32x3")
             else:
-                response += tl.sum(colour[:, :, None] * colour_grad[None, :, :], axis=1)
-            g_colour = tl.dot(weight, tl.trans(colour_grad), input_precision="tf32x3")
-            _add_rows(
-                feature_grads, target[:, None] * CHANNELS + channel[None, :], g_colour,
-                live[:, None] & (channel < CHANNELS)[None, :], DETERMINISTIC,
-            )  # fmt: skip
-            g_depth += tl.sum(tl.where(channel[None, :] == CHANNELS, g_colour, 0.0), axis=1)
+                response += grad_0 * pin(value_0)[:, None]
+                response += grad_1 * pin(value_1)[:, None]
+                if CHANNELS > 1:
+                    response += grad_2 * pin(value_2)[:, None]
+                if CHANNELS > 2:
+                    response += grad_3 * pin(value_3)[:, None]
         share = weight * response
         behind_incl = behind[None, :] + tl.cumsum(share, axis=0)
-        g_alpha = (before * response - behind_incl) * inverse
-        g_sigma = tl.where(keep & (unclamped <= MAX_ALPHA), -alpha * g_alpha, 0.0)
+        # alpha is 0 where nothing was blended, and so is this
+        g_sigma = alpha * ((behind_incl - before * response) * inverse)
+        g_sigma = tl.where(alpha < MAX_ALPHA, g_sigma, 0.0)
         running = tl.max(before, axis=0)
         behind += tl.sum(share, axis=0)
-
-        moments = tl.dot(g_sigma, basis, input_precision="tf32x3")
-        m0, m1, m2 = _column(moments, 0, 16), _column(moments, 1, 16), _column(moments, 2, 16)
-        m3, m4, m5 = _column(moments, 3, 16), _column(moments, 4, 16), _column(moments, 5, 16)
-        s_x, s_y = off_x * m0 - m1, off_y * m0 - m2
-        s_xx = off_x * off_x * m0 - 2.0 * off_x * m1 + m3
-        s_xy = off_x * off_y * m0 - off_x * m2 - off_y * m1 + m4
-        s_yy = off_y * off_y * m0 - 2.0 * off_y * m2 + m5
-        field = tl.arange(0, 8)[None, :]
-        out = tl.where(field == 0, (a * s_x + b * s_y)[:, None], 0.0)
-        out = tl.where(field == 1, (b * s_x + c * s_y)[:, None], out)
-        out = tl.where(field == 2, (0.5 * s_xx)[:, None], out)
-        out = tl.where(field == 3, s_xy[:, None], out)
-        out = tl.where(field == 4, (0.5 * s_yy)[:, None], out)
-        out = tl.where(field == 5, (-m0 / tl.where(live, opacity, 1.0))[:, None], out)
-        out = tl.where(field == 6, g_depth[:, None], out)
-        _add_rows(
-            record_grads, target[:, None] * RECORD + field, out,
-            live[:, None] & (field < 7), DETERMINISTIC,
-        )  # fmt: skip
+        sigma_high, sigma_low = _tf32_parts(g_sigma)
+        moments = tl.dot(sigma_high, basis, input_precision="tf32")
+        moments = tl.dot(sigma_low, basis, acc=moments, input_precision="tf32")
+        tl.store(slot_moments + slot[:, None] * 8 + moment, moments, mask=live[:, None])
         base -= CHUNK
 
 
 @triton.jit
-def gather_kernel(
-    first_slots, emitted, slot_grads, grads, total, capacity, COLUMNS: tl.constexpr,
-    BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+def _slot_moment(slot_moments, slot, live, index: tl.constexpr):
+    return tl.load(slot_moments + slot * 8 + index, mask=live, other=0.0)
+
+
+@triton.jit
+def gather_records_kernel(
+    first_slots, emitted, keys, records, slot_moments, slot_features, record_grads,
+    total, capacity, tiles_x, keys_per_image, columns,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of splats, images, blocks of columns): sums each splat's slots, in one order."""
+    """Grid (blocks of splats, images): sums moments to gradients of records, in one fixed order.
+
+    Moves each tile's moments to the splat's mean; `columns` is the width of slot_features, whose
+    last column belongs to the depth.
+    """
     image = tl.program_id(1)
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = index < total
     splat = image * total + index
-    first = tl.load(first_slots + splat, mask=live, other=0)
+    first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
     count = tl.load(emitted + splat, mask=live, other=0)
-    column = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
-    total_grad = tl.zeros([BLOCK, BLOCK_D], tl.float32)
+    used = live & (count > 0)
+    record = records + splat * RECORD
+    mean_x = tl.load(record, mask=used, other=0.0)[:, None]
+    mean_y = tl.load(record + 1, mask=used, other=0.0)[:, None]
+    zero = tl.zeros([BLOCK, STEP], tl.float32)
+    s_0, s_x, s_y, s_xx, s_xy, s_yy, s_z = zero, zero, zero, zero, zero, zero, zero
     longest = tl.max(count)
     begin = 0
     while begin < longest:
-        step = begin + tl.arange(0, STEP)
-        slot = image * capacity + first[:, None] + step[None, :]
-        mask = (step[None, :] < count[:, None])[:, :, None] & (column < COLUMNS)[None, None, :]
-        value = tl.load(
-            slot_grads + slot[:, :, None] * COLUMNS + column[None, None, :], mask=mask, other=0.0
-        )
-        total_grad += tl.sum(value, axis=1)
+        step = begin + tl.arange(0, STEP)[None, :]
+        there = step < count[:, None]
+        slot = first[:, None] + step
+        tile = tl.load(keys + slot, mask=there, other=1).to(tl.int32) - 1 - image * keys_per_image
+        dx = mean_x - ((tile % tiles_x) * TILE_W + 0.5 * TILE_W)
+        dy = mean_y - ((tile // tiles_x) * TILE_H + 0.5 * TILE_H)
+        m0 = _slot_moment(slot_moments, slot, there, 0)
+        mx, my = _slot_moment(slot_moments, slot, there, 1), _slot_moment(slot_moments, slot, there, 2)
+        s_0 += m0
+        s_x += dx * m0 - mx
+        s_y += dy * m0 - my
+        s_xx += dx * (dx * m0 - 2.0 * mx) + _slot_moment(slot_moments, slot, there, 3)
+        s_xy += dx * (dy * m0 - my) - dy * mx + _slot_moment(slot_moments, slot, there, 4)
+        s_yy += dy * (dy * m0 - 2.0 * my) + _slot_moment(slot_moments, slot, there, 5)
+        s_z += tl.load(slot_features + slot * columns + columns - 1, mask=there, other=0.0)
         begin += STEP
-    tl.store(
-        grads + splat[:, None] * COLUMNS + column[None, :], total_grad,
-        mask=live[:, None] & (column < COLUMNS)[None, :],
-    )  # fmt: skip
+    a = tl.load(record + 2, mask=used, other=1.0)
+    b = tl.load(record + 3, mask=used, other=0.0)
+    c = tl.load(record + 4, mask=used, other=1.0)
+    opacity = tl.load(record + 5, mask=used, other=1.0)
+    g_x, g_y = tl.sum(s_x, axis=1), tl.sum(s_y, axis=1)
+    out = record_grads + splat * RECORD
+    tl.store(out, a * g_x + b * g_y, mask=live)
+    tl.store(out + 1, b * g_x + c * g_y, mask=live)
+    tl.store(out + 2, 0.5 * tl.sum(s_xx, axis=1), mask=live)
+    tl.store(out + 3, tl.sum(s_xy, axis=1), mask=live)
+    tl.store(out + 4, 0.5 * tl.sum(s_yy, axis=1), mask=live)
+    # alpha = o exp(-sigma): where it moves with sigma it moves with log o, with the other sign.
+    tl.store(out + 5, -tl.sum(s_0, axis=1) / opacity, mask=live)
+    tl.store(out + 6, tl.sum(s_z, axis=1), mask=live)
+    tl.store(out + 7, 0.0, mask=live)
+
+
+@triton.jit
+def gather_features_kernel(
+    first_slots, emitted, slot_features, feature_grads, total, capacity, cameras,
+    CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """Grid (blocks of splats, scenes, blocks of channels): sums slots over tiles and cameras."""
+    scene = tl.program_id(1)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = index < total
+    channel = (tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D))[None, None, :]
+    sums = tl.zeros([BLOCK, STEP, BLOCK_D], tl.float32)
+    for camera in range(cameras):
+        image = scene * cameras + camera
+        splat = image * total + index
+        first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
+        count = tl.load(emitted + splat, mask=live, other=0)
+        longest = tl.max(count)
+        begin = 0
+        while begin < longest:
+            step = begin + tl.arange(0, STEP)[None, :]
+            row = (first[:, None] + step)[:, :, None] * (CHANNELS + 1)
+            mask = (step < count[:, None])[:, :, None] & (channel < CHANNELS)
+            sums += tl.load(slot_features + row + channel, mask=mask, other=0.0)
+            begin += STEP
+    channel = (tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D))[None, :]
+    out = feature_grads + (scene * total + index)[:, None] * CHANNELS + channel
+    tl.store(out, tl.sum(sums, axis=1), mask=live[:, None] & (channel < CHANNELS))

@@ -43,7 +43,7 @@ def tile_hit(
     best_x = tl.minimum(tl.maximum(-b * near_y / a, low_x), high_x)
     sigma_x = 0.5 * (a * near_x * near_x + c * best_y * best_y) + b * near_x * best_y
     sigma_y = 0.5 * (a * best_x * best_x + c * near_y * near_y) + b * best_x * near_y
-    slack = ROUNDING * (a * near_x * near_x + c * near_y * near_y) + TILE_TEST_SLACK
+    slack = (a * near_x * near_x + c * near_y * near_y) * ROUNDING + TILE_TEST_SLACK
     return tl.minimum(sigma_x, sigma_y) <= tl.log(opacity / MIN_ALPHA) + slack
 
 
@@ -271,7 +271,7 @@ def project_kernel(
 
 @triton.jit
 def project_backward_kernel(
-    means, quats, scales, opacities, viewmats, intrinsics, counts, record_grads,
+    means, quats, scales, opacities, viewmats, intrinsics, emitted, record_grads,
     mean_grads, quat_grads, scale_grads, opacity_grads, camera_grads,
     total, images_per_set, width, height,
     means_lead, quats_lead, scales_lead, opacities_lead,
@@ -308,7 +308,7 @@ def project_backward_kernel(
             _load_camera(viewmats, intrinsics, image)
         )
         out = image * total + splat
-        seen = live & (tl.load(counts + out, mask=live, other=0) > 0)
+        seen = live & (tl.load(emitted + out, mask=live, other=0) > 0)
         grad = record_grads + out * RECORD
         g_mean_x = tl.load(grad, mask=seen, other=0.0)
         g_mean_y = tl.load(grad + 1, mask=seen, other=0.0)
