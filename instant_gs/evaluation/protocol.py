@@ -28,6 +28,7 @@ class Case:
         truth: (S, S, 3) uint8: the result as it should be; None where the pack has no such image.
         regions: (S, S) uint8 labels of the truth; None with it.
         camera: Where to render from: the truth's camera, else the source's.
+        other_driver: Whether the driver is another person than the source.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Case:
     truth: np.ndarray | None
     regions: np.ndarray | None
     camera: types.Camera
+    other_driver: bool
 
 
 def cases(
@@ -70,6 +72,7 @@ def cases(
             truth=None if truth is None else truth.image,
             regions=None if truth is None else truth.regions,
             camera=types.Camera(seen.cam2world, seen.intrinsics),
+            other_driver=source.identity != driver.identity,
         )
 
 

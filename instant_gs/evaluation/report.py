@@ -24,8 +24,8 @@ SCORES = {
     "expression_error": ("expression error (reliable blend shapes)", "{:.4f}", "lower"),
     "landmark_error": ("landmark error (lips and eyes, pupils 1 apart)", "{:.4f}", "lower"),
     "face_found": ("face found", "{:.3f}", "higher"),
-    "identity_distance": ("identity distance (dlib; same person below 0.6)", "{:.3f}", "lower"),
-    "same_person": ("share recognised as the same person", "{:.3f}", "higher"),
+    "identity_distance": ("identity distance to the truth (dlib)", "{:.3f}", "lower"),
+    "identity_kept": ("nearer to the source's identity than to the driver's", "{:.3f}", "higher"),
 }
 
 

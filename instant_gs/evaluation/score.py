@@ -91,35 +91,45 @@ class FaceScorer:
         "face_found" is 1 or 0; it is NaN where no face is found in the truth either, which says
         something of the detector only. Expression and landmark errors are against the truth and
         exist where its face is found. "identity_distance" is that to the truth, or to the source
-        where there is none; "same_person" whether it is below dlib's threshold.
+        where there is none. "identity_kept" is 1 if that is smaller than the distance to the
+        driver, another person: a threshold made for photos says little of rendered heads.
         """
         case = outcome.case
         reference_image = case.source if case.truth is None else case.truth
         reference = self._landmarker.detect(reference_image)
-        embedded = self._embed(reference_image, reference)
+        persons = self._persons(case, reference_image, reference)
         scores = {}
         for variant in VARIANTS:
             picture = getattr(outcome, variant)
             found = self._landmarker.detect(picture)
             scores[variant] = {
                 **_expression(found, reference, case.truth is not None),
-                **self._identity(picture, found, embedded),
+                **self._identity(picture, found, *persons),
             }
         return scores
 
-    def _identity(self, picture, found, embedded) -> dict[str, float]:
+    def _persons(self, case, reference_image, reference):
+        """Embeddings of the right person and, in cross-reenactment, of the driver."""
+        if self._embedder is None:
+            return None, None
+        right = self._embed(reference_image, reference)
+        if not case.other_driver:
+            return right, None
+        return right, self._embed(case.driver, self._landmarker.detect(case.driver))
+
+    def _identity(self, picture, found, right, driver) -> dict[str, float]:
         if self._embedder is None:
             return {}
-        if embedded is None:
-            return {"identity_distance": float("nan"), "same_person": float("nan")}
+        if right is None:
+            return {"identity_distance": float("nan"), "identity_kept": float("nan")}
         own = self._embed(picture, found)
-        distance = FAILED_IDENTITY if own is None else identity.distance(own, embedded)
-        same = float(distance < identity.SAME_PERSON_DISTANCE)
-        return {"identity_distance": distance, "same_person": same}
+        distance = FAILED_IDENTITY if own is None else identity.distance(own, right)
+        kept = float("nan")
+        if driver is not None:
+            kept = float(own is not None and distance < identity.distance(own, driver))
+        return {"identity_distance": distance, "identity_kept": kept}
 
     def _embed(self, picture, observation):
-        if self._embedder is None:
-            return None
         return self._embedder.embed(picture, None if observation is None else observation.box)
 
 

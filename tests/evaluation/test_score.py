@@ -11,7 +11,7 @@ from instant_gs.evaluation import protocol, reenactment, score
 EYES, MOUTH = 2, 3
 
 
-def _outcome(moved_error=0, rest_error=40, truth=True):
+def _outcome(moved_error=0, rest_error=40, truth=True, other_driver=False):
     rng = np.random.default_rng(0)
     image = rng.integers(60, 180, (32, 32, 3)).astype(np.uint8)
     regions = np.ones((32, 32), np.uint8)
@@ -22,10 +22,11 @@ def _outcome(moved_error=0, rest_error=40, truth=True):
     case = protocol.Case(
         name="case",
         source=rest,
-        driver=image,
+        driver=np.full_like(image, 250) if other_driver else image,
         truth=image if truth else None,
         regions=regions if truth else None,
         camera=types.Camera(np.eye(4), np.eye(3)),
+        other_driver=other_driver,
     )
     return reenactment.Outcome(case, moved, rest)
 
@@ -81,9 +82,13 @@ class _Embedder:
 def test_identity(landmarker):
     scorer = score.FaceScorer(landmarker, _Embedder())
     scores = scorer(_outcome())
-    assert scores["moved"]["identity_distance"] == 0 and scores["moved"]["same_person"] == 1
-    assert 0 < scores["rest"]["identity_distance"] < 0.6
-    black = _outcome()
-    black.moved[:] = 0
-    moved = scorer(black)["moved"]
-    assert moved["identity_distance"] == score.FAILED_IDENTITY and moved["same_person"] == 0
+    assert scores["moved"]["identity_distance"] == 0
+    assert math.isnan(scores["moved"]["identity_kept"]), "the driver is the same person"
+    assert scores["rest"]["identity_distance"] > 0
+    crossed = _outcome(other_driver=True)
+    assert scorer(crossed)["moved"]["identity_kept"] == 1
+    crossed.moved[:] = 245
+    assert scorer(crossed)["moved"]["identity_kept"] == 0
+    crossed.moved[:] = 0
+    moved = scorer(crossed)["moved"]
+    assert moved["identity_distance"] == score.FAILED_IDENTITY and moved["identity_kept"] == 0
