@@ -21,7 +21,7 @@ from kernels.rasterize.projection import Projected, splat_extent
 
 # Sizes tried for the emission, as divisors of the capacity.
 _TIER_DIVISORS = (3, 1)
-_MIN_TIER = 2048
+_MIN_TIER = 8192
 _CUMSUM_BLOCK = 64
 
 
@@ -203,7 +203,7 @@ def _sources(counts: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     marks = jnp.zeros((images, size), jnp.int32)
     marks = marks.at[jnp.arange(images)[:, None], position].add(1, mode="drop")
     source = jnp.clip(cumulative_sum(marks) - 1, 0, sources - 1)
-    return source, jnp.arange(size, dtype=jnp.int32) - _take(starts, source)
+    return source, jnp.arange(size, dtype=jnp.int32)[None] - _take(starts, source)
 
 
 def stable_argsort(keys: jax.Array, key_bits: int) -> jax.Array:
@@ -216,7 +216,7 @@ def stable_argsort(keys: jax.Array, key_bits: int) -> jax.Array:
     index_bits = max(1, math.ceil(math.log2(max(size, 2))))
     digit_bits = 32 - index_bits
     mask = jnp.uint32((1 << index_bits) - 1)
-    iota = jnp.arange(size, dtype=jnp.uint32)
+    iota = jax.lax.broadcasted_iota(jnp.uint32, keys.shape, keys.ndim - 1)
     order = None
     for shift in range(0, key_bits, digit_bits):
         digit = (keys.astype(jnp.uint32) >> shift) & jnp.uint32((1 << digit_bits) - 1)
@@ -254,7 +254,9 @@ def _count_exactly(ellipse: _Ellipse, first_row: jax.Array, rows: jax.Array, gri
     def body(carry):
         step, counts = carry
         _, columns = _column_span(ellipse, first_row + step, grid)
-        return step + 1, counts + jnp.sum(jnp.where(step < rows, columns, 0), axis=-1)
+        return step + 1, counts + jnp.sum(
+            jnp.where(step < rows, columns, 0), axis=-1, dtype=jnp.int32
+        )
 
     zero = jnp.zeros(rows.shape[:1], jnp.int32)
     _, counts = jax.lax.while_loop(lambda carry: carry[0] < jnp.max(rows), body, (0, zero))
@@ -279,12 +281,12 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
     order = depth_order(projected.depth, rows > 0)
     ellipse = _Ellipse(*(_take(field, order) for field in ellipse))
     first_row, rows = _take(first_row, order), _take(rows, order)
-    num_rows = jnp.sum(rows, axis=-1)
+    num_rows = jnp.sum(rows, axis=-1, dtype=jnp.int32)
 
     def emit_rows(size: int):
         rank, step = _sources(rows, size)
         row = _take(first_row, rank) + step
-        in_use = jnp.arange(size) < num_rows[:, None]
+        in_use = jnp.arange(size)[None] < num_rows[:, None]
         first_column, columns = _column_span(
             _Ellipse(*(_take(field, rank) for field in ellipse)), row, grid
         )
@@ -297,7 +299,7 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
         )
 
     columns, first_tile, splat = _by_tier(jnp.max(num_rows), capacity, emit_rows)
-    kept = jnp.sum(columns, axis=-1)
+    kept = jnp.sum(columns, axis=-1, dtype=jnp.int32)
     all_rows_fit = jnp.max(num_rows) <= capacity
     num_intersections = jax.lax.cond(
         all_rows_fit, lambda: kept, lambda: _count_exactly(ellipse, first_row, rows, grid)
@@ -305,7 +307,7 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
 
     def emit_tiles(size: int):
         source, step = _sources(columns[:, :size], size)
-        in_use = jnp.arange(size) < kept[:, None]
+        in_use = jnp.arange(size)[None] < kept[:, None]
         tile = jnp.where(in_use, _take(first_tile, source) + step, grid.count)
         tile_bits = max(1, math.ceil(math.log2(grid.count + 1)))
         by_tile = stable_argsort(tile, tile_bits)

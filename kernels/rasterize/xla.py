@@ -119,7 +119,7 @@ def _coefficients_transposed(
 def _raw_alpha(coefficients: jax.Array, basis: jax.Array) -> jax.Array:
     """o exp(-sigma), (..., P), for coefficients (..., 6) at the pixels of basis (6, P)."""
     c = [coefficients[..., i : i + 1] for i in range(6)]
-    _, x, y, xx, xy, yy = basis
+    _, x, y, xx, xy, yy = (row.reshape((1,) * (coefficients.ndim - 1) + (-1,)) for row in basis)
     return jnp.exp(c[0] + c[1] * x + c[2] * y + c[3] * xx + c[4] * xy + c[5] * yy)
 
 
@@ -182,7 +182,7 @@ class _Chunk(NamedTuple):
 
 def _load_chunk(tables: _Tables, work: _Work, block, step, grid: binning.TileGrid) -> _Chunk:
     image, tile = work.image[block][:, None], work.tile[block][:, None]
-    position = step * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)
+    position = step * _CHUNK + jnp.arange(_CHUNK, dtype=jnp.int32)[None]
     in_list = position < work.count[block][:, None]
     slot = jnp.where(in_list, work.start[block][:, None] + position, 0)
     splat = tables.splats[slot]
@@ -344,7 +344,7 @@ def _blend_transposed(
     basis = _pixel_basis(grid, tables.geometry.dtype)
     num_features = tables.features.shape[-1]
     max_alpha = config.options.max_alpha
-    position = jnp.arange(_CHUNK, dtype=jnp.int32)[:, None]
+    position = jnp.arange(_CHUNK, dtype=jnp.int32)[None, :, None]
 
     def add_block(block, gradients):
         cotangent, final, passed = (array[block] for array in blended)
