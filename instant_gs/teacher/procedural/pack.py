@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import tqdm
 
-from instant_gs.data import format as pack_format
 from instant_gs.data import atomic, source, source_writer
+from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, performance, scene, view
 

@@ -1,0 +1,176 @@
+"""Packs of the procedural teacher: format, determinism, resuming, errors."""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from instant_gs.data import format as pack_format
+from instant_gs.data import source
+from instant_gs.teacher.procedural import identity, pack, performance, view
+
+SETTINGS = pack.Settings(
+    seed=3, performance_seed=3, bank=4, performances=2, frames=2, views=2, image_size=32
+)
+
+
+def _hashes(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "pack"
+    counts = pack.write(folder, SETTINGS, start=5, identities=2, workers=1, progress=False)
+    assert counts == (2, 0)
+    return folder
+
+
+def test_the_reader_takes_it(written):
+    manifest = source.load_manifest(written)
+    assert manifest.image_size == (32, 32)
+    assert source.list_identities(written) == (["p0003-000005", "p0003-000006"], [])
+    person = source.load_identity(written, "p0003-000005")
+    assert len(person.clips) == SETTINGS.performances * SETTINGS.views
+    for clip in person.clips:
+        source.verify_hashes(clip)
+        coefficients = source.load_coefficients(clip)
+        assert coefficients.shape == (2, 52)
+        frames = list(source.read_frames(clip, manifest.image_size))
+        assert len(frames) == 2
+        assert all(alpha.max() == 255 and labels.max() <= 7 for _, alpha, labels in frames)
+
+
+def test_expressions_are_the_same_for_all_identities_and_views(written):
+    clips = {}
+    for name in source.list_identities(written)[0]:
+        for clip in source.load_identity(written, name).clips:
+            values = source.load_coefficients(clip)
+            np.testing.assert_array_equal(values, clips.setdefault(clip.performance, values))
+
+
+def test_same_bytes_with_other_workers_and_another_range(written, tmp_path):
+    settings = dataclasses.replace(SETTINGS)
+    pack.write(tmp_path / "again", settings, start=4, identities=3, workers=2, progress=False)
+    again, first = _hashes(tmp_path / "again"), _hashes(written)
+    assert {key: again[key] for key in first} == first
+    assert len(again) > len(first)
+
+
+def test_a_partial_identity_is_made_again(written, tmp_path):
+    folder = tmp_path / "pack"
+    pack.write(folder, SETTINGS, start=5, identities=1, workers=1, progress=False)
+    whole = _hashes(folder)
+    (folder / "p0003-000005" / pack_format.IDENTITY_NAME).unlink()
+    next((folder / "p0003-000005").rglob("*.png")).write_bytes(b"cut")
+    assert pack.write(folder, SETTINGS, start=5, identities=1, workers=1, progress=False) == (1, 0)
+    assert _hashes(folder) == whole
+    assert pack.write(folder, SETTINGS, start=5, identities=1, workers=1, progress=False) == (0, 1)
+
+
+def test_other_settings_are_refused(written):
+    other = dataclasses.replace(SETTINGS, frames=3)
+    with pytest.raises(ValueError, match=r"other settings.*frames 2 -> 3"):
+        pack.write(written, other, start=5, identities=1, workers=1, progress=False)
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("hello")
+    with pytest.raises(ValueError, match="not a teacher pack"):
+        pack.write(tmp_path, SETTINGS, start=0, identities=1, workers=1, progress=False)
+
+
+def test_video(tmp_path):
+    settings = dataclasses.replace(SETTINGS, video=True, performances=1, views=1, image_size=64)
+    pack.write(tmp_path / "pack", settings, start=5, identities=1, workers=1, progress=False)
+    (clip,) = source.load_identity(tmp_path / "pack", "p0003-000005").clips
+    assert clip.rgb.endswith(".mp4")
+    frames = list(source.read_frames(clip, (64, 64)))
+    assert len(frames) == 2 and frames[0][0].mean() > 10
+
+
+def test_settings_collect_every_problem():
+    bad = pack.Settings(seed=-1, frames=0, performances=9, bank=4, image_size=7)
+    with pytest.raises(ValueError, match="seed") as caught:
+        bad.validate()
+    for name in ("frames", "performances", "image_size"):
+        assert name in str(caught.value)
+
+
+def test_performances_are_strong_and_stable():
+    rows = np.concatenate([performance.make(7, number).frames(6) for number in range(48)])
+    assert rows.min() >= 0 and rows.max() <= 1 and rows.dtype == np.float32
+    strong = (rows > 0.5).mean(axis=0)
+    for name in ("jawOpen", "eyeBlinkLeft", "mouthSmileRight"):
+        assert strong[pack_format.COEFFICIENT_NAMES.index(name)] > 0.04, name
+    # mouthClose undoes an open jaw's lips; no performance needs it.
+    unused = {
+        n for n, top in zip(pack_format.COEFFICIENT_NAMES, rows.max(0), strict=True) if top < 0.3
+    }
+    assert unused == {"mouthClose"}
+    assert performance.make(7, 3).name == performance.make(7, 3).name == "blink-s0007-003"
+    np.testing.assert_array_equal(performance.make(7, 30).keys, performance.make(7, 30).keys)
+    few = performance.make(7, 1).frames(4)[:, pack_format.COEFFICIENT_NAMES.index("jawOpen")]
+    assert few.max() > 0.4, "few frames already show the expression"
+
+
+def test_every_performance_is_used_equally():
+    chosen = np.concatenate([performance.choose(1, index, 48, 6) for index in range(64)])
+    assert np.bincount(chosen, minlength=48).min() >= 5
+    assert all(len(set(performance.choose(1, i, 10, 4))) == 4 for i in range(20))
+
+
+def test_cameras_look_at_the_head():
+    for number in range(3):
+        for index in range(30):
+            pose = view.draw(1, index, "smile-s0001-002", number)
+            np.testing.assert_allclose(np.linalg.norm(pose[:3, 3]), 2.7, atol=1e-5)
+            yaw = np.degrees(np.arctan2(pose[0, 3], pose[2, 3]))
+            assert abs(yaw) <= (20 if number == 0 else 50) + 1e-3
+            assert abs(np.degrees(np.arcsin(pose[1, 3] / 2.7))) <= 20 + 1e-3
+
+
+def _command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "instant_gs.teacher.procedural", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "--pack"),
+        (("--pack=/dev/null/pack", "--identities=1"), "/dev/null"),
+        (("--pack=x", "--frames=0"), "frames"),
+        (("--pack=x", "--frame=3"), "--frames"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments, words):
+    done = _command(*arguments)
+    assert done.returncode != 0
+    assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_the_command_renders_a_pack_and_a_sheet(tmp_path):
+    folder = tmp_path / "pack"
+    done = _command(
+        f"--pack={folder}", "--identities=1", "--performances=1", "--frames=1", "--views=1",
+        "--image_size=32", "--bank=4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["frame_views"] == 1
+    assert identity.name_of(0, 0) in source.list_identities(folder)[0]
+    sheet = tmp_path / "sheet.png"
+    done = _command(f"--contact_sheet={sheet}", "--identities=1", "--image_size=32")
+    assert done.returncode == 0 and sheet.stat().st_size > 1000, done.stderr
