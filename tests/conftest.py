@@ -45,11 +45,12 @@ def strict_rank_promotion():
 def pytest_terminal_summary(terminalreporter, exitstatus: int, config: pytest.Config) -> None:
     from benchmarks import kernel_status
 
-    skipped = [
-        report
+    skipped = sum(
+        GPU_SKIP_REASON in str(report.longrepr)
         for report in terminalreporter.stats.get("skipped", [])
-        if GPU_SKIP_REASON in str(report.longrepr)
-    ]
+    )
     terminalreporter.section("accelerators")
-    terminalreporter.write_line(f"{len(skipped)} gpu tests skipped: {GPU_SKIP_REASON}")
+    terminalreporter.write_line(
+        f"{skipped} gpu tests skipped: {GPU_SKIP_REASON}" if skipped else "no gpu test was skipped"
+    )
     terminalreporter.write_line(kernel_status.describe())

@@ -1,0 +1,70 @@
+"""The line that says whether today's kernels were verified on a GPU tells the truth."""
+
+import json
+
+import pytest
+
+from benchmarks import kernel_status
+
+
+@pytest.fixture
+def tree(tmp_path):
+    kernels, results = tmp_path / "kernels", tmp_path / "results"
+    (kernels / "op").mkdir(parents=True)
+    results.mkdir()
+    (kernels / "__init__.py").write_text("A = 1\n")
+    (kernels / "op" / "api.py").write_text("B = 2\n")
+    return kernels, results
+
+
+def write_record(tree, date="2026-01-02", **changes):
+    kernels, results = tree
+    record = {
+        "kind": kernel_status.RECORD_KIND,
+        "kernels_sha256": kernel_status.sources_hash(kernels),
+        "device": "NVIDIA Test",
+        "date": date,
+    }
+    (results / f"gpu-{date}.json").write_text(json.dumps({**record, **changes}))
+
+
+def test_without_records_it_was_never_verified(tree):
+    assert kernel_status.describe(*tree) == "kernels: never verified on a GPU"
+
+
+def test_other_result_files_are_no_verification(tree):
+    write_record(tree, kind="benchmark")
+    assert "never" in kernel_status.describe(*tree)
+
+
+def test_unchanged_sources_are_verified(tree):
+    write_record(tree)
+    assert kernel_status.describe(*tree) == "kernels: verified on NVIDIA Test on 2026-01-02"
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "rename", "delete"])
+def test_any_change_of_the_sources_is_noticed(tree, change):
+    write_record(tree)
+    api = tree[0] / "op" / "api.py"
+    if change == "edit":
+        api.write_text("B = 3\n")
+    elif change == "add":
+        (tree[0] / "op" / "xla.py").write_text("")
+    elif change == "rename":
+        api.rename(tree[0] / "op" / "other.py")
+    else:
+        api.unlink()
+    text = kernel_status.describe(*tree)
+    assert "changed since" in text and "NVIDIA Test, 2026-01-02" in text
+
+
+def test_an_older_record_counts_if_its_sources_are_todays(tree):
+    write_record(tree, date="2026-01-02")
+    write_record(tree, date="2026-02-03", kernels_sha256="0" * 64)
+    assert kernel_status.describe(*tree) == "kernels: verified on NVIDIA Test on 2026-01-02"
+
+
+def test_a_broken_record_names_its_file(tree):
+    (tree[1] / "gpu-x.json").write_text("{")
+    with pytest.raises(ValueError, match=r"gpu-x\.json: not valid JSON"):
+        kernel_status.describe(*tree)
