@@ -131,7 +131,8 @@ class MotionPretrainConfig:
 
     ``invariance`` weighs the distance between the codes of one expression performed by two
     identities or seen from two sides: it keeps identity and viewpoint out of the code.
-    ``steps`` 0 skips the phase. ``freeze`` False goes on training the encoder jointly.
+    ``steps`` 0 skips the phase. ``freeze`` False goes on training the encoder jointly; the paper
+    freezes it.
     """
 
     steps: int = 0

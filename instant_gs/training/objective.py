@@ -146,7 +146,7 @@ def animated_and_rest(model, params, batch, key, config):
     drivers = unit(batch.driver.image).reshape(-1, *source.shape[1:])
     crops = driving_crops(model, jnp.concatenate([source, drivers]), key)
     codes = model.motion_code(params, crops)
-    if config.motion_pretrain.freeze and config.motion_pretrain.steps:
+    if config.motion_pretrain.freeze:
         codes = jax.lax.stop_gradient(codes)
     code_source = jnp.repeat(codes[:count, None], driven_count, 1)
     code_driving = codes[count:].reshape(count, driven_count, -1)

@@ -15,7 +15,7 @@ def build(config: Config) -> dict[str, optax.GradientTransformation]:
     settings, pretrain = config.optimizer, config.motion_pretrain
     motion_schedule = optax.cosine_decay_schedule(pretrain.learning_rate, max(pretrain.steps, 1))
     is_fan = config.model.motion.encoder == "fan"
-    frozen = ("motion_encoder",) if is_fan or (pretrain.freeze and pretrain.steps) else ()
+    frozen = ("motion_encoder",) if is_fan or pretrain.freeze else ()
     return {
         "motion": _only(_adam(settings, motion_schedule), lambda group: group == "motion_encoder"),
         "avatar": _only(
