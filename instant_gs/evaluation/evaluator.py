@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from instant_gs import version
+from instant_gs import cli, version
 from instant_gs.data import reader
 from instant_gs.evaluation import picture, protocol, reenactment, score, speed, summary
+from instant_gs.metrics import face, identity
 
 FORMAT, FORMAT_VERSION = "instant_gs.evaluation", 1
 # What a case is called worst by: the error that a viewer notices first.
@@ -143,13 +144,14 @@ def default_scorers(options: Options):
     """The scorers of ``options``; their networks are freed when the block ends.
 
     Raises:
-        ImportError: A package is missing; says which command helps.
+        cli.UserError: A package is missing; says which command helps.
         FileNotFoundError: LPIPS' weights are missing.
     """
-    from instant_gs.metrics import face, identity
-
-    landmarker = face.FaceLandmarker()
-    embedder = identity.IdentityEmbedder() if options.identity else None
+    try:
+        landmarker = face.FaceLandmarker()
+        embedder = identity.IdentityEmbedder() if options.identity else None
+    except ImportError as error:
+        raise cli.UserError(str(error)) from error
     try:
         yield [score.ImageScorer(options.lpips_networks), score.FaceScorer(landmarker, embedder)]
     finally:

