@@ -24,9 +24,22 @@ _CAMERA_GRADS = 32
 def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes, config, kernel):
     """Moments (I, capacity, 8) and gradients of features with depth (I, capacity, D + 1)."""
     images, channels = sizes.images, sizes.channels
-    block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
     image_grads, transmittance_grads, depth_grads = cotangents
-    return triton_call.triton_call(
+    fused = not kernel.use_dot
+    moments_shape = _shape((images, sizes.capacity, 8))
+    features_shape = _shape((images, sizes.capacity, channels + 1))
+    image_scalars = {
+        "width": config.width,
+        "height": config.height,
+        "tiles_x": sizes.tiles_x,
+    }
+    tile_constants = {
+        "MAX_ALPHA": float(config.options.max_alpha),
+        "TILE_W": kernel.tile[1],
+        "TILE_H": kernel.tile[0],
+        "CHUNK": kernel.backward_chunk,
+    }
+    moments, slot_features = triton_call.triton_call(
         triton_kernels.blend_backward_kernel,
         residuals.ranges,
         residuals.splats,
@@ -38,32 +51,37 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
         image_grads,
         transmittance_grads,
         depth_grads,
-        outputs=(
-            _shape((images, sizes.capacity, 8)),
-            _shape((images, sizes.capacity, channels + 1)),
-        ),
+        outputs=(moments_shape, features_shape if fused else _shape((1,))),
         grid=(sizes.tiles, images),
         scalars={
             "total": sizes.splats,
             "capacity": sizes.capacity,
             "cameras": sizes.cameras,
-            "width": config.width,
-            "height": config.height,
-            "tiles_x": sizes.tiles_x,
+            **image_scalars,
             "features_lead": operands.features.shape[0],
         },
-        constants={
-            "CHANNELS": channels,
-            "BLOCK_D": block_d,
-            "BLOCKS_D": _cdiv(channels + 1, block_d),
-            "MAX_ALPHA": float(config.options.max_alpha),
-            "TILE_W": kernel.tile[1],
-            "TILE_H": kernel.tile[0],
-            "CHUNK": kernel.backward_chunk,
-            "USE_DOT": kernel.use_dot,
-        },
+        constants={"CHANNELS": channels, **tile_constants, "FUSED": fused},
         num_warps=kernel.backward_warps,
     )
+    if not fused:
+        block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
+        (slot_features,) = triton_call.triton_call(
+            triton_kernels.feature_backward_kernel,
+            residuals.ranges,
+            residuals.splats,
+            residuals.slots,
+            residuals.records,
+            residuals.transmittance,
+            residuals.last,
+            image_grads,
+            depth_grads,
+            outputs=(features_shape,),
+            grid=(sizes.tiles, images, _cdiv(channels + 1, block_d)),
+            scalars={"total": sizes.splats, "capacity": sizes.capacity, **image_scalars},
+            constants={"CHANNELS": channels, "BLOCK_D": block_d, **tile_constants},
+            num_warps=kernel.feature_warps,
+        )
+    return moments, slot_features
 
 
 def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):

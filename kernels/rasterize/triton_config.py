@@ -15,7 +15,7 @@ from kernels.types import RasterizeConfig
 
 TABLE = Path(__file__).with_name("triton_tuned.json")
 # The table has an entry for at most this many channels, depth included.
-CHANNEL_CLASSES = (4, 16, 64)
+CHANNEL_CLASSES = (4, 64)
 # More channels than this are blended in several passes.
 MAX_CHANNEL_BLOCK = 64
 # From here on sums over channels and splats are matrix products for the tensor cores.
@@ -32,6 +32,7 @@ class KernelConfig:
         tile: tile (height, width) in pixels, powers of two, at least 16 pixels.
         forward_chunk, backward_chunk: splats blended at a time, powers of two from 16 on.
         forward_warps, backward_warps: warps of a tile's program.
+        feature_warps: warps of the program for feature gradients of more than three channels.
         channel_block: channels, depth included, blended by one program, a power of two.
         project_block, project_warps: splats and warps of a projection program.
         emit_block, emit_step, emit_warps: splats, tiles at a time and warps of an emission program.
@@ -43,6 +44,7 @@ class KernelConfig:
     forward_warps: int = 1
     backward_chunk: int = 16
     backward_warps: int = 1
+    feature_warps: int = 2
     channel_block: int = 4
     project_block: int = 128
     project_warps: int = 4
