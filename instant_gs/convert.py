@@ -25,7 +25,8 @@ LICENCE = (
 _GROUPS = {"E_state_dict": "E", "M_state_dict": "M"}
 _ENCODER_PREFIXES = ("backbone.", "decoder.", "motion_decoder.")
 # X-NeMo's own file lacks the outer "model." of the authors' checkpoint.
-_MOTION_PREFIXES = ("bbox_proj.", "final_proj.", "pe")
+_MOTION_PREFIXES = ("bbox_proj.", "final_proj.")
+_MOTION_CODE = "pe"
 _TRAINING_WRAPPER = "module."  # torch's DistributedDataParallel
 
 
@@ -103,7 +104,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, dict], list[str]]:
     for part, state in states.items():
         if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
             raise ValueError(f"{path}: part {part} is not a dictionary of named tensors")
-        states[part] = {_rename(part, key): value for key, value in state.items()}
+        states[part] = _renamed(part, state)
     if not any(states.values()):
         raise ValueError(f"{path}: expected tensors of the authors' checkpoint, got none")
     return states, unused
@@ -135,21 +136,33 @@ def _split(state: dict) -> dict[str, dict]:
         if part is None:
             key = str(name)
             bare = key.removeprefix(_TRAINING_WRAPPER)
-            is_motion = bare.startswith("model.") or bare.startswith(_MOTION_PREFIXES)
+            is_motion = bare.startswith(("model.", *_MOTION_PREFIXES)) or bare == _MOTION_CODE
             part = "M" if is_motion else "E"
         states.setdefault(part, {})[key] = value
     return states
 
 
-def _rename(part: str, key: str) -> str:
+def _renamed(part: str, state: dict) -> dict:
+    """The state dict with the authors' names.
+
+    Raises:
+        ValueError: Two names become one.
+    """
+    out = {}
+    for key, value in state.items():
+        name = _author_name(part, key)
+        if name in out:
+            raise ValueError(f"{name}: there twice, under two names; keep one of them")
+        out[name] = value
+    return out
+
+
+def _author_name(part: str, key: str) -> str:
     key = key.removeprefix(_TRAINING_WRAPPER)
-    inner = key.startswith("model.") and not key.startswith(_AUTHORS_MOTION_PREFIXES)
-    if part == "M" and (key.startswith(_MOTION_PREFIXES) or inner):
-        return "model." + key
-    return key
-
-
-_AUTHORS_MOTION_PREFIXES = ("model.model.", *(f"model.{name}" for name in _MOTION_PREFIXES))
+    outer = ("model.model.", "model.pe", *(f"model.{name}" for name in _MOTION_PREFIXES))
+    inner = ("model.", *_MOTION_PREFIXES)
+    is_inner = key == _MOTION_CODE or (key.startswith(inner) and not key.startswith(outer))
+    return "model." + key if part == "M" and is_inner else key
 
 
 def _to_params(encoder: dict | None, motion_encoder: dict | None) -> dict:
