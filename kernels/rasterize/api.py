@@ -1,5 +1,6 @@
 """The public rasterizer: checks, choice of backend, and what surrounds the differentiable core."""
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 
@@ -196,8 +197,6 @@ def propose_capacity(
     Returns:
         The largest count over the cameras plus 25 %, rounded up to a multiple of 1024.
     """
-    import dataclasses
-
     options = dataclasses.replace(options or RasterizeOptions(), on_overflow="count")
     output = rasterize(
         *arrays, image_size=image_size, options=options, implementation=implementation

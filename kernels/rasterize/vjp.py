@@ -2,14 +2,14 @@
 
 A backend is a module with
 
-* `forward(operands, config) -> (CoreOutput, residuals)`, residuals a pytree of arrays that lead with
-  (S, C) and hold nothing that refers to another image, and
+* `forward(operands, config) -> (CoreOutput, residuals)`, residuals a pytree of arrays that lead
+  with (S, C) and hold nothing that refers to another image, and
 * `backward(operands, residuals, cotangents, config) -> Operands` of gradients, the Gaussian ones
   with S rows (summed over cameras, not over scenes), `cotangents` being those of (image,
   transmittance, depth).
 
-`jax.vmap`, however nested, only makes S larger: one launch, and arrays that are not mapped over stay
-uncopied (`types.Operands`).
+`jax.vmap`, however nested, only makes S larger: one launch, and arrays that are not mapped over
+stay uncopied (`types.Operands`).
 """
 
 import functools
@@ -116,4 +116,5 @@ def differentiable(backend: ModuleType, config: RasterizeConfig):
         return (backward(operands, residuals, tuple(cotangent[:3])),)
 
     rasterize.defvjp(rasterize_fwd, rasterize_bwd)
-    return rasterize
+    # Outside jit this makes one program of it; inside it changes nothing.
+    return jax.jit(rasterize)
