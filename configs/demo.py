@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> config_lib.Config:
     config.loss = config_lib.LossConfig(
         l1=1.0, lpips=0.5, lpips_network="alexnet", region=1.0, mask=0.2
     )
-    config.motion_pretrain = config_lib.MotionPretrainConfig(steps=900, learning_rate=1e-3)
+    config.motion_pretrain = config_lib.MotionPretrainConfig(steps=800, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(
         learning_rate=5e-4,
         final_learning_rate_ratio=0.05,
@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> config_lib.Config:
         clip_norm=1.0,
         multipliers={"decoder": 5.0, "motion_decoder": 2.0},
     )
-    config.train = config_lib.TrainConfig(steps=3000)
+    config.train = config_lib.TrainConfig(steps=2500)
     if arg == "smoke":
         _shrink(config)
     elif arg:

@@ -66,14 +66,13 @@ class MotionConfig:
     for crops of 224 and codes of 512; its weights come from ``instant_gs.convert``.
     ``residual_space``: "feature" is the paper's; "spatial" moves centres, rotations and scales
     directly, the paper's ablation. ``residual_scale`` multiplies the decoder's output.
-    ``widths`` and ``bottleneck`` size the learned encoder: what passes the bottleneck is all
-    that the code can say.
+    ``widths`` and ``hidden_width`` size the learned encoder.
     """
 
     encoder: str = "learned"
     image_size: int = 64
     widths: tuple[int, ...] = (32, 64, 128, 192)
-    bottleneck: int = 64
+    hidden_width: int = 256
     code_width: int = 512
     residual_space: str = "feature"
     residual_scale: float = 0.01

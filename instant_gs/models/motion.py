@@ -4,6 +4,8 @@ The motion decoder is local: one Gaussian's residual depends on its own basis ve
 two codes, through an AdaLN modulation and a small network; no attention, no neighbours.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,15 +14,16 @@ from instant_gs import config as config_lib
 from instant_gs.models import layer
 
 COEFFICIENTS = 52  # targets of the head start; named in data.format.COEFFICIENT_NAMES
+CODE_GAIN = 4.0  # a few coefficients of about 0.5 make a code of deviation about 0.5
 SPATIAL_OUTPUTS = 10  # centre 3, rotation 4, log scale 3
 
 
 class MotionEncoder(nn.Module):
     """A small convolutional network from a face crop to a code.
 
-    All that it says passes a narrow bottleneck, which leaves little room for identity and
-    viewpoint. Input (B, S, S, 3) in [-1, 1]; returns the code (B, code_width), standardised,
-    and the coefficients (B, 52) in [0, 1] read from it.
+    All that it says passes 52 numbers, which leaves little room for identity and viewpoint; the
+    head start makes them the expression coefficients. Input (B, S, S, 3) in [-1, 1]; returns the
+    code (B, code_width), linear in the 52, and the 52 (B, 52), about [0, 1].
     """
 
     config: config_lib.MotionConfig
@@ -33,10 +36,10 @@ class MotionEncoder(nn.Module):
             x = jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_a")(x))
             y = layer.Conv(width, conv_init="he", name=f"conv{index}_b")(x)
             x = x + jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_b")(y))
-        x = x.reshape(x.shape[0], -1)
-        bottleneck = layer.standardize(nn.Dense(self.config.bottleneck, name="bottleneck")(x))
-        code = layer.standardize(nn.Dense(self.config.code_width, name="code")(bottleneck))
-        coefficients = nn.Dense(COEFFICIENTS, name="coefficients")(bottleneck)
+        x = jax.nn.silu(nn.Dense(self.config.hidden_width, name="hidden")(x.reshape(len(x), -1)))
+        coefficients = nn.Dense(COEFFICIENTS, name="coefficients")(x)
+        spread = nn.initializers.normal(CODE_GAIN / math.sqrt(COEFFICIENTS))
+        code = nn.Dense(self.config.code_width, kernel_init=spread, name="code")(coefficients)
         return code, coefficients
 
 

@@ -9,6 +9,7 @@ import jax
 from instant_gs import cli, models
 from instant_gs.config import Config
 from instant_gs.data import pipeline
+from instant_gs.data.error import PackError
 from instant_gs.training import checkpoint, sample_grid, state, step, writer
 
 # May differ between a run and its continuation: they say how long and how often, not what.
@@ -75,10 +76,19 @@ def _loader(config: Config, split: str, seed: int):
     )
 
 
+def _batch_to_show(config: Config):
+    """A batch of people whom training does not see, if the packs have any."""
+    try:
+        return next(_loader(config, "validation", config.seed + 1))
+    except PackError:
+        print("too few identities for a validation split: sample pictures show training identities")
+        return next(_loader(config, "train", config.seed + 1))
+
+
 def _run(config, model, train_state, loader, checkpointer, metric_writer):
     total = config.motion_pretrain.steps + config.train.steps
     draw = sample_grid.make(model, config)
-    shown = next(_loader(config, "validation", config.seed + 1))
+    shown = _batch_to_show(config)
     steps = {phase: step.make(model, config, phase) for phase in step.PHASES}
     progress = _Progress(total)
     number = int(train_state.step)

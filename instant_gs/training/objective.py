@@ -68,18 +68,18 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
         return jnp.concatenate([v.coefficients.reshape(-1, 52) for v in views])
 
     crops = driving_crops(model, jnp.concatenate([images(first), images(second)]), key)
-    code, predicted = model.motion_code_and_coefficients(params, crops)
+    _, predicted = model.motion_code_and_coefficients(params, crops)
     target = jnp.concatenate([targets(first), targets(second)])
     error = jnp.mean((predicted - target) ** 2)
-    pair = code.reshape(2, -1, code.shape[-1])
+    pair = predicted.reshape(2, -1, predicted.shape[-1])
     invariance = jnp.mean((pair[0] - pair[1]) ** 2)
-    baseline = jnp.mean((target - target.mean(0)) ** 2)
-    loss = error + config.motion_pretrain.invariance * invariance * baseline
+    baseline = jnp.mean((target - target.mean(0, keepdims=True)) ** 2)
+    loss = error + config.motion_pretrain.invariance * invariance
     return loss, {
         "loss": loss,
         "coefficient_mse": error,
         "coefficient_r2": 1 - error / jnp.maximum(baseline, 1e-12),
-        "code_pair_distance": invariance,
+        "pair_distance": invariance,
     }
 
 
