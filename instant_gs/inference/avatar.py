@@ -126,11 +126,11 @@ class InstantAvatar:
 
     @functools.cached_property
     def _encode(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self._model.encode(p, y), x, 3))
+        return jax.jit(lambda p, x: _batched(lambda y: self._model.encode(p, y), x))
 
     @functools.cached_property
     def _motion_code(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self._code(p, y), x, 3))
+        return jax.jit(lambda p, x: _batched(lambda y: self._code(p, y), x))
 
     @functools.cached_property
     def _animate(self):
@@ -156,13 +156,14 @@ class InstantAvatar:
         return self._model.motion_code(params, crop)
 
     def _checked(self, name: str, image, size: int):
-        image = jnp.asarray(image)
+        image = np.asarray(image)
         if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
             raise ValueError(
                 f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
                 f"{image.shape}; align and resize it (instant_gs.inference.alignment)"
             )
-        return image
+        # Before jit: one compilation serves uint8 and float.
+        return np.asarray(_to_model(image), np.float32)
 
 
 def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
@@ -198,16 +199,13 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
 
 
 def _to_model(image):
-    """uint8, or float in [0, 1], to the model's [-1, 1]."""
-    if image.dtype == np.uint8:
-        image = image.astype(jnp.float32) / 255
-    return image.astype(jnp.float32) * 2 - 1
+    """uint8, or float in [0, 1], NumPy's or JAX's, to the model's [-1, 1]."""
+    return image.astype(np.float32) * (2 / 255 if image.dtype == np.uint8 else 2) - 1
 
 
-def _batched(function, image, item_rank: int):
-    """Calls a batched function with one item or a batch of images in [0, 255] or [0, 1]."""
-    image = _to_model(image)
-    if image.ndim > item_rank:
+def _batched(function, image):
+    """Calls a function of batches with one image (S, S, 3) or with a batch."""
+    if image.ndim > 3:
         return function(image)
     return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
 

@@ -28,11 +28,15 @@ def random_parameters(config):
     random = np.random.default_rng(0)
     shapes = jax.eval_shape(models.build(config.model).init, jax.random.key(0))
 
-    def fill(leaf):
-        fan_in = max(1, int(np.prod(leaf.shape[:-1])))
-        return jnp.asarray(random.normal(0, (2 / fan_in) ** 0.5, leaf.shape), leaf.dtype)
+    def fill(path, leaf):
+        names = [entry.key for entry in path]
+        if names[-1] != "kernel":
+            return jnp.full(leaf.shape, float(names[-1] == "scale"), leaf.dtype)
+        equalised = names[0] in ("decoder", "motion_decoder")  # scaled at run time
+        deviation = 1.0 if equalised else (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        return jnp.asarray(random.normal(0, deviation, leaf.shape), leaf.dtype)
 
-    return jax.tree.map(fill, shapes)
+    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +50,8 @@ def test_photo_to_picture(engine, photos):
     assert codes.shape == (2, 512) and head.features.shape == (256, 32)
     gaussians = engine.animate(head, codes[0], codes[1])
     assert gaussians.means.shape == (256, 3)
-    rendered = engine.render(gaussians, camera.orbit_camera(0.3, 0.1), 40)
-    assert rendered.image.shape == (40, 40, 3) and rendered.alpha.shape == (40, 40)
+    rendered = engine.render(gaussians, camera.orbit_camera(0.3, 0.1))
+    assert rendered.image.shape == (SIZE, SIZE, 3) and rendered.alpha.shape == (SIZE, SIZE)
     assert 0.05 < float(rendered.alpha.mean()) < 0.95, "something is seen, not everything"
 
 
@@ -75,11 +79,11 @@ def test_float_and_uint8_and_batches_agree(engine, photos):
 
 
 def test_frames_compile_once(engine, photos):
-    head, code = engine.encode(photos[0]), engine.motion_code(photos[0])
-    engine.frame(head, code, photos[1], camera.orbit_camera(0.0, 0.0), 24)
+    head, code = engine.encode(photos[0]), engine.motion_code(photos)[0]
+    engine.frame(head, code, photos[1], camera.orbit_camera(0.0, 0.0), SIZE)
     before = engine._frame._cache_size()
     for yaw in (0.1, 0.2):
-        engine.frame(head, code, photos[0], camera.orbit_camera(yaw, 0.0), 24)
+        engine.frame(head, code, photos[0], camera.orbit_camera(yaw, 0.0), SIZE)
     assert engine._frame._cache_size() == before
 
 
