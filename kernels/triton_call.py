@@ -14,12 +14,10 @@ Automatic batching (vmap) and differentiation are the caller's business: `jax.cu
 `jax.custom_vjp` around it.
 """
 
-import collections
 import dataclasses
 import functools
 import importlib.util
 import os
-import re
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -195,8 +193,12 @@ def triton_call(
 
 _compile_cache: dict[Any, Compiled] = {}
 _compile_lock = threading.Lock()
-# Launches compiled so far, by kernel name: tests and the offline tools read it.
-compile_counts: collections.Counter[str] = collections.Counter()
+
+
+def compiled_kernels() -> list[tuple[Launch, Compiled]]:
+    """All kernels that this process has compiled, with a launch that asked for each."""
+    with _compile_lock:
+        return [(key[0], compiled) for key, compiled in _compile_cache.items()]
 
 
 def _signature(launch: Launch, dtypes: Sequence[np.dtype]) -> tuple[dict, dict, dict]:
@@ -263,7 +265,6 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
                 target=GPUTarget("cuda", capability, 32),
                 options=options,
             )
-            compile_counts[launch.name] += 1
             _check_no_scratch(result)
             _compile_cache[key] = Compiled(
                 name=result.metadata.name,
@@ -279,11 +280,11 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
 
 def _check_no_scratch(result: Any) -> None:
     """JAX passes null for Triton's two scratch buffers: a kernel must not use them."""
-    if getattr(result.metadata, "global_scratch_size", 0):
-        raise NotImplementedError(f"{result.metadata.name}: global scratch memory is not supported")
-    parameters = re.search(r"\.entry[^(]*\(([^)]*)\)", result.asm["ptx"])
-    if parameters is None:
-        raise RuntimeError(f"{result.metadata.name}: Triton returned PTX without an entry point")
+    for kind in ("global_scratch_size", "profile_scratch_size"):
+        if getattr(result.metadata, kind, 0):
+            raise NotImplementedError(
+                f"{result.metadata.name}: needs Triton's {kind}, JAX has none"
+            )
 
 
 # --- the primitive -------------------------------------------------------------------------------
@@ -362,6 +363,14 @@ def _load_binding() -> Any:
 
 def _interpret(*operands: jax.Array, launch: Launch, shapes: tuple) -> list[jax.Array]:
     """Runs the launch in Triton's interpreter, as a host callback."""
+
+    from triton.runtime.interpreter import InterpretedFunction
+
+    if not isinstance(launch.kernel, InterpretedFunction):
+        raise RuntimeError(
+            f"{launch.name}: TRITON_INTERPRET=1 was set after Triton was imported; "
+            "set it before Python starts"
+        )
 
     def run(*arrays: Any) -> list[np.ndarray]:
         hosts = [np.array(array, order="C") for array in arrays]

@@ -5,6 +5,7 @@ table is `triton_tuned.json` beside this file. An entry with "measured": false i
 instruction counts and register use, not from timings.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -84,12 +85,27 @@ def lookup(capability: int, channels: int) -> KernelConfig:
     return KernelConfig(**entry)
 
 
+_overrides: list[KernelConfig] = []
+
+
+@contextlib.contextmanager
+def override(kernel: KernelConfig):
+    """Within it every call uses `kernel`: for tuning. Functions jitted before keep what they had."""
+    _overrides.append(kernel)
+    try:
+        yield
+    finally:
+        _overrides.pop()
+
+
 def choose(config: RasterizeConfig, channels: int) -> KernelConfig:
     """Launch parameters of a call: the table's, with the tile size that the options ask for.
 
     Raises:
         NotImplementedError: the tile size asked for is not one that kernels have.
     """
+    if _overrides:
+        return _overrides[-1]
     chosen = lookup(triton_call.cuda_capability(), channels)
     tile = config.options.tile_size
     if tile is None or tile == chosen.tile:

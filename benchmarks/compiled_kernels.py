@@ -1,0 +1,139 @@
+"""Compiles every Triton kernel for several GPUs, without a GPU, and records what each one uses.
+
+    python -m benchmarks.compiled_kernels --out=benchmarks/compiled_kernels.json
+
+The kernels compiled are those that a jitted loss and gradient asks for: it is lowered for CUDA as on
+a machine with such a GPU. Register spills make the command fail: a kernel that spills is slow.
+Needs `triton` and `jax-cuda13-plugin` (`pip install --no-deps jax-cuda13-plugin==<jax's version>`).
+"""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+import kernels
+from instant_gs import cli
+from kernels import triton_call
+
+ROOT = Path(__file__).resolve().parent.parent
+# Ampere, Hopper, Blackwell for data centres, Blackwell for desktops.
+CAPABILITIES = (80, 90, 100, 120)
+# Channels and modes that lead to different kernels.
+VARIANTS = ((3, "classic"), (3, "antialiased"), (1, "classic"), (32, "classic"))
+_SOURCES = ("kernels/triton_call.py", "kernels/rasterize/triton_*")
+
+_OUT = flags.DEFINE_string("out", None, "Result file; printed as a table without it.")
+_CAPABILITIES = flags.DEFINE_list("capabilities", [str(cc) for cc in CAPABILITIES], "E.g. 80,90.")
+
+
+def sources_hash() -> str:
+    """SHA-256 over the sources of the Triton backend, in hex."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in ROOT.glob(pattern)):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def lower(channels: int, mode: str, *, splats: int = 1000, size: int = 64) -> str:
+    """StableHLO for CUDA of a rasterizer's loss and gradient."""
+    options = kernels.RasterizeOptions(mode=mode, on_overflow="count")
+
+    def loss(*arrays):
+        out = kernels.rasterize(
+            *arrays, image_size=(size, size), options=options, implementation="triton"
+        )
+        return jnp.sum(out.image**2) + jnp.sum(out.alpha) + jnp.sum(out.depth)
+
+    shapes = ((splats, 3), (splats, 4), (splats, 3), (splats,), (splats, channels))
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (*shapes, (1, 4, 4), (1, 3, 3))]
+    step = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(7))))
+    return step.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+
+
+def resources(compiled: triton_call.Compiled) -> dict:
+    """Registers, stack and local bytes a thread, shared bytes a program, from the machine code."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.cubin)
+        file.flush()
+        report = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    found = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report))
+    return {
+        "registers": int(found["REG"]),
+        "spill_bytes": int(found["STACK"]) + int(found["LOCAL"]),
+        "shared_bytes": compiled.shared_bytes,
+        "warps": compiled.num_warps,
+    }
+
+
+def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
+    """Lowers all variants for all capabilities; one entry per kernel compiled."""
+    before = os.environ.get(triton_call.CAPABILITY_VARIABLE)
+    try:
+        for capability in capabilities:
+            os.environ[triton_call.CAPABILITY_VARIABLE] = str(capability)
+            for channels, mode in variants:
+                lower(channels, mode)
+    finally:
+        if before is None:
+            del os.environ[triton_call.CAPABILITY_VARIABLE]
+        else:
+            os.environ[triton_call.CAPABILITY_VARIABLE] = before
+    entries = []
+    for launch, compiled in triton_call.compiled_kernels():
+        constants = {name: value for name, value in launch.constants if value != float("inf")}
+        entries.append(
+            {
+                "kernel": launch.name,
+                "capability": compiled.capability,
+                **resources(compiled),
+                "constants": constants,
+            }
+        )
+    return sorted(entries, key=lambda entry: (entry["capability"], entry["kernel"]))
+
+
+def main(argv: list[str]) -> None:
+    """Command line."""
+    del argv
+    import triton
+
+    entries = survey([int(text) for text in _CAPABILITIES.value])
+    for entry in entries:
+        print(
+            f"sm_{entry['capability']} {entry['kernel']:26s} registers {entry['registers']:3d}  "
+            f"spilled {entry['spill_bytes']}  shared {entry['shared_bytes']:5d}  "
+            f"warps {entry['warps']}"
+        )
+    if _OUT.value:
+        record = {
+            "kind": "compiled_kernels",
+            "triton": triton.__version__,
+            "jax": jax.__version__,
+            "ptx_version": triton_call.PTX_VERSION,
+            "sources_sha256": sources_hash(),
+            "kernels": entries,
+        }
+        path = Path(_OUT.value)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    spilling = [entry["kernel"] for entry in entries if entry["spill_bytes"]]
+    if spilling:
+        raise cli.UserError(f"kernels spill registers: {', '.join(sorted(set(spilling)))}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

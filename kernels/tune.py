@@ -1,0 +1,190 @@
+"""Tunes the Triton rasterizer for the GPU at hand, offline, and writes the table it runs with.
+
+    python -m kernels.tune --out=kernels/rasterize/triton_tuned.json
+    python -m kernels.tune --channels=3 --splats=20000 --size=256 --minutes=2
+
+A coordinate search: tile and forward launch parameters by the time of the forward pass, then the
+backward ones by the time of forward and backward. Each candidate is compiled and timed on random
+small splats as many calls inside one jitted loop. What spills or fails to compile is skipped. The
+entries of other GPUs are kept.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from kernels import device, triton_call
+from kernels.rasterize import api, triton_config, vjp
+from kernels.types import RasterizeOptions
+
+_OUT = flags.DEFINE_string("out", str(triton_config.TABLE), "Table to update.")
+_CHANNELS = flags.DEFINE_list("channels", ["3", "32"], "Channel counts to tune for.")
+_SPLATS = flags.DEFINE_integer("splats", 200_000, "Splats of the scene.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", 512, "Image height and width.", lower_bound=16)
+_LOOPS = flags.DEFINE_integer("loops", 20, "Calls in the timed loop.", lower_bound=1)
+_MINUTES = flags.DEFINE_float("minutes", 8.0, "Stop trying candidates after so long.")
+
+FORWARD = {
+    "tile": ((8, 8), (8, 16), (16, 16)),
+    "forward_warps": (1, 2, 4, 8),
+    "forward_chunk": (16, 32),
+    "emit_step": (4, 8, 16),
+    "emit_block": (32, 64, 128),
+    "project_block": (64, 128, 256),
+}
+BACKWARD = {"backward_warps": (1, 2, 4, 8), "backward_chunk": (16,), "feature_warps": (1, 2, 4)}
+
+
+def small_splats(splats: int, channels: int, size: int, *, cameras: int = 1, seed: int = 0):
+    """Arrays of a head-sized cloud of small splats, as `rasterize` takes them: about 2 px each."""
+    rng = np.random.default_rng(seed)
+    extent = 0.35 * (20_000 / max(splats, 1)) ** 0.5 * 0.02
+    view = np.eye(4)
+    view[2, 3] = 2.7
+    k = np.array([[3.43 * size, 0, size / 2], [0, 3.43 * size, size / 2], [0, 0, 1]])
+    arrays = (
+        rng.normal(0, 0.15, (splats, 3)),
+        rng.normal(size=(splats, 4)),
+        extent * np.exp(rng.normal(0, 0.4, (splats, 3))),
+        rng.uniform(0.1, 0.95, splats),
+        rng.uniform(size=(splats, channels)),
+        np.stack([view] * cameras),
+        np.stack([k] * cameras),
+    )
+    return tuple(jnp.asarray(array, jnp.float32) for array in arrays)
+
+
+def measure(function: Callable, arrays: tuple, vary: int, loops: int) -> float:
+    """Seconds per call of function(*arrays), many calls inside one jitted loop, the median of 5.
+
+    Args:
+        function: arrays -> any pytree of arrays.
+        arrays: its arguments.
+        vary: index of a small argument that is made to depend on the previous call, so that calls
+            neither overlap nor move out of the loop.
+        loops: calls in the loop; the loop's own cost is taken off by a second length.
+    """
+
+    @jax.jit
+    def run(count, arrays):
+        def body(_, previous):
+            changed = list(arrays)
+            # A zero that the compiler cannot know.
+            zero = jnp.minimum(jnp.abs(previous), 0.0)
+            changed[vary] = changed[vary] + zero.astype(changed[vary].dtype)
+            leaf = jax.tree.leaves(function(*changed))[0]
+            return jax.lax.index_in_dim(leaf.reshape(-1), 0, keepdims=False).astype(jnp.float32)
+
+        return jax.lax.fori_loop(0, count, body, jnp.float32(0))
+
+    def seconds(count: int) -> float:
+        start = time.perf_counter()
+        run(jnp.int32(count), arrays).block_until_ready()
+        return time.perf_counter() - start
+
+    seconds(1)
+    samples = [(seconds(loops + 1) - seconds(1)) / loops for _ in range(5)]
+    return float(np.median(samples))
+
+
+def timed(arrays: tuple, size: int, loops: int, *, backward: bool) -> float:
+    """Seconds of one forward pass, or of forward and backward, of the Triton backend."""
+    options = RasterizeOptions(on_overflow="count")
+    images = dict(image_size=(size, size), implementation="triton")
+    capacity = api.propose_capacity(*arrays, options=options, **images)
+    options = dataclasses.replace(options, capacity=capacity)
+
+    def forward(*arrays):
+        return api.rasterize(*arrays, options=options, **images).image
+
+    def both(*arrays):
+        return jax.grad(lambda *a: jnp.sum(forward(*a) ** 2), argnums=tuple(range(7)))(*arrays)
+
+    return measure(both if backward else forward, arrays, 5, loops)
+
+
+def _candidates(best: triton_config.KernelConfig, grid: dict) -> Iterator[tuple[str, object]]:
+    for name, values in grid.items():
+        for value in values:
+            if getattr(best, name) != value:
+                yield name, value
+
+
+def _try(kernel: triton_config.KernelConfig, arrays, size: int, loops: int, backward: bool) -> float:
+    """Seconds with these parameters; infinite where they do not work."""
+    vjp.differentiable.cache_clear()
+    jax.clear_caches()
+    try:
+        with triton_config.override(kernel):
+            return timed(arrays, size, loops, backward=backward)
+    except Exception as error:  # ptxas, shared memory, a shape that Triton rejects: all mean "no"
+        print(f"  skipped: {str(error).splitlines()[0][:90]}", flush=True)
+        return float("inf")
+
+
+def tune(channels: int, splats: int, size: int, loops: int, minutes: float):
+    """Best parameters found for a number of channels, and the two times with them, in seconds."""
+    deadline = time.monotonic() + 60 * minutes
+    arrays = small_splats(splats, channels, size)
+    best = triton_config.lookup(triton_call.cuda_capability(), channels)
+    times = {}
+    for backward, grid in ((False, FORWARD), (True, BACKWARD)):
+        what = "forward + backward" if backward else "forward"
+        fastest = _try(best, arrays, size, loops, backward)
+        print(f"D={channels} {what}: {1e6 * fastest:.1f} us to begin with", flush=True)
+        for name, value in _candidates(best, grid):
+            if time.monotonic() > deadline:
+                print("  out of time", flush=True)
+                break
+            candidate = dataclasses.replace(best, **{name: value})
+            if name == "tile":
+                warps = max(1, value[0] * value[1] // 64)
+                candidate = dataclasses.replace(
+                    candidate, forward_warps=warps, backward_warps=warps
+                )
+            seconds = _try(candidate, arrays, size, loops, backward)
+            print(f"  {name}={value}: {1e6 * seconds:.1f} us", flush=True)
+            if seconds < 0.99 * fastest:  # less is noise
+                best, fastest = candidate, seconds
+        times["forward_backward" if backward else "forward"] = fastest
+    return dataclasses.replace(best, measured=True), times
+
+
+def write(path: Path, capability: int, found: dict[int, triton_config.KernelConfig]) -> None:
+    """Puts the entries of one GPU into the table, whole or not at all."""
+    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"entries": {}}
+    default = json.loads(triton_config.TABLE.read_text(encoding="utf-8"))
+    table.setdefault("comment", default["comment"])
+    name = f"sm_{capability}"
+    entries = table["entries"].setdefault(name, dict(default["entries"].get(name, {})))
+    for channels, kernel in found.items():
+        entries[str(triton_config.channel_class(channels))] = dataclasses.asdict(kernel)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def main(argv: list[str]) -> None:
+    """Command line."""
+    del argv
+    if not (device.is_nvidia() or triton_call.is_interpreting()):
+        sys.exit("kernels.tune: no NVIDIA GPU here; run it on the GPU that the table is for")
+    found = {}
+    for text in _CHANNELS.value:
+        channels = int(text)
+        kernel, times = tune(channels, _SPLATS.value, _SIZE.value, _LOOPS.value, _MINUTES.value)
+        print(json.dumps({"channels": channels, **times, **dataclasses.asdict(kernel)}), flush=True)
+        found[channels] = kernel
+    write(Path(_OUT.value), triton_call.cuda_capability(), found)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,134 @@
+"""The Triton backend against the dense oracle and the golden files: values and all gradients."""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import RasterizeOptions, rasterize
+from tests.kernels import triton_scene as ts
+
+pytestmark = ts.NEEDS_TRITON
+
+GOLDEN = Path(os.environ.get("INSTANT_GS_GOLDEN", Path(__file__).parents[2] / "tests" / "golden"))
+COUNT = RasterizeOptions(on_overflow="count")
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_modes(mode):
+    out, _ = ts.assert_parity(
+        ts.make_scene(), options=RasterizeOptions(mode=mode, on_overflow="count")
+    )
+    assert 0.1 < float(out.alpha.mean()) < 0.9, "a scene that shows nothing proves nothing"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 18])
+def test_channels(channels):
+    ts.assert_parity(ts.make_scene(1, splats=24, channels=channels))
+
+
+def test_several_cameras_sum_gradients_of_shared_splats():
+    ts.assert_parity(ts.make_scene(2, splats=24, cameras=3))
+
+
+def test_expected_depth_and_preset():
+    options = RasterizeOptions.preset(
+        "inria", mode="antialiased", expected_depth=True, on_overflow="count"
+    )
+    # Where almost nothing was hit, depth / alpha magnifies rounding.
+    ts.assert_parity(ts.make_scene(3), options=options, bound=1e-3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (19, 33), (7, 40)])
+def test_sizes_that_are_no_multiple_of_the_tile(size):
+    ts.assert_parity(ts.make_scene(4, splats=24, size=size), size=size)
+
+
+@pytest.mark.parametrize("tile", [(4, 8), (8, 16), (16, 16), (32, 32)])
+def test_same_image_for_every_tile_size(tile):
+    scene = ts.make_scene(5)
+    options = RasterizeOptions(tile_size=tile, on_overflow="count")
+    ts.assert_parity(scene, options=options)
+
+
+def test_tile_sizes_that_kernels_lack_are_refused():
+    options = RasterizeOptions(tile_size=(12, 12), on_overflow="count")
+    with pytest.raises(NotImplementedError, match="tile_size"):
+        ts.render(ts.make_scene(splats=4), options=options)
+
+
+def test_float64_is_refused():
+    scene = ts.make_scene(splats=4)
+    with jax.enable_x64(True):
+        scene = {name: jnp.asarray(np.asarray(a), jnp.float64) for name, a in scene.items()}
+        with pytest.raises(NotImplementedError, match="float32"):
+            ts.render(scene)
+
+
+def test_opaque_stack_stops_like_the_oracle():
+    scene = ts.make_scene(6, splats=64)
+    scene["opacities"] = jnp.full(64, 0.97)
+    scene["scales"] = jnp.full((64, 3), 0.5)
+    out, _ = ts.assert_parity(scene)
+    assert float(out.alpha.max()) > 0.999
+
+
+def test_runs_are_bit_identical():
+    scene = ts.make_scene(7, splats=32, cameras=2)
+    run = ts.value_and_grad("triton", ts.SIZE, COUNT)
+    first = jax.tree.leaves(run(scene))
+    for _ in range(20 if ts.HAS_GPU else 1):
+        for one, other in zip(first, jax.tree.leaves(run(scene)), strict=True):
+            assert np.array_equal(one, other), "two runs differ"
+
+
+def _golden(name: str, data) -> None:
+    expected_depth = "in_render_mode" in data
+    options = RasterizeOptions(
+        mode=str(data["in_rasterize_mode"]), expected_depth=expected_depth, tile_size=(16, 16)
+    )
+    names = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks", "backgrounds")
+
+    def functional(*arrays):
+        out = rasterize(
+            *arrays[:7],
+            image_size=(int(data["in_height"]), int(data["in_width"])),
+            background=arrays[7],
+            options=options,
+            implementation="triton",
+        )
+        colours, alphas = out.image, out.alpha[..., None]
+        if expected_depth:
+            colours = jnp.concatenate([colours, out.depth[..., None]], axis=-1)
+        total = jnp.sum(colours * data["cot_v_render_colors"])
+        return total + jnp.sum(alphas * data["cot_v_render_alphas"]), (colours, alphas)
+
+    arrays = [jnp.asarray(data[f"in_{name}"]) for name in names]
+    grads, (colours, alphas) = jax.jit(
+        jax.grad(functional, argnums=tuple(range(8)), has_aux=True)
+    )(*arrays)
+    ts.assert_same(colours, data["out_render_colors"], f"{name}: image")
+    ts.assert_same(alphas, data["out_render_alphas"], f"{name}: alpha")
+    off = np.mean(np.abs(colours - data["out_render_colors"]) > 1e-4)
+    assert off < 1e-3, f"{name}: {off:.2%} of the values off by more than 1e-4"
+    for array_name, grad in zip(names, grads, strict=True):
+        ts.assert_same(grad, data[f"out_v_{array_name}"], f"{name}: gradient of {array_name}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classic_64",
+        pytest.param("antialiased_80x52", marks=pytest.mark.slow),
+        pytest.param("near_plane_offcentre_depth", marks=pytest.mark.slow),
+        pytest.param("two_cameras_5ch", marks=pytest.mark.slow),
+    ],
+)
+def test_golden(name):
+    path = GOLDEN / f"raster_{name}.npz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here; set INSTANT_GS_GOLDEN to the folder that has it")
+    _golden(name, np.load(path))

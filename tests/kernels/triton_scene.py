@@ -1,0 +1,125 @@
+"""Scenes and comparisons shared by the tests of the Triton backend.
+
+Importing this module before Triton makes kernels run in Triton's interpreter on machines without a
+GPU; with one they run on it. Scenes are tiny: the interpreter is a thousand times slower.
+"""
+
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import RasterizeOptions, rasterize, triton_call
+
+
+def _has_gpu() -> bool:
+    try:
+        return bool(jax.devices("cuda"))
+    except RuntimeError:  # JAX's way to say that there is no such platform
+        return False
+
+
+HAS_GPU = _has_gpu()
+if not HAS_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"
+NEEDS_TRITON = pytest.mark.skipif(not triton_call.has_triton(), reason="triton is not installed")
+
+NAMES = ("means", "quats", "scales", "opacities", "features", "viewmats", "intrinsics", "background")
+SIZE = (32, 32)
+
+
+def look_at_origin(angle: float, distance: float = 4.0) -> np.ndarray:
+    """World-to-camera matrix of a camera at `distance`, turned by `angle` about the y axis."""
+    c, s = np.cos(angle), np.sin(angle)
+    view = np.eye(4, dtype=np.float32)
+    view[:3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]
+    view[2, 3] = distance
+    return view
+
+
+def make_scene(
+    seed: int = 0, splats: int = 48, channels: int = 3, cameras: int = 1, size=SIZE, focal=1.2
+) -> dict[str, jax.Array]:
+    """Random splats around the origin, seen from a distance of 4."""
+    rng = np.random.default_rng(seed)
+    intrinsics = np.array(
+        [
+            [focal * size[1], 0, 0.52 * size[1]],
+            [0, 1.1 * focal * size[0], 0.47 * size[0]],
+            [0, 0, 1],
+        ]
+    )
+    scene = {
+        "means": rng.normal(0, 0.7, (splats, 3)),
+        "quats": rng.normal(size=(splats, 4)),
+        "scales": np.exp(rng.uniform(-3.5, -1.3, (splats, 3))),
+        "opacities": rng.uniform(0.05, 0.98, splats),
+        "features": rng.uniform(size=(splats, channels)),
+        "viewmats": np.stack([look_at_origin(0.4 * camera) for camera in range(cameras)]),
+        "intrinsics": np.stack([intrinsics] * cameras),
+        "background": rng.uniform(size=(cameras, channels)),
+    }
+    return {name: jnp.asarray(array, jnp.float32) for name, array in scene.items()}
+
+
+def render(scene, implementation="triton", size=SIZE, options=None):
+    """`kernels.rasterize` of a scene as a dictionary; overflow is counted, not raised."""
+    options = options or RasterizeOptions(on_overflow="count")
+    arrays = [scene[name] for name in NAMES[:7]]
+    return rasterize(
+        *arrays,
+        image_size=size,
+        background=scene["background"],
+        options=options,
+        implementation=implementation,
+    )
+
+
+@functools.cache
+def value_and_grad(implementation: str, size, options):
+    """Jitted scene -> (output, gradients of a fixed random functional of image, alpha, depth)."""
+
+    def functional(scene):
+        out = render(scene, implementation, size, options)
+        total = 0.0
+        for index, leaf in enumerate((out.image, out.alpha, out.depth)):
+            weights = np.random.default_rng(index).normal(size=leaf.shape)
+            total = total + jnp.sum(leaf * jnp.asarray(weights, jnp.float32))
+        return total, out
+
+    def both(scene):
+        grads, out = jax.grad(functional, has_aux=True)(scene)
+        return out, grads
+
+    return jax.jit(both)
+
+
+def relative_l2(value, expected) -> float:
+    """Norm of the difference over the norm of what is expected."""
+    value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
+    return float(np.linalg.norm(value - expected) / max(np.linalg.norm(expected), 1e-12))
+
+
+def assert_same(value, expected, what: str, bound: float = 1e-4) -> None:
+    """Fails, saying what differs, unless the relative L2 error is below the bound (or both vanish)."""
+    assert np.all(np.isfinite(value)), f"{what}: not finite"
+    if np.linalg.norm(expected) < 1e-7:
+        assert np.linalg.norm(value) < 1e-5, f"{what}: {np.linalg.norm(value)} instead of zero"
+        return
+    error = relative_l2(value, expected)
+    assert error < bound, f"{what}: relative L2 error {error:.2e}, allowed {bound:.0e}"
+
+
+def assert_parity(scene, size=SIZE, options=None, bound: float = 1e-4) -> tuple:
+    """Image, alpha, depth and all gradients of Triton against the dense oracle."""
+    options = options or RasterizeOptions(on_overflow="count")
+    out, grads = value_and_grad("triton", size, options)(scene)
+    expected, expected_grads = value_and_grad("reference", size, options)(scene)
+    for name in ("image", "alpha", "depth"):
+        assert_same(getattr(out, name), getattr(expected, name), name, bound)
+    for name in NAMES:
+        assert_same(grads[name], expected_grads[name], f"gradient of {name}", bound)
+    return out, grads
