@@ -1,0 +1,109 @@
+"""The binding: Triton kernels inside JAX programs, and what it says where they cannot run."""
+
+import importlib
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kernels import triton_call
+from tests.kernels import triton_scene as ts
+
+pytestmark = ts.NEEDS_TRITON
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return importlib.import_module("tests.kernels.triton_toy")
+
+
+def _scale(toy, x, factor=2.0, **settings):
+    (out,) = triton_call.triton_call(
+        toy.scale_kernel,
+        x,
+        outputs=(jax.ShapeDtypeStruct(x.shape, x.dtype),),
+        grid=(triton_call_blocks(x.size),),
+        scalars={"count": x.size, "factor": factor},
+        constants={"BLOCK": 8},
+        **settings,
+    )
+    return out
+
+
+def triton_call_blocks(size: int) -> int:
+    return -(-size // 8)
+
+
+def test_runs_eagerly_and_under_jit(toy):
+    x = jnp.arange(21, dtype=jnp.float32)
+    assert np.array_equal(_scale(toy, x), 2 * x)
+    assert np.array_equal(jax.jit(lambda x: _scale(toy, x + 1))(x), 2 * (x + 1))
+
+
+def test_outputs_can_start_at_zero(toy):
+    def count(x):
+        return triton_call.triton_call(
+            toy.count_kernel,
+            x,
+            outputs=(jax.ShapeDtypeStruct((1,), jnp.int32),),
+            grid=(triton_call_blocks(x.size),),
+            scalars={"count": x.size},
+            constants={"BLOCK": 8},
+            zeroed=(0,),
+        )[0]
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=100), jnp.float32)
+    assert int(count(x)[0]) == int((x > 0).sum())
+
+
+def test_an_empty_grid_launches_nothing(toy):
+    assert _scale(toy, jnp.zeros(0, jnp.float32)).shape == (0,)
+
+
+def test_arguments_that_do_not_fit_are_named(toy):
+    x = jnp.zeros(8, jnp.float32)
+    with pytest.raises(TypeError, match="no kernel takes arrays of type bool"):
+        _scale(toy, x > 0)
+    launch = triton_call.Launch(kernel=toy.scale_kernel, grid=(1, 1, 1))
+    with pytest.raises(TypeError, match="takes 5 arguments, the call gives 2"):
+        triton_call._signature(launch, [np.float32, np.float32])
+    launch = triton_call.Launch(
+        kernel=toy.scale_kernel,
+        grid=(1, 1, 1),
+        scalars=(("factor", 1.0), ("count", 1)),
+        constants=(("BLOCK", 8),),
+    )
+    with pytest.raises(TypeError, match="expected scalar 'count' here, got 'factor'"):
+        triton_call._signature(launch, [np.float32, np.float32])
+
+
+def test_without_triton_the_message_says_what_to_install(toy, monkeypatch):
+    monkeypatch.setattr(triton_call, "has_triton", lambda: False)
+    with pytest.raises(NotImplementedError, match="pip install"):
+        _scale(toy, jnp.zeros(8, jnp.float32))
+
+
+@pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: the call runs")
+def test_on_a_plain_cpu_the_message_names_the_interpreter(toy, monkeypatch):
+    monkeypatch.setitem(os.environ, "TRITON_INTERPRET", "0")
+    with pytest.raises(NotImplementedError, match="TRITON_INTERPRET=1"):
+        jax.jit(lambda x: _scale(toy, x, factor=5.0)).lower(jnp.zeros(8, jnp.float32))
+
+
+@pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: nothing is interpreted")
+def test_an_interpreting_process_compiles_nothing(toy):
+    launch = triton_call.Launch(kernel=toy.scale_kernel, grid=(1, 1, 1))
+    with pytest.raises(RuntimeError, match="TRITON_INTERPRET"):
+        triton_call.compile_kernel(launch, [np.float32], 90)
+
+
+def test_capability_variable_is_checked(monkeypatch):
+    if ts.HAS_GPU:
+        pytest.skip("the GPU's own capability counts")
+    monkeypatch.setenv(triton_call.CAPABILITY_VARIABLE, "80")
+    assert triton_call.cuda_capability() == 80
+    monkeypatch.setenv(triton_call.CAPABILITY_VARIABLE, "hopper")
+    with pytest.raises(ValueError, match=triton_call.CAPABILITY_VARIABLE):
+        triton_call.cuda_capability()

@@ -1,0 +1,116 @@
+"""What can be proved about the GPU without one: kernels compile for it, programs lower for it.
+
+Each test runs in a process of its own, because a process that interprets kernels cannot compile.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compiled_kernels
+from tests.kernels import triton_scene as ts
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "benchmarks" / "compiled_kernels.json"
+NUM_KERNELS = 9  # of a loss and gradient with up to three channels
+
+pytestmark = ts.NEEDS_TRITON
+
+
+def _python(code: str, **variables: str) -> str:
+    """Output of a program in a process without TRITON_INTERPRET, on four virtual CPU devices."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        **variables,
+    }
+    environment.pop("TRITON_INTERPRET", None)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugin():
+    try:
+        import jax_cuda13_plugin  # noqa: F401
+    except ImportError:
+        pytest.skip("jax-cuda13-plugin is not installed: pip install --no-deps jax-cuda13-plugin")
+
+
+def test_a_gradient_lowers_for_cuda_with_every_kernel_inside_and_nothing_spills():
+    code = """
+import json
+from benchmarks import compiled_kernels as ck
+text = ck.lower(3, "antialiased")
+entries = [dict(ck.resources(c), name=l.name) for l, c in ck.triton_call.compiled_kernels()]
+ptx = [c.ptx.split(".version")[1].split()[0] for _, c in ck.triton_call.compiled_kernels()]
+print(json.dumps([text.count("triton_kernel_call_ffi"), text.count("callback"), entries, ptx]))
+"""
+    calls, callbacks, entries, ptx = json.loads(_python(code).splitlines()[-1])
+    assert calls == NUM_KERNELS and callbacks == 0
+    assert len(entries) == NUM_KERNELS
+    assert not [e["name"] for e in entries if e["spill_bytes"]], "kernels spill registers"
+    assert set(ptx) == {"8.7"}, "newer PTX than CUDA 12.8 knows"
+
+
+def test_a_sharded_render_lowers_for_cuda_without_collectives():
+    code = """
+import jax, jax.numpy as jnp, re
+from jax.sharding import PartitionSpec as P
+import kernels
+mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+shapes = ((8, 50, 3), (8, 50, 4), (8, 50, 3), (8, 50), (8, 50, 3), (8, 1, 4, 4), (8, 1, 3, 3))
+def loss(*arrays):
+    def one(*a):
+        return kernels.rasterize(*a, image_size=(16, 16), implementation="triton").image
+    def local(*a):
+        return jnp.sum(jax.vmap(one)(*a) ** 2, axis=(1, 2, 3, 4))
+    return jnp.sum(jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"))(*arrays))
+sharding = jax.sharding.NamedSharding(mesh, P("data"))
+arrays = [jax.ShapeDtypeStruct(s, jnp.float32, sharding=sharding) for s in shapes]
+grad = jax.jit(jax.grad(loss, argnums=tuple(range(7))))
+text = grad.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+print(text.count("triton_kernel_call_ffi"))
+print(sorted(set(re.findall(r"stablehlo\\.(all_\\w+|collective_\\w+|reduce_scatter)", text))))
+"""
+    calls, collectives = _python(code).splitlines()[-2:]
+    assert int(calls) == NUM_KERNELS, "one launch of each kernel, not one per scene"
+    assert collectives == "[]"
+
+
+def test_record_of_compiled_kernels_is_of_these_sources():
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    assert record["sources_sha256"] == compiled_kernels.sources_hash(), (
+        "the Triton sources changed: python -m benchmarks.compiled_kernels "
+        "--out=benchmarks/compiled_kernels.json"
+    )
+    assert not any(entry["spill_bytes"] for entry in record["kernels"])
+    assert {entry["capability"] for entry in record["kernels"]} == set(
+        compiled_kernels.CAPABILITIES
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_kernel_compiles_for_every_gpu_without_spills():
+    code = """
+import json
+from benchmarks import compiled_kernels as ck
+print(json.dumps(ck.survey(list(ck.CAPABILITIES))))
+"""
+    entries = json.loads(_python(code).splitlines()[-1])
+    spilling = [(e["capability"], e["kernel"]) for e in entries if e["spill_bytes"]]
+    assert not spilling and len(entries) >= NUM_KERNELS * len(compiled_kernels.CAPABILITIES)
