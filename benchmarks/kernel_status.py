@@ -30,6 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 RECORD_KIND = "gpu_verification"
 
 _RECORD = flags.DEFINE_bool("record", False, "Run the gpu tests here and record that they passed.")
+_OUT = flags.DEFINE_string("out", str(RESULTS), "Folder for the file that --record writes.")
 
 
 def sources_hash(folder: Path = KERNELS) -> str:
@@ -75,8 +76,11 @@ def describe(kernels: Path = KERNELS, results: Path = RESULTS) -> str:
     )
 
 
-def record() -> Path:
+def record(folder: Path) -> Path:
     """Runs the gpu tests and writes the result file.
+
+    Args:
+      folder: receives the file; only files in `benchmarks/results` count later.
 
     Returns:
       The path of the file.
@@ -113,8 +117,8 @@ def record() -> Path:
         "jax": jax.__version__,
         "command": "python -m benchmarks.kernel_status --record",
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -125,7 +129,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise cli.UserError(f"unexpected argument {argv[1]!r}: --help lists the flags")
     if _RECORD.value:
-        print(f"wrote {record()}")
+        print(f"wrote {record(Path(_OUT.value))}")
     print(describe())
 
 
