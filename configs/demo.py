@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> config_lib.Config:
         clip_norm=1.0,
         multipliers={"decoder": 5.0, "motion_decoder": 2.0},
     )
-    config.train = config_lib.TrainConfig(steps=2500)
+    config.train = config_lib.TrainConfig(steps=2200)
     if arg == "smoke":
         _shrink(config)
     elif arg:

@@ -130,6 +130,8 @@ class MotionPretrainConfig:
 
     ``invariance`` weighs the distance between the codes of one expression performed by two
     identities or seen from two sides: it keeps identity and viewpoint out of the code.
+    ``teacher_forcing`` makes the avatar phase's codes from the pack's own coefficients, with
+    noise, instead of images, so that the avatar need not wait for a good encoder.
     ``steps`` 0 skips the phase. ``freeze`` False goes on training the encoder jointly; the paper
     freezes it.
     """
@@ -139,6 +141,7 @@ class MotionPretrainConfig:
     learning_rate: float = 1e-3
     invariance: float = 0.1
     freeze: bool = True
+    teacher_forcing: bool = False
 
 
 @dataclasses.dataclass

@@ -176,6 +176,11 @@ class AvatarModel:
         """
         return folded.animate(params, self.config, avatar, motion)
 
+    def code_from_coefficients(self, params, coefficients):
+        """The code (B, code_width) that a learned encoder gives to coefficients (B, 52)."""
+        linear = params["motion_encoder"]["code"]
+        return coefficients @ linear["kernel"] + linear["bias"][None]
+
     def rest(self, params, avatar: types.Avatar) -> types.Gaussians:
         """The avatar without any residual: the source expression as the encoder saw it."""
         raw = self._decode(params, avatar.features)

@@ -58,16 +58,19 @@ class RunCheckpointer:
             ),
         )
 
-    def restore(self, template: TrainState) -> tuple[TrainState, dict, Config]:
-        """The newest checkpoint.
+    def restore(
+        self, template: TrainState, step: int | None = None
+    ) -> tuple[TrainState, dict, Config]:
+        """Reads a checkpoint.
 
         Args:
             template: A state of the right shapes, e.g. a fresh one.
+            step: Which; None is the newest.
 
         Returns:
             State, the data iterator's state, and the configuration it was trained with.
         """
-        step = self._manager.latest_step()
+        step = self._manager.latest_step() if step is None else step
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         item = self._manager.restore(
             step,

@@ -12,6 +12,7 @@ from instant_gs.models import AvatarModel
 
 # Augmentation of driving crops: real boxes are never exact, real light never the teacher's.
 CROP_SCALE, CROP_SHIFT = 0.1, 0.03  # of the square's side and of the image's side, either way
+COEFFICIENT_NOISE = 0.05  # of teacher-forced codes: an encoder is not exact either
 COLOR_GAIN, COLOR_GAMMA = 0.25, 0.3  # factors exp(±x) on channels and on the exponent
 
 
@@ -143,9 +144,12 @@ def animated_and_rest(model, params, batch, key, config):
     source = unit(batch.source.image)
     avatar = model.encode(params, 2 * source - 1)
     count, driven_count = batch.driver.image.shape[:2]
-    drivers = unit(batch.driver.image).reshape(-1, *source.shape[1:])
-    crops = driving_crops(model, jnp.concatenate([source, drivers]), key)
-    codes = model.motion_code(params, crops)
+    if config.motion_pretrain.teacher_forcing:
+        codes = _codes_from_coefficients(model, params, batch, key)
+    else:
+        drivers = unit(batch.driver.image).reshape(-1, *source.shape[1:])
+        crops = driving_crops(model, jnp.concatenate([source, drivers]), key)
+        codes = model.motion_code(params, crops)
     if config.motion_pretrain.freeze:
         codes = jax.lax.stop_gradient(codes)
     code_source = jnp.repeat(codes[:count, None], driven_count, 1)
@@ -155,3 +159,14 @@ def animated_and_rest(model, params, batch, key, config):
     moved, residuals = model.animate(params, spread, code_source, code_driving)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], b], 1), rest, moved)
     return both, residuals
+
+
+def _codes_from_coefficients(model, params, batch, key):
+    """Codes (B + B * D, C) of the sources and drivers, from what the teacher knows."""
+    width = batch.source.coefficients.shape[-1]
+    known = jnp.concatenate(
+        [batch.source.coefficients, batch.driver.coefficients.reshape(-1, width)]
+    )
+    if key is not None:
+        known = known + COEFFICIENT_NOISE * jax.random.normal(key, known.shape)
+    return model.code_from_coefficients(params, known)

@@ -1,5 +1,6 @@
 """A tiny pack and a tiny configuration."""
 
+import jax
 import pytest
 
 from configs import demo
@@ -22,3 +23,15 @@ def config(pack):
     config = demo.get_config("smoke")
     config.data.packs = (str(pack),)
     return config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Runs of one configuration compile once; the folder is new, so nothing old can hide."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update(names[0], str(tmp_path_factory.mktemp("xla")))
+    jax.config.update(names[1], 0.5)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)

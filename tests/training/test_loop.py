@@ -1,14 +1,16 @@
 """The loop on a tiny pack: it learns, resumes exactly, stops on NaN, refuses another run."""
 
 import json
+import shutil
 
 import imageio.v3 as iio
 import jax
 import numpy as np
 import pytest
 
-from instant_gs import cli
-from instant_gs.training import checkpoint, loop
+from configs import demo
+from instant_gs import cli, models
+from instant_gs.training import checkpoint, loop, state
 
 
 def read_metrics(workdir):
@@ -16,11 +18,18 @@ def read_metrics(workdir):
     return {line["step"]: line for line in map(json.loads, lines)}
 
 
+def restore(workdir, config, step):
+    """State at a checkpoint, and the data iterator's state."""
+    checkpointer = checkpoint.RunCheckpointer(workdir, keep=9)
+    template = state.create(models.build(config.model), config)
+    restored, data_state, _ = checkpointer.restore(template, step)
+    checkpointer.close()
+    return restored, data_state
+
+
 @pytest.fixture(scope="module")
 def finished_run(pack, tmp_path_factory):
     """An undisturbed run of 4 motion and 4 avatar steps."""
-    from configs import demo
-
     config = demo.get_config("smoke")
     config.data.packs = (str(pack),)
     workdir = tmp_path_factory.mktemp("run")
@@ -42,34 +51,65 @@ def test_a_run_leaves_metrics_pictures_and_weights(finished_run):
 
 
 @pytest.mark.slow
-def test_phases_move_their_own_parameters_only(finished_run):
-    from instant_gs import models
-    from instant_gs.training import state
-
-    config, _, final = finished_run
+def test_each_phase_moves_its_own_parameters_only(finished_run):
+    config, workdir, final = finished_run
     fresh = state.create(models.build(config.model), config)
+    half, _ = restore(workdir, config, 4)
 
-    def moved(group):
+    def moved(before, after, group):
         pairs = zip(
-            jax.tree.leaves(fresh.params[group]), jax.tree.leaves(final.params[group]), strict=True
+            jax.tree.leaves(before.params[group]), jax.tree.leaves(after.params[group]), strict=True
         )
         return max(float(np.abs(a - b).max()) for a, b in pairs)
 
-    assert all(moved(group) > 1e-5 for group in final.params)
+    avatar = ("backbone", "decoder", "motion_decoder")
+    assert moved(fresh, half, "motion_encoder") > 1e-5
+    assert all(moved(fresh, half, group) == 0 for group in avatar)
+    assert moved(half, final, "motion_encoder") == 0
+    assert all(moved(half, final, group) > 1e-5 for group in avatar)
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_equals_an_undisturbed_one(finished_run, tmp_path):
+def test_a_run_resumed_in_its_middle_equals_the_undisturbed_one(finished_run, tmp_path):
+    config, workdir, final = finished_run
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")  # as if killed after step 4
+    resumed = loop.train(config, tmp_path / "run")
+    assert int(resumed.step) == 8
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, final.params)
+    jax.tree.map(np.testing.assert_array_equal, resumed.ema, final.ema)
+
+
+def test_a_finished_run_does_nothing_more(finished_run):
+    config, workdir, final = finished_run
+    before = (workdir / "metrics.jsonl").read_text()
+    again = loop.train(config, workdir)
+    jax.tree.map(np.testing.assert_array_equal, again.params, final.params)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_can_start_from_weights(finished_run, tmp_path):
     config, _, final = finished_run
-    stop_early = type(config).from_json(config.to_json())
-    stop_early.train.steps = 2
-    stop_early.train.checkpoint_every = 2
-    # The schedule depends on the number of steps: keep it constant for this comparison.
-    loop.train(stop_early, tmp_path / "warm")
-    resumed = loop.train(stop_early, tmp_path / "warm")
-    assert int(resumed.step) == 6
-    first = loop.train(stop_early, tmp_path / "again")
-    jax.tree.map(np.testing.assert_array_equal, first.params, resumed.params)
+    checkpoint.save_weights(tmp_path / "weights", config, final.ema, {"made": "by a test"})
+    _, params, provenance = checkpoint.load_weights(tmp_path / "weights")
+    assert provenance == {"made": "by a test"}
+    fresh = state.create(models.build(config.model), config)
+    started = state.start_from(fresh, params, "weights")
+    jax.tree.map(  # stored as bfloat16: three significant digits
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0.005), started.params, final.ema
+    )
+    wider = type(config).from_json(config.to_json())
+    wider.model.gaussians.hidden_width += 8
+    other = state.create(models.build(wider.model), wider)
+    with pytest.raises(ValueError, match=r"init_from=weights.*decoder"):
+        state.start_from(other, params, "weights")
+    with pytest.raises(cli.UserError, match="exists already"):
+        checkpoint.save_weights(tmp_path / "weights", config, params, {})
+
+
+def test_no_weights_is_a_clear_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="--weights"):
+        checkpoint.load_weights(tmp_path)
 
 
 def test_a_run_of_another_configuration_is_refused(finished_run):
