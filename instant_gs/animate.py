@@ -10,7 +10,7 @@ import itertools
 import math
 import sys
 
-from absl import flags
+from absl import flags, logging
 
 from instant_gs import cli
 
@@ -46,6 +46,8 @@ _MAX_SIZE = 4096  # of the picture: H.264 decoders in browsers end there
 
 def main(argv: list[str]) -> None:
     """Checks the flags, then imports what is heavy and animates."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every folder it reads
     _check(argv)
     from instant_gs import inference
     from instant_gs.inference import animate, video
@@ -69,7 +71,9 @@ def main(argv: list[str]) -> None:
             wide = _SIDE_BY_SIDE.value
             writer.append(animate.side_by_side(source.image, frame) if wide else frame.image)
             if _PLY.value and index == _PLY_FRAME.value:
-                _write_ply(frame)
+                exported = _write_ply(frame)
+    if _PLY.value:
+        print(f"{_PLY.value}: {exported} Gaussians of frame {_PLY_FRAME.value}")
     print(f"{_OUT.value}: {writer.count} frames of {size}x{size} at {fps:g} a second")
     if clock.frames:
         print(
@@ -145,11 +149,10 @@ def _read_drivers(size: int, still):
     return drivers, len(track.found), clip.fps
 
 
-def _write_ply(frame) -> None:
+def _write_ply(frame) -> int:
     from instant_gs.inference import export
 
-    count = export.write_ply(_PLY.value, frame.gaussians, overwrite=_OVERWRITE.value)
-    print(f"{_PLY.value}: {count} Gaussians of frame {_PLY_FRAME.value}")
+    return export.write_ply(_PLY.value, frame.gaussians, overwrite=_OVERWRITE.value)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The command: files in, files out, and one clear line with an exit code for bad input."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -11,14 +12,51 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from instant_gs import animate as command
 from instant_gs import cli, inference
 from instant_gs.inference import animate, export, photo, video
 from tests.inference import fake
 
 
+@pytest.fixture(scope="module")
+def command():
+    """The command's module, its flags defined while these tests run and not a moment longer.
+
+    Commands share flag names, which absl allows only in processes of their own.
+    """
+    values = flags.FLAGS
+    others = {name: values[name] for name in values if not _is_absl(values[name])}
+    for name in others:
+        delattr(values, name)
+    module = importlib.import_module("instant_gs.animate")
+    values(["animate"])
+    yield module
+    for name in [name for name in values if not _is_absl(values[name])]:
+        delattr(values, name)
+    for name, flag in others.items():
+        values[name] = flag
+    del sys.modules[module.__name__]
+
+
+def _is_absl(flag):
+    owner = flags.FLAGS.find_module_defining_flag(flag.name) or ""
+    return owner.startswith("absl")
+
+
 @pytest.fixture
-def inputs(tmp_path, monkeypatch):
+def run(command):
+    """Runs the command in this process; returns its exit status."""
+
+    def call(**values):
+        arguments = [f"--{name}={value}" for name, value in values.items()]
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as caught:
+            cli.run(command.main, ["animate", *arguments])
+        return caught.value.code or 0
+
+    return call
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch, command):
     """A photo, a video of the same painted head, a fake model and a fake detector."""
     picture = fake.picture()
     Image.fromarray(picture).save(tmp_path / "photo.png")
@@ -34,21 +72,11 @@ def inputs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(**values):
-    """Runs the command in this process; returns its exit status."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["animate"])
-    arguments = [f"--{name}={value}" for name, value in values.items()]
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as caught:
-        cli.run(command.main, ["animate", *arguments])
-    return caught.value.code or 0
-
-
 def decode(path):
     return list(video.open_video(path).frames())
 
 
-def test_photo_and_video_to_video(inputs, capsys):
+def test_photo_and_video_to_video(inputs, run, capsys):
     out = inputs / "out.mp4"
     status = run(source=inputs / "photo.png", driving=inputs / "video.mp4", out=out)
     assert status == 0
@@ -58,7 +86,7 @@ def test_photo_and_video_to_video(inputs, capsys):
     assert "frames per second: motion code, animation and rendering" in printed
 
 
-def test_everything_at_once(inputs):
+def test_everything_at_once(inputs, run):
     status = run(
         source=inputs / "photo.png",
         driving=inputs / "video.mp4",
@@ -85,7 +113,7 @@ def test_everything_at_once(inputs):
     assert leftovers == []
 
 
-def test_aligned_inputs_need_no_detector(inputs, monkeypatch):
+def test_aligned_inputs_need_no_detector(inputs, run, command, monkeypatch):
     monkeypatch.setattr(command, "_detector", lambda: pytest.fail("no face detection expected"))
     Image.new("RGB", (64, 64), (9, 9, 9)).save(inputs / "aligned.png")
     status = run(
@@ -99,7 +127,7 @@ def test_aligned_inputs_need_no_detector(inputs, monkeypatch):
     assert status == 0 and np.allclose(means, [20, 60, 100, 140, 180], atol=4)
 
 
-def test_orbit_without_a_video(inputs):
+def test_orbit_without_a_video(inputs, run):
     status = run(source=inputs / "photo.png", out=inputs / "o.mp4", orbit=30, max_frames=7)
     assert status == 0 and len(decode(inputs / "o.mp4")) == 7
 
@@ -136,7 +164,7 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
-def test_bad_input_is_one_clear_line(inputs, capsys, case):
+def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     changes, status, message = BAD_INPUTS[case]
     (inputs / "text.txt").write_text("This is a letter, not a picture.")
     Image.new("RGB", (1, 1)).save(inputs / "dot.png")
@@ -158,7 +186,7 @@ def test_bad_input_is_one_clear_line(inputs, capsys, case):
     assert sorted(inputs.iterdir()) == before, "nothing is left behind"
 
 
-def test_no_face_in_photo_or_video(inputs, capsys, monkeypatch):
+def test_no_face_in_photo_or_video(inputs, run, command, capsys, monkeypatch):
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
     monkeypatch.setattr(command, "_detector", lambda: fake.Detector(None))
     assert run(**values, out=inputs / "out.mp4") == 1
