@@ -49,7 +49,7 @@ class KernelConfig:
     channel_block: int = 4
     project_block: int = 128
     project_warps: int = 4
-    emit_block: int = 64
+    emit_block: int = 128
     emit_step: int = 8
     emit_warps: int = 4
     measured: bool = False

@@ -22,30 +22,32 @@ def test_no_splats():
 
 
 def test_none_visible():
-    scene = ts.make_scene(splats=16)
+    scene = ts.make_scene()
     scene["means"] = scene["means"] + jnp.array([[0.0, 0.0, -50.0]])
     out, grads = ts.assert_parity(scene)
     assert not np.any(out.alpha) and not np.any(grads["means"])
 
 
 def test_one_splat_over_the_whole_screen():
-    scene = ts.make_scene(splats=1)
-    scene["means"], scene["scales"] = jnp.zeros((1, 3)), jnp.full((1, 3), 20.0)
-    scene["opacities"] = jnp.array([0.6])
+    scene = ts.make_scene()
+    scene["means"] = scene["means"].at[3].set(0.0)
+    scene["scales"] = scene["scales"].at[3].set(20.0)
+    scene["opacities"] = jnp.zeros(ts.SPLATS).at[3].set(0.6)
     out, _ = ts.assert_parity(scene)
     assert float(out.alpha.min()) > 0.5
 
 
 def test_depth_ties_keep_the_order_of_the_arrays():
-    scene = ts.make_scene(8, splats=12)
+    scene = ts.make_scene(8)
     scene["means"] = scene["means"].at[:, 2].set(0.0) * 0.3
     ts.assert_parity(scene)
 
 
 def test_opacity_one_and_around_the_threshold():
-    scene = ts.make_scene(9, splats=8)
+    scene = ts.make_scene(9)
     near = jnp.float32(1 / 255)
-    scene["opacities"] = jnp.array([1.0, 1.0, near * 0.99, near * 1.01, near * 2, 0.5, 1.0, 0.9])
+    some = jnp.array([1.0, 1.0, near * 0.99, near * 1.01, near * 2, 0.5, 1.0, 0.9])
+    scene["opacities"] = jnp.concatenate([some, some])
     ts.assert_parity(scene)
 
 
@@ -56,7 +58,7 @@ def test_splats_across_the_near_plane():
 
 
 def test_zero_quaternion_is_the_identity():
-    scene = ts.make_scene(11, splats=8)
+    scene = ts.make_scene(11)
     scene["quats"] = scene["quats"].at[:4].set(0.0)
     turned = dict(scene, quats=scene["quats"].at[:4].set(jnp.array([[1.0, 0.0, 0.0, 0.0]])))
     out, grads = ts.value_and_grad("triton", ts.SIZE, COUNT)(scene)
@@ -66,24 +68,24 @@ def test_zero_quaternion_is_the_identity():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_splats_that_are_not_finite_are_as_if_absent(bad):
-    scene = ts.make_scene(12, splats=20)
+    scene = ts.make_scene(12)
     spoilt = dict(scene)
-    for index, name in enumerate(("means", "quats", "scales", "opacities", "features")):
+    for index, name in enumerate(ts.NAMES[:5]):
         array = spoilt[name]
         spoilt[name] = array.at[(index,) + (0,) * (array.ndim - 1)].set(bad)
-    kept = {name: array[5:] if name in ts.NAMES[:5] else array for name, array in scene.items()}
+    absent = dict(scene, opacities=scene["opacities"].at[:5].set(0.0))
     run = ts.value_and_grad("triton", ts.SIZE, COUNT)
-    (out, grads), (expected, expected_grads) = run(spoilt), run(kept)
+    (out, grads), (expected, expected_grads) = run(spoilt), run(absent)
     assert np.array_equal(out.image, expected.image)
     for name in ts.NAMES[:5]:
         assert not np.any(grads[name][:5]), f"gradient of {name}"
-        assert np.allclose(grads[name][5:], expected_grads[name], rtol=1e-5, atol=1e-6), name
+        assert np.array_equal(grads[name][5:], expected_grads[name][5:]), name
 
 
 def test_a_camera_that_is_not_finite_sees_nothing():
-    scene = ts.make_scene(splats=8)
+    scene = ts.make_scene()
     scene["viewmats"] = scene["viewmats"].at[0, 0, 0].set(jnp.nan)
-    out = ts.render(scene)
+    out, _ = ts.value_and_grad("triton", ts.SIZE, COUNT)(scene)
     assert not np.any(out.alpha) and np.all(np.isfinite(out.image))
 
 
@@ -96,7 +98,7 @@ def _one_tile_scene(splats: int) -> dict:
     return scene
 
 
-@pytest.mark.parametrize(("capacity", "dropped"), [(24, 0), (23, 1), (5, 19), (1, 23)])
+@pytest.mark.parametrize(("capacity", "dropped"), [(24, 0), (23, 1), (1, 23)])
 def test_overflow_drops_the_farthest_and_counts(capacity, dropped):
     scene = _one_tile_scene(24)
     options = RasterizeOptions(capacity=capacity, on_overflow="count", tile_size=(8, 8))
@@ -106,21 +108,21 @@ def test_overflow_drops_the_farthest_and_counts(capacity, dropped):
     order = np.argsort(np.asarray(scene["means"])[:, 2], kind="stable")
     front = dict(scene)
     front["opacities"] = jnp.zeros(24).at[order[:capacity]].set(0.2)
-    expected = ts.render(front, "reference", (8, 8))
+    expected, _ = ts.value_and_grad("reference", (8, 8), COUNT)(front)
     ts.assert_same(out.image, expected.image, "image of the front-most splats")
     assert all(np.all(np.isfinite(grad)) for grad in grads.values())
     assert not np.any(np.asarray(grads["means"])[order[capacity:]])
 
 
 def test_overflow_is_counted_per_image():
-    scene = ts.make_scene(14, splats=24, cameras=2, size=(16, 16))
+    scene = ts.make_scene(14, splats=24, cameras=2)
     scene["viewmats"] = scene["viewmats"].at[1, 2, 3].add(100.0)  # a camera that sees one dot
     options = RasterizeOptions(capacity=20, on_overflow="count", tile_size=(8, 8))
-    out = ts.render(scene, size=(16, 16), options=options)
+    out = ts.render(scene, options=options)
     far = {**scene, **{name: scene[name][1:] for name in ("viewmats", "intrinsics", "background")}}
     assert int(out.stats.overflow[0]) > 0
     ts.assert_same(
-        out.image[1], ts.render(far, size=(16, 16), options=options).image[0], "the other image"
+        out.image[1], ts.render(far, options=options).image[0], "the other image"
     )
 
 
@@ -133,13 +135,13 @@ def test_overflow_raises_outside_jit():
 
 def test_vmap_is_the_loop():
     """Scenes mapped over cameras mapped over opacities; means shared by all."""
-    scene = ts.make_scene(15, splats=12, size=(16, 16))
+    scene = ts.make_scene(15)
     views = jnp.asarray(np.stack([ts.look_at_origin(0.3 * i)[None] for i in range(2)]))
-    opacities = jnp.stack([scene["opacities"], scene["opacities"] * 0.5, scene["opacities"] ** 2])
+    opacities = jnp.stack([scene["opacities"], scene["opacities"] ** 2])
 
     def image(viewmats, opacities, means):
         one = dict(scene, viewmats=viewmats, opacities=opacities, means=means)
-        return ts.render(one, size=(16, 16)).image
+        return ts.render(one).image
 
     mapped = jax.vmap(jax.vmap(image, (0, None, None)), (None, 0, None))
 

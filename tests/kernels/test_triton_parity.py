@@ -20,18 +20,18 @@ COUNT = RasterizeOptions(on_overflow="count")
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
 def test_modes(mode):
     out, _ = ts.assert_parity(
-        ts.make_scene(), options=RasterizeOptions(mode=mode, on_overflow="count")
+        ts.make_scene(splats=48), options=RasterizeOptions(mode=mode, on_overflow="count")
     )
     assert 0.1 < float(out.alpha.mean()) < 0.9, "a scene that shows nothing proves nothing"
 
 
-@pytest.mark.parametrize("channels", [1, 2, 5, 18])
+@pytest.mark.parametrize("channels", [1, 5, 18])
 def test_channels(channels):
-    ts.assert_parity(ts.make_scene(1, splats=24, channels=channels))
+    ts.assert_parity(ts.make_scene(1, channels=channels))
 
 
 def test_several_cameras_sum_gradients_of_shared_splats():
-    ts.assert_parity(ts.make_scene(2, splats=24, cameras=3))
+    ts.assert_parity(ts.make_scene(2, cameras=3))
 
 
 def test_expected_depth_and_preset():
@@ -42,12 +42,12 @@ def test_expected_depth_and_preset():
     ts.assert_parity(ts.make_scene(3), options=options, bound=1e-3)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (19, 33), (7, 40)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 25)])
 def test_sizes_that_are_no_multiple_of_the_tile(size):
-    ts.assert_parity(ts.make_scene(4, splats=24, size=size), size=size)
+    ts.assert_parity(ts.make_scene(4, size=size), size=size)
 
 
-@pytest.mark.parametrize("tile", [(4, 8), (8, 16), (16, 16), (32, 32)])
+@pytest.mark.parametrize("tile", [(4, 8), (16, 16)])
 def test_same_image_for_every_tile_size(tile):
     scene = ts.make_scene(5)
     options = RasterizeOptions(tile_size=tile, on_overflow="count")
@@ -69,15 +69,15 @@ def test_float64_is_refused():
 
 
 def test_opaque_stack_stops_like_the_oracle():
-    scene = ts.make_scene(6, splats=64)
-    scene["opacities"] = jnp.full(64, 0.97)
-    scene["scales"] = jnp.full((64, 3), 0.5)
+    scene = ts.make_scene(6)
+    scene["opacities"] = jnp.full(ts.SPLATS, 0.97)
+    scene["scales"] = jnp.full((ts.SPLATS, 3), 0.5)
     out, _ = ts.assert_parity(scene)
     assert float(out.alpha.max()) > 0.999
 
 
 def test_runs_are_bit_identical():
-    scene = ts.make_scene(7, splats=32, cameras=2)
+    scene = ts.make_scene(7)
     run = ts.value_and_grad("triton", ts.SIZE, COUNT)
     first = jax.tree.leaves(run(scene))
     for _ in range(20 if ts.HAS_GPU else 1):
