@@ -93,6 +93,26 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def time_calls(function, arrays, repeats: int, name: str) -> tuple[float, list[float]]:
+    """Seconds of the first call, and milliseconds of each of the `repeats` calls after it.
+
+    Raises:
+        RecompiledError: something compiled during the timed calls; the message names `name`.
+    """
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arrays))
+    first_call = time.perf_counter() - start
+    times = []
+    with CompileCounter() as compiled:
+        for _ in range(repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(function(*arrays))
+            times.append(1e3 * (time.perf_counter() - start))
+    if compiled.count:
+        raise RecompiledError(f"{name}: {compiled.count} compilations while timing")
+    return first_call, times
+
+
 def measure(
     case: cases.Case,
     direction: str,
@@ -117,17 +137,8 @@ def measure(
     """
     arrays = [jnp.asarray(array) for array in case.build()]
     function = jax.jit(_function(case, direction, options, backend))
-    start = time.perf_counter()
-    result = jax.block_until_ready(function(*arrays))
-    first_call = time.perf_counter() - start
-    times = []
-    with CompileCounter() as compiled:
-        for _ in range(repeats):
-            start = time.perf_counter()
-            jax.block_until_ready(function(*arrays))
-            times.append(1e3 * (time.perf_counter() - start))
-    if compiled.count:
-        raise RecompiledError(f"{case.name}: {compiled.count} compilations while timing")
+    first_call, times = time_calls(function, arrays, repeats, case.name)
+    result = function(*arrays)
     stats = result.stats if direction == "forward" else result[0][1]
     low, middle, high = _quartiles(times)
     images = case.batch * case.cameras

@@ -82,6 +82,8 @@ def check_shapes(arrays: dict[str, Any]) -> None:
     n = means.shape[0] if means.ndim else "N"
     c = viewmats.shape[0] if viewmats.ndim else "C"
     d = features.shape[-1] if features.ndim else "D"
+    if d == 0:
+        raise ValueError(f"features: expected at least one channel, got shape {features.shape}")
     expected = {
         "means": (n, 3),
         "quats": (n, 4),
@@ -101,5 +103,3 @@ def check_shapes(arrays: dict[str, Any]) -> None:
                 f"{name}: expected shape {want} for one scene of N = {n} splats, C = {c} cameras "
                 f"and D = {d} channels, got {array.shape}; map over batches with jax.vmap"
             )
-    if d == 0:
-        raise ValueError("features: expected at least one channel, got shape (N, 0)")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import constants
+from kernels import constants, device
 from kernels.rasterize import binning, projection
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
@@ -50,6 +50,15 @@ class _Work(NamedTuple):
 def choose_tile_size(config: RasterizeConfig) -> tuple[int, int]:
     """Tile (height, width): the option, or what was fastest for splats of a few pixels."""
     return config.options.tile_size or (8, 8)
+
+
+def _refuse_atomics(config: RasterizeConfig) -> None:
+    """XLA adds in a fixed order on CPU and TPU, and with atomics on GPUs."""
+    if config.options.deterministic and device.platform() not in ("cpu", "tpu"):
+        raise NotImplementedError(
+            "options.deterministic: the xla backend adds gradients with atomics on this platform; "
+            "use implementation='triton'"
+        )
 
 
 def _grid(config: RasterizeConfig) -> binning.TileGrid:
@@ -437,6 +446,7 @@ def _scene_operands(operands: Operands) -> list[jax.Array]:
 
 def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Residuals]:
     """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes."""
+    _refuse_atomics(config)
     grid = _grid(config)
     scenes, cameras = operands.viewmats.shape[:2]
     images = scenes * cameras

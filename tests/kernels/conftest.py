@@ -1,0 +1,145 @@
+"""Backends as a parameter, and one small scene whose compiled functions all tests share."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+
+# The sizes are no multiples of any tile size. One size and one capacity for (almost) every test, so
+# that each backend compiles once forward and once backward.
+HEIGHT, WIDTH, NUM_SPLATS, CHANNELS = 20, 28, 40, 3
+OPTIONS = kernels.RasterizeOptions(capacity=1024)
+ARGUMENTS = (
+    "means",
+    "quats",
+    "scales",
+    "opacities",
+    "features",
+    "viewmats",
+    "intrinsics",
+    "background",
+)
+
+
+class Scene(NamedTuple):
+    """Arguments of rasterize in order, with the background last; NumPy float64."""
+
+    means: np.ndarray
+    quats: np.ndarray
+    scales: np.ndarray
+    opacities: np.ndarray
+    features: np.ndarray
+    viewmats: np.ndarray
+    intrinsics: np.ndarray
+    background: np.ndarray
+
+
+def make_scene(seed: int = 0, num_splats: int = NUM_SPLATS, cameras: int = 1) -> Scene:
+    """A box of splats, 1 to 6 pixels wide, 3 units before the camera."""
+    rng = np.random.default_rng(seed)
+    viewmats = np.tile(np.eye(4), (cameras, 1, 1))
+    viewmats[:, 2, 3] = 3.0
+    viewmats[:, 0, 3] = np.linspace(0.0, 0.3, cameras)
+    intrinsics = np.tile(
+        np.array([[30.0, 0.0, WIDTH / 2], [0.0, 28.0, HEIGHT / 2 - 0.7], [0.0, 0.0, 1.0]]),
+        (cameras, 1, 1),
+    )
+    return Scene(
+        means=rng.uniform(-1, 1, (num_splats, 3)) * np.array([[1.3, 1.0, 0.8]]),
+        quats=rng.normal(size=(num_splats, 4)),
+        scales=np.exp(rng.uniform(np.log(0.08), np.log(0.5), (num_splats, 3))),
+        opacities=rng.uniform(0.05, 0.95, num_splats),
+        features=rng.random((num_splats, CHANNELS)),
+        viewmats=viewmats,
+        intrinsics=intrinsics,
+        background=rng.random((cameras, CHANNELS)),
+    )
+
+
+def cotangents(seed: int = 1, cameras: int = 1) -> tuple[np.ndarray, ...]:
+    """Fixed random weights of image, alpha and depth."""
+    rng = np.random.default_rng(seed)
+    shape = (cameras, HEIGHT, WIDTH)
+    return tuple(rng.normal(size=s) for s in ((*shape, CHANNELS), shape, shape))
+
+
+@functools.cache
+def render_function(backend: str, options: kernels.RasterizeOptions = OPTIONS):
+    """Jitted f(*scene) -> RasterizeOutput."""
+
+    def render(*arrays):
+        return kernels.rasterize(
+            *arrays[:-1],
+            image_size=(HEIGHT, WIDTH),
+            background=arrays[-1],
+            options=options,
+            implementation=backend,
+        )
+
+    return jax.jit(render)
+
+
+@functools.cache
+def gradient_function(backend: str, options: kernels.RasterizeOptions = OPTIONS):
+    """Jitted f(scene, cotangents) -> (loss, gradients of all arguments)."""
+    render = render_function(backend, options)
+
+    def loss(scene, weights):
+        output = render(*scene)
+        outputs = (output.image, output.alpha, output.depth)
+        return sum(jnp.sum(a * b) for a, b in zip(outputs, weights, strict=True))
+
+    return jax.jit(jax.value_and_grad(loss))
+
+
+def as_float32(tree):
+    return jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), tree)
+
+
+def render(backend: str, scene: Scene, options: kernels.RasterizeOptions = OPTIONS):
+    """Renders in float32 and returns NumPy arrays."""
+    return jax.tree.map(np.asarray, render_function(backend, options)(*as_float32(scene)))
+
+
+def gradients(backend: str, scene: Scene, options: kernels.RasterizeOptions = OPTIONS) -> Scene:
+    """Gradients in float32 with the standard cotangents, as NumPy arrays."""
+    weights = as_float32(cotangents(cameras=scene.viewmats.shape[0]))
+    _, result = gradient_function(backend, options)(as_float32(scene), weights)
+    return jax.tree.map(np.asarray, result)
+
+
+def relative_error(actual, expected) -> float:
+    """Relative L2 error."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-30))
+
+
+def assert_same_image(actual, expected, limit: float = 1e-4) -> None:
+    """Image, alpha and depth agree; thresholds may flip single pixels (0.1 %), not more."""
+    for name in ("image", "alpha", "depth"):
+        a, b = getattr(actual, name), getattr(expected, name)
+        assert np.isfinite(a).all(), f"{name} is not finite"
+        off = np.mean(np.abs(a - b) > 1e-4)
+        assert off < 1e-3, f"{name}: {off:.2%} of the values are off by more than 1e-4"
+        assert relative_error(a, b) < limit or np.abs(b).max() == 0, f"{name} differs"
+
+
+@pytest.fixture(params=["xla", pytest.param("triton", marks=pytest.mark.gpu)])
+def backend(request) -> str:
+    """Every tiled backend; the reference is what they are compared with."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def helpers():
+    """This module's functions (tests are imported without packages)."""
+    import types
+
+    return types.SimpleNamespace(**{k: v for k, v in globals().items() if not k.startswith("_")})

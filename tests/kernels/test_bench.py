@@ -1,0 +1,70 @@
+"""The benchmark's own promises: JSON, no recompilation unnoticed, a plot."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+from kernels import bench
+from kernels.rasterize import cases
+
+
+def test_measure_gives_json_with_the_facts():
+    options = kernels.RasterizeOptions(capacity=4096)
+    row = bench.measure(cases.CASES["tiny"], "forward", options, "xla", repeats=3)
+    row = json.loads(json.dumps(row))
+    assert row["splats"] == 256
+    assert 0 < row["min_ms"] <= row["median_ms"]
+    assert row["overflow"] == 0
+    assert row["intersections_per_image"] > 256
+    assert row["compile_s"] > 0
+    assert row["peak_bytes"] > 1e6
+
+
+def test_recompiling_while_timing_fails():
+    sizes = iter(range(5, 50))
+
+    def changing(_):
+        return jax.jit(lambda x: x + 1)(jnp.ones(next(sizes)))  # a new shape at every call
+
+    with pytest.raises(bench.RecompiledError, match="changing: 2 compilations while timing"):
+        bench.time_calls(changing, (None,), repeats=2, name="changing")
+    steady = jax.jit(lambda x: x + 1)
+    first_call, times = bench.time_calls(steady, (jnp.ones(3),), repeats=2, name="steady")
+    assert first_call > 0
+    assert len(times) == 2
+
+
+def test_cases_are_reproducible_and_valid():
+    for name, case in cases.CASES.items():
+        assert case.name == name
+    first, second = (cases.CASES["tiny"].build() for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert a.dtype == np.float32
+        assert a.shape[0] == 1
+        np.testing.assert_array_equal(a, b)
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib", reason="the plot needs matplotlib, a development tool")
+    rows = [
+        {
+            "case": name,
+            "direction": "forward",
+            "splats": cases.CASES[name].num_splats,
+            "height": cases.CASES[name].image_size[0],
+            "width": cases.CASES[name].image_size[1],
+            "median_ms": 1.0,
+        }
+        for sweep in cases.SWEEPS.values()
+        for name in sweep
+    ]
+    path = tmp_path / "growth.png"
+    bench.plot(rows, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]

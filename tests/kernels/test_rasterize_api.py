@@ -1,0 +1,119 @@
+"""The public boundary: messages, dispatch, presets, capacity."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+from kernels import device
+from kernels.rasterize import api, binning
+
+
+def _call(helpers, **changes):
+    scene = helpers.as_float32(helpers.make_scene())._asdict()
+    arguments = {"image_size": (8, 8), **scene, **changes}
+    return jax.eval_shape(lambda: kernels.rasterize(**arguments))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"means": jnp.ones((40, 2))}, ValueError, r"means: expected shape \(N, 3\).*\(40, 2\)"),
+        ({"quats": jnp.ones((40, 3))}, ValueError, r"quats: expected shape \(40, 4\)"),
+        ({"opacities": jnp.ones((40, 1))}, ValueError, r"opacities: expected shape \(40,\)"),
+        ({"viewmats": jnp.eye(4)}, ValueError, r"viewmats: expected shape \(C, 4, 4\)"),
+        (
+            {"intrinsics": jnp.ones((2, 3, 3))},
+            ValueError,
+            r"intrinsics: expected shape \(1, 3, 3\)",
+        ),
+        ({"background": jnp.ones((3,))}, ValueError, r"background: expected shape \(1, 3\)"),
+        ({"features": jnp.ones((40, 0))}, ValueError, "at least one channel"),
+        ({"features": jnp.ones((40, 3), jnp.uint8)}, TypeError, r"features: .*uint8.*astype"),
+        ({"image_size": 64}, ValueError, r"image_size: expected \(height, width\)"),
+        ({"image_size": (64, 0)}, ValueError, "image_size"),
+        ({"implementation": "cuda"}, ValueError, "implementation: expected one of"),
+        ({"options": {"mode": "classic"}}, TypeError, r"options: expected kernels\.Rasteriz"),
+        ({"options": kernels.RasterizeOptions(mode="soft")}, ValueError, r"options\.mode"),
+        ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
+        ({"options": kernels.RasterizeOptions(capacity=0)}, ValueError, r"options\.capacity"),
+        ({"options": kernels.RasterizeOptions(max_alpha=1.5)}, ValueError, r"options\.max_alpha"),
+    ],
+)
+def test_wrong_arguments_are_named(changes, error, message, helpers):
+    with pytest.raises(error, match=message):
+        _call(helpers, **changes)
+
+
+def test_shapes_of_the_output(helpers):
+    scene = helpers.as_float32(helpers.make_scene(cameras=2))
+    output = jax.eval_shape(
+        lambda *a: kernels.rasterize(*a[:7], image_size=(9, 13), background=a[7]), *scene
+    )
+    assert output.image.shape == (2, 9, 13, helpers.CHANNELS)
+    assert output.alpha.shape == output.depth.shape == (2, 9, 13)
+    assert output.stats.overflow.shape == (2,)
+
+
+def test_presets():
+    assert kernels.RasterizeOptions.preset("gsplat-1.5") == kernels.RasterizeOptions()
+    inria = kernels.RasterizeOptions.preset("inria", mode="antialiased")
+    assert (inria.max_alpha, inria.min_compensation, inria.mode) == (0.99, 0.005, "antialiased")
+    with pytest.raises(ValueError, match="preset: expected one of"):
+        kernels.RasterizeOptions.preset("gsplat")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        inria.near = 1.0
+    assert hash(inria) == hash(kernels.RasterizeOptions.preset("inria", mode="antialiased"))
+
+
+def test_a_backend_that_refuses_is_passed_over_but_a_named_one_raises(monkeypatch, helpers):
+    def refuse(operands, config):
+        raise NotImplementedError("not mine")
+
+    load = api._load
+    monkeypatch.setattr(device, "is_nvidia", lambda: True)
+    monkeypatch.setattr(api, "_load", lambda name: refuse if name == "triton" else load(name))
+    assert _call(helpers).image.shape == (1, 8, 8, helpers.CHANNELS)
+    with pytest.raises(NotImplementedError, match="not mine"):
+        _call(helpers, implementation="triton")
+
+    monkeypatch.setattr(api, "_load", lambda name: refuse)
+    with pytest.raises(ExceptionGroup, match="no rasterizer backend"):
+        _call(helpers)
+
+
+def test_an_error_of_a_backend_is_not_mistaken_for_a_refusal(monkeypatch, helpers):
+    def broken(operands, config):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(api, "_load", lambda name: broken)
+    with pytest.raises(ValueError, match="a bug"):
+        _call(helpers)
+
+
+def test_proposed_capacity_holds_the_scene(helpers):
+    scene = helpers.as_float32(helpers.make_scene(seed=2))
+    size = (helpers.HEIGHT, helpers.WIDTH)
+    needed = int(helpers.render("xla", helpers.make_scene(seed=2)).stats.num_intersections[0])
+    capacity = kernels.propose_capacity(
+        *scene[:7], image_size=size, options=helpers.OPTIONS, implementation="xla"
+    )
+    assert needed <= capacity <= 2 * needed + 1024
+    assert capacity % 1024 == 0
+
+
+def test_sorting_and_sums_at_their_limits():
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 2**31, size=(2, 5000)).astype(np.uint32)
+    keys[:, ::3] = keys[:, :1]  # ties
+    order = np.asarray(binning.stable_argsort(jnp.asarray(keys), 31))
+    np.testing.assert_array_equal(order, np.argsort(keys, axis=-1, kind="stable"))
+    values = rng.integers(0, 2**19, size=(2, 4097)).astype(np.int32)  # sums close to 2^31
+    np.testing.assert_array_equal(
+        binning.cumulative_sum(jnp.asarray(values)), np.cumsum(values, axis=-1)
+    )

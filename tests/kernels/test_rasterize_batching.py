@@ -1,0 +1,182 @@
+"""vmap, sharing, sharding, recompilation: what the compiled program does, and does not, contain."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+import kernels
+
+_SCENES, _VIEWS = 3, 2
+_COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+def _image(backend, helpers):
+    def render(means, features, viewmats, rest):
+        quats, scales, opacities, intrinsics = rest
+        output = kernels.rasterize(
+            means,
+            quats,
+            scales,
+            opacities,
+            features,
+            viewmats,
+            intrinsics,
+            image_size=(helpers.HEIGHT, helpers.WIDTH),
+            options=helpers.OPTIONS,
+            implementation=backend,
+        )
+        return output.image[0]
+
+    return render
+
+
+def _inputs(helpers):
+    scenes = [helpers.make_scene(seed) for seed in range(_SCENES)]
+    means = np.stack([scene.means for scene in scenes])
+    features = np.stack([scene.features for scene in scenes])
+    viewmats = helpers.make_scene(cameras=_VIEWS).viewmats[:, None]
+    rest = (scenes[0].quats, scenes[0].scales, scenes[0].opacities, scenes[0].intrinsics)
+    return helpers.as_float32((means, features, viewmats, rest))
+
+
+def _nested(render):
+    """Scenes outside, views inside; views share means, scenes share views, all share the rest."""
+    over_views = jax.vmap(render, in_axes=(None, None, 0, None))
+    return jax.vmap(over_views, in_axes=(0, 0, None, None))
+
+
+def test_nested_vmap_with_shared_operands_equals_loop(backend, helpers):
+    render = _image(backend, helpers)
+    inputs = _inputs(helpers)
+    weights = np.random.default_rng(0).normal(
+        size=(_SCENES, _VIEWS, helpers.HEIGHT, helpers.WIDTH, helpers.CHANNELS)
+    )
+    weights = jnp.asarray(weights, jnp.float32)
+
+    def batched_loss(inputs):
+        images = _nested(render)(*inputs)
+        return jnp.sum(images * weights), images
+
+    def single_loss(means, features, viewmat, rest, weight):
+        image = render(means, features, viewmat, rest)
+        return jnp.sum(image * weight), image
+
+    (_, images), grads = jax.jit(jax.value_and_grad(batched_loss, has_aux=True))(inputs)
+    single = jax.jit(jax.value_and_grad(single_loss, argnums=(0, 1, 2, 3), has_aux=True))
+    means, features, viewmats, rest = inputs
+    expected = jax.tree.map(lambda array: np.zeros(array.shape), inputs)
+    for s in range(_SCENES):
+        for v in range(_VIEWS):
+            (_, image), grad = single(means[s], features[s], viewmats[v], rest, weights[s, v])
+            np.testing.assert_allclose(images[s, v], image, atol=1e-6)
+            # The gradient of what is shared is the sum over those who share it.
+            expected[0][s] += grad[0]
+            expected[1][s] += grad[1]
+            expected[2][v] += grad[2]
+            for total, part in zip(expected[3], grad[3], strict=True):
+                total += part
+    assert 0.1 < float(np.mean(images)) < 0.9
+    for actual, wanted in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        assert helpers.relative_error(actual, wanted) < 1e-5
+
+
+def test_gradients_inside_vmap_stay_apart(backend, helpers):
+    """vmap of grad over views: one gradient of the shared means for each view, not their sum."""
+    render = _image(backend, helpers)
+    means, features, viewmats, rest = _inputs(helpers)
+
+    def gradient(viewmat):
+        return jax.grad(lambda m: jnp.sum(render(m, features[0], viewmat, rest) ** 2))(means[0])
+
+    together = jax.jit(jax.vmap(gradient))(viewmats)
+    assert together.shape == (_VIEWS, *means[0].shape)
+    one_by_one = jax.jit(gradient)
+    for view in range(_VIEWS):
+        assert helpers.relative_error(together[view], one_by_one(viewmats[view])) < 1e-5
+
+
+def test_vmap_is_one_launch_and_backward_sorts_no_list(helpers):
+    """Sorts in the lowered program: as many for a batch as for one; the backward adds only the
+    ordering of tiles by length."""
+    render = _image("xla", helpers)
+    means, features, viewmats, rest = _inputs(helpers)
+
+    def count(function, *arrays):
+        return jax.jit(function).lower(*arrays).as_text().count('"stablehlo.sort"')
+
+    one = count(render, means[0], features[0], viewmats[0], rest)
+    assert one > 0
+    assert count(_nested(render), means, features, viewmats, rest) == one
+
+    def loss(means, features, viewmats, rest):
+        return jnp.sum(_nested(render)(means, features, viewmats, rest))
+
+    assert count(jax.grad(loss, argnums=(0, 1, 2)), means, features, viewmats, rest) == one + 1
+
+
+def test_shared_operands_are_not_copied(helpers):
+    render = _image("xla", helpers)
+    means, _, viewmats, rest = _inputs(helpers)
+    channels = 11  # a size that nothing else in the program has
+    features = jnp.ones((helpers.NUM_SPLATS, channels))
+    batched = jax.vmap(render, in_axes=(0, None, None, None))
+    text = jax.jit(batched).lower(means, features, viewmats[0], rest).as_text()
+    assert f"tensor<{helpers.NUM_SPLATS}x{channels}xf32>" in text
+    for copied in (
+        f"tensor<{_SCENES}x{helpers.NUM_SPLATS}x{channels}xf32>",
+        f"tensor<{_SCENES * helpers.NUM_SPLATS}x{channels}xf32>",
+    ):
+        assert copied not in text, f"shared features became {copied}"
+
+
+def test_new_values_do_not_recompile(backend, helpers):
+    from kernels import bench
+
+    helpers.render(backend, helpers.make_scene(0))
+    with bench.CompileCounter() as compiled:
+        helpers.render(backend, helpers.make_scene(1))
+    assert compiled.count == 0
+    with bench.CompileCounter() as compiled:
+        jax.jit(lambda x: x * 3.25 + 1.5)(jnp.ones(3))
+    assert compiled.count > 0, "the counter must see compilations"
+
+
+def test_sharded_batch_needs_no_collective(helpers):
+    devices = jax.devices("cpu")
+    if len(devices) < 4:
+        pytest.skip("needs 4 virtual CPU devices")
+    mesh = jax.make_mesh(
+        (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices[:4]
+    )
+    render = jax.vmap(_image("xla", helpers), in_axes=(0, 0, None, None))
+    _, _, viewmats, rest = _inputs(helpers)
+    scenes = [helpers.make_scene(seed) for seed in range(4)]
+    means = jnp.asarray(np.stack([s.means for s in scenes]), jnp.float32)
+    features = jnp.asarray(np.stack([s.features for s in scenes]), jnp.float32)
+    split, whole = PartitionSpec("data"), PartitionSpec()
+    sharded = jax.jit(
+        jax.shard_map(
+            functools.partial(lambda m, f, v, r: render(m, f, v, r)),
+            mesh=mesh,
+            in_specs=(split, split, whole, whole),
+            out_specs=split,
+            check_vma=False,
+        )
+    )
+    place = functools.partial(jax.device_put, device=jax.NamedSharding(mesh, split))
+    compiled = sharded.lower(place(means), place(features), viewmats[0], rest).compile()
+    text = compiled.as_text()
+    assert "while" in text, "the program must hold the blending loop"
+    for collective in _COLLECTIVES:
+        assert collective not in text, f"{collective} in a render of independent scenes"
+    images = compiled(place(means), place(features), viewmats[0], rest)
+    single = jax.jit(_image("xla", helpers))
+    for index in range(4):
+        expected = single(means[index], features[index], viewmats[0], rest)
+        np.testing.assert_allclose(images[index], expected, atol=1e-6)
