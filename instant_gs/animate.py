@@ -159,7 +159,10 @@ def _write_ply(frame) -> int:
 def _detector():
     from instant_gs.metrics import face
 
-    return face.FaceLandmarker()
+    try:
+        return face.FaceLandmarker()
+    except ImportError as error:  # says which command installs what is missing
+        raise cli.UserError(f"finding faces: {error}") from error
 
 
 def _progress(items, total: int, what: str):

@@ -21,8 +21,8 @@ class Track:
     """Where the driving face is.
 
     Attributes:
-        crops: One Crop a frame; of frames without a face that of the last face before.
-        landmarks: (T, 478, 2) float32 pixels; held likewise.
+        crops: One Crop a frame; of frames without a face between those of its neighbours.
+        landmarks: (T, 478, 2) float32 pixels; of frames without a face the last before.
         found: (T,) bool.
         crowded: How many frames show several faces; the largest is followed.
     """
@@ -87,7 +87,9 @@ def track(
     found = np.array(found)
     # Index of the last face at or before each frame; before the first face, the first.
     held = np.maximum(np.cumsum(found) - 1, 0)
-    boxes = _steady(np.array(rows)[held], fps, box)
+    times, found_times = np.arange(len(found)), np.flatnonzero(found)
+    filled = [np.interp(times, found_times, column) for column in np.array(rows).T]
+    boxes = _steady(np.stack(filled, axis=-1), fps, box)
     crops = tuple(alignment.Crop(*row) for row in boxes.tolist())
     return Track(crops, np.stack(landmarks)[held], found, crowded)
 
@@ -149,12 +151,9 @@ def _steady(rows: np.ndarray, fps: float, box: str) -> np.ndarray:
 
 
 def _gaussian(rows: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian filter along the first axis, renormalised at both ends."""
+    """Gaussian filter along the first axis; beyond both ends the motion goes on."""
     reach = min(int(np.ceil(3 * sigma)), len(rows) - 1)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)
-
-    def blur(column):
-        return np.convolve(column, kernel)[reach : reach + len(column)]
-
-    weight = blur(np.ones(len(rows)))
-    return np.stack([blur(column) for column in rows.T], axis=-1) / weight[:, None]
+    kernel /= kernel.sum()
+    padded = np.pad(rows, ((reach, reach), (0, 0)), mode="reflect", reflect_type="odd")
+    return np.stack([np.convolve(column, kernel, mode="valid") for column in padded.T], axis=-1)

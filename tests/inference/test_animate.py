@@ -213,3 +213,13 @@ def test_missing_weights_in_a_process_of_its_own(inputs):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"error: {inputs}/nowhere: no such")
     assert not (inputs / "out.mp4").exists()
+
+
+def test_missing_face_detector_says_how_to_install_it(command, monkeypatch):
+    def broken():
+        raise ImportError("the network is missing; run `pip install x`")
+
+    monkeypatch.setattr("instant_gs.metrics.face.FaceLandmarker", broken)
+    command._detector.cache_clear()
+    with pytest.raises(cli.UserError, match="finding faces: .*pip install x"):
+        command._detector()
