@@ -116,7 +116,8 @@ def _read_npz(path) -> dict:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise ValueError("it is one array")
             return {name: file[name] for name in file.files}

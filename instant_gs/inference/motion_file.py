@@ -85,7 +85,7 @@ def load(path: str | os.PathLike, params: dict | None = None) -> Recording:
         cli.UserError: It is no such file, is damaged, or belongs to other weights.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if str(file["format"]) != _FORMAT or int(file["version"]) != _VERSION:
                 raise ValueError(f"format {file['format']} {file['version']}")
             scale, shift = _checked(file["scale"], file["shift"], float(file["fps"]))

@@ -1,0 +1,56 @@
+"""Recorded drivers."""
+
+import numpy as np
+import pytest
+
+from instant_gs import cli, types
+from instant_gs.inference import motion_file
+
+PARAMS = {"motion_decoder": {"fc1": {"kernel": np.ones((2, 3))}, "fc2": {"kernel": np.ones(4)}}}
+
+
+@pytest.fixture
+def recording():
+    generator = np.random.default_rng(0)
+    motion = types.Motion(*generator.standard_normal((2, 30, 48)).astype(np.float32))
+    return motion_file.Recording(motion, 29.97, motion_file.fingerprint(PARAMS))
+
+
+def test_round_trip(tmp_path, recording):
+    path = tmp_path / "driver.npz"
+    motion_file.save(path, recording)
+    back = motion_file.load(path, PARAMS)
+    assert np.array_equal(back.motion.scale, recording.motion.scale)
+    assert np.array_equal(back.motion.shift, recording.motion.shift)
+    assert (back.fps, back.decoder) == (recording.fps, recording.decoder)
+    assert path.stat().st_size < 30 * 96 * 4 + 3000, "96 numbers a frame and little else"
+    with pytest.raises(cli.UserError, match="exists already"):
+        motion_file.save(path, recording)
+
+
+def test_other_weights_are_refused(tmp_path, recording):
+    motion_file.save(tmp_path / "driver.npz", recording)
+    other = {"motion_decoder": {"fc1": {"kernel": np.zeros((2, 3))}, "fc2": {"kernel": np.ones(4)}}}
+    with pytest.raises(cli.UserError, match="other weights"):
+        motion_file.load(tmp_path / "driver.npz", other)
+    motion_file.load(tmp_path / "driver.npz")
+
+
+def test_bad_files(tmp_path, recording):
+    np.savez(tmp_path / "other.npz", a=1)
+    (tmp_path / "text.npz").write_text("no motion")
+    for name in ("other.npz", "text.npz"):
+        with pytest.raises(cli.UserError, match="not a motion file"):
+            motion_file.load(tmp_path / name)
+    motion_file.save(tmp_path / "driver.npz", recording)
+    data = (tmp_path / "driver.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(cli.UserError, match=r"cut\.npz"):
+        motion_file.load(tmp_path / "cut.npz")
+    with pytest.raises(cli.UserError, match=r"\.npz"):
+        motion_file.save(tmp_path / "driver.txt", recording)
+    with pytest.raises(ValueError, match=r"\(T, F\)"):
+        motion_file.save(
+            tmp_path / "flat.npz",
+            motion_file.Recording(types.Motion(np.zeros(48), np.zeros(48)), 25.0, ""),
+        )

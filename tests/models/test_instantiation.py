@@ -1,0 +1,147 @@
+"""Where Gaussians come from: by cell or along rays, against a slow and separate computation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instant_gs.geometry import camera as camera_lib
+from instant_gs.models import instantiation
+from tests.models import small
+
+RAYS, SAMPLES = 6, 8
+
+
+@pytest.fixture(scope="module")
+def planes():
+    """(3, 16, 16, 4): smooth, so that interpolation matters little where it is not tested."""
+    return jax.random.normal(jax.random.key(0), (3, 16, 16, 4))
+
+
+def slow_sample(planes, points):
+    """Three planes at points, one point and one corner at a time."""
+    planes, size = np.asarray(planes, np.float64), planes.shape[1]
+    out = np.zeros((len(points), planes.shape[-1]))
+    for index, (x, y, z) in enumerate(np.asarray(points, np.float64)):
+        for plane, (across, down) in zip(planes, ((x, y), (x, z), (z, y)), strict=True):
+            column = (2 * across + 1) * size / 2 - 0.5  # the box [-0.5, 0.5] spans the image
+            row = (2 * down + 1) * size / 2 - 0.5  # grows with the coordinate: no flip
+            for i in (int(np.floor(row)), int(np.floor(row)) + 1):
+                for j in (int(np.floor(column)), int(np.floor(column)) + 1):
+                    if 0 <= i < size and 0 <= j < size:  # zeros outside
+                        weight = (1 - abs(row - i)) * (1 - abs(column - j))
+                        out[index] += weight * plane[i, j] / 3
+    return out
+
+
+def test_planes_are_sampled_in_the_released_order(planes):
+    inside = np.random.default_rng(0).uniform(-0.5, 0.5, (40, 3))
+    around = np.random.default_rng(1).uniform(-0.7, 0.7, (40, 3))
+    points = np.concatenate([inside, around]).astype(np.float32)
+    got = instantiation.sample_planes(planes, jnp.asarray(points))
+    assert small.relative(got, slow_sample(planes, points)) < 1e-5
+    assert not instantiation.sample_planes(planes, jnp.full((1, 3), 0.9)).any()
+
+
+def test_plane_mode_averages_and_doubles():
+    """One cell a pixel, row-major; bilinear without aligned corners."""
+    planes = jax.random.normal(jax.random.key(0), (2, 3, 8, 8, 4))
+    got = instantiation.plane_features(planes, 16).reshape(2, 16, 16, 4)
+    mean = np.asarray(planes.mean(1))
+    # Cell (5, 8) lies at pixel (2.25, 3.75) of the small image.
+    want = 0.75 * (0.25 * mean[:, 2, 3] + 0.75 * mean[:, 2, 4])
+    want += 0.25 * (0.25 * mean[:, 3, 3] + 0.75 * mean[:, 3, 4])
+    assert np.allclose(got[:, 5, 8], want, atol=1e-5)
+    assert np.allclose(got[:, 0, 0], mean[:, 0, 0], atol=1e-6), "the border is held"
+
+
+def test_rays_of_the_reference_camera():
+    camera = camera_lib.orbit_camera(0.3, 0.2)
+    origin, direction = instantiation.camera_rays(camera, RAYS)
+    focal, pose = camera.intrinsics[0, 0], camera.cam2world
+    row, column = 4, 1
+    x, y = ((column + 0.5) / RAYS - 0.5) / focal, ((row + 0.5) / RAYS - 0.5) / focal
+    want = pose[:3, :3] @ np.array([x, y, 1.0])
+    assert np.allclose(origin, pose[:3, 3])
+    got = direction[row * RAYS + column]
+    assert np.allclose(got, want / np.linalg.norm(want), atol=1e-6)
+
+
+def slow_fine(depth, sigma, uniform):
+    """Importance samples of one ray, step by step as specified."""
+    alpha = 1 - np.exp(-sigma)
+    weight, through = np.zeros_like(alpha), 1.0
+    for k, a in enumerate(alpha):
+        weight[k] = a * through
+        through *= 1 - a + 1e-10
+    padded = np.concatenate([[-np.inf], weight, [-np.inf]])
+    widest = np.maximum(padded[1:], padded[:-1])
+    weight = 0.5 * (widest[1:] + widest[:-1]) + 0.01
+    edges = 0.5 * (depth[1:] + depth[:-1])
+    pdf = weight[1:-1] + 1e-5
+    cdf = np.concatenate([[0], np.cumsum(pdf / pdf.sum())])
+    out = []
+    for u in uniform:
+        above = np.searchsorted(cdf, u, side="right")
+        below, above = max(above - 1, 0), min(above, len(edges) - 1)
+        span = cdf[above] - cdf[below]
+        span = 1.0 if span < 1e-5 else span
+        out.append(edges[below] + (u - cdf[below]) / span * (edges[above] - edges[below]))
+    return np.array(out)
+
+
+def test_fine_samples_follow_the_density():
+    generator = np.random.default_rng(0)
+    depth = np.sort(generator.uniform(2.25, 3.5, (5, SAMPLES)), -1).astype(np.float32)
+    sigma = generator.exponential(1.0, (5, SAMPLES)).astype(np.float32)
+    uniform = generator.uniform(0, 1, (5, SAMPLES)).astype(np.float32)
+    weight = instantiation._weights(jnp.asarray(sigma))
+    got = jax.vmap(instantiation._importance_sample)(depth, weight, uniform)
+    want = [slow_fine(*ray) for ray in zip(depth, sigma, uniform, strict=True)]
+    assert np.allclose(got, want, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def ray_depth(planes):
+    """Distances (rays, 2 * samples) of an empty scene, and the points."""
+    camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=camera_lib.FOV_LEGACY_DEGREES)
+    points = instantiation.ray_points(
+        planes,
+        camera,
+        lambda features: features[:, 0] * 0,
+        jax.random.key(0),
+        rays=RAYS,
+        samples=24,
+    ).reshape(RAYS * RAYS, 48, 3)
+    return jnp.linalg.norm(points - jnp.array([0, 0, 2.7])[None, None], axis=-1), points
+
+
+def test_depths_are_the_released_ones(ray_depth):
+    depth, points = ray_depth
+    coarse, fine = depth[:, :24], depth[:, 24:]
+    step = 1.25 / 23
+    offset = coarse - jnp.linspace(2.25, 3.5, 24)[None]
+    assert -1e-5 < offset.min() and offset.max() < step + 1e-5, "up to 3.554, not 3.5"
+    assert 0.4 * step < offset.mean() < 0.6 * step and offset.std() > 0.2 * step
+    assert fine.min() > 2.25 and fine.max() < 3.5 + step
+    assert points.shape == (36, 48, 3)
+    assert points[0, 0, 0] < 0 < points[0, 0, 1], "the first ray is the top left one"
+
+
+def test_ray_mode_is_deterministic_with_static_shapes():
+    model = small.build(instantiation="ray")
+    params, image = small.params(model), small.image()
+    encode = jax.jit(model.encode)
+    first, second = encode(params, image), encode(params, image)
+    count = 6 * 6 * 2 * 8
+    assert first.features.shape == first.motion_basis.shape == (1, count, 48)
+    assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, first, second)))
+    other = encode(params, image, key=jax.random.key(1))
+    assert jnp.abs(other.features - first.features).max() > 0.01, "the key decides the samples"
+    model_of_cells = small.build(instantiation="plane")
+    cells = jax.jit(model_of_cells.encode)(params, image)
+    assert cells.features.shape == (1, 32 * 32, 48), "one set of parameters serves both modes"
+    gaussians = model.rest(params, first)
+    assert jnp.abs(gaussians.means).max() < 1
+    raw = model._decode(params, first.features)[..., 11:14]
+    assert jnp.array_equal(gaussians.means, jnp.tanh(raw)), "the ray's point is not used"

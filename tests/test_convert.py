@@ -1,0 +1,140 @@
+"""The converter: every key accounted for, and a directory that loads."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from instant_gs import cli, convert, inference
+from instant_gs.models import checkpoint_map
+
+SMALL = "tests/data/small_checkpoint.pth"
+
+
+def zeros(part):
+    """A state dict of zeros: right in every key and shape, and almost nothing in a file."""
+    return {
+        entry.key: np.broadcast_to(np.float32(0), entry.shape)
+        for entry in checkpoint_map.entries(part)
+    }
+
+
+def ramps(part):
+    """Every tensor another, so that a mix-up shows; broadcast to stay small in memory."""
+    entries = checkpoint_map.entries(part)
+    return {e.key: np.broadcast_to(np.float32(i + 1), e.shape) for i, e in enumerate(entries)}
+
+
+@pytest.mark.parametrize("part", ["E", "M"])
+def test_every_key_is_used_once_in_its_place(part):
+    state = ramps(part)
+    assert checkpoint_map.problems(part, state) == []
+    back = checkpoint_map.to_state(part, checkpoint_map.to_params(part, state))
+    for entry in checkpoint_map.entries(part):
+        assert back[entry.key].shape == entry.shape
+        if entry.path:
+            assert np.array_equal(back[entry.key], state[entry.key]), entry.key
+
+
+def test_kernels_are_transposed_not_reshaped():
+    state = zeros("E")
+    key = "decoder.net.0.weight"
+    state[key] = np.arange(96 * 48, dtype=np.float32).reshape(96, 48)
+    stem = "backbone.deep_lab_v3.encoder.conv1.weight"
+    state[stem] = np.arange(64 * 5 * 49, dtype=np.float32).reshape(64, 5, 7, 7)
+    params = checkpoint_map.to_params("E", state)
+    assert params["decoder"]["fc1"]["kernel"][3, 7] == state[key][7, 3]
+    assert params["backbone"]["resnet"]["conv1"]["kernel"][1, 2, 3, 4] == state[stem][4, 3, 1, 2]
+
+
+def test_one_error_lists_everything():
+    encoder, motion = zeros("E"), zeros("M")
+    del encoder["decoder.net.2.bias"], motion["model.pe"]
+    encoder["decoder.net.4.bias"] = np.zeros(3, np.float32)
+    encoder["decoder.net.0.weight"] = np.zeros((48, 96), np.float32)
+    encoder["decoder.net.0.bias"] = np.full(96, np.nan, np.float32)
+    motion["model.final_proj.bias"] = "text"
+    with pytest.raises(ValueError) as caught:
+        convert.from_state_dicts(encoder, motion)
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[0].startswith("6 tensors")
+    assert set(lines[1:]) == {
+        "missing: decoder.net.2.bias",
+        "missing: model.pe",
+        "unknown: decoder.net.4.bias",
+        "shape of decoder.net.0.weight: expected (96, 48), got (48, 96)",
+        "not finite: decoder.net.0.bias",
+        "not an array: model.final_proj.bias is str",
+    }
+
+
+def save(path, **states):
+    np.savez_compressed(path, **{k: v for state in states.values() for k, v in state.items()})
+    return path
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A weights directory that the command wrote from .npz files, as a user would run it."""
+    folder = tmp_path_factory.mktemp("convert")
+    save(folder / "ckpt.npz", encoder=zeros("E"))
+    # X-NeMo's own file lacks the outer "model.".
+    xnemo = {key.removeprefix("model."): value for key, value in zeros("M").items()}
+    xnemo["pe"] = np.full((1, 32, 16), 0.25, np.float32)
+    save(folder / "xnemo.npz", motion=xnemo)
+    command = [sys.executable, "-m", "instant_gs.convert", f"--checkpoint={folder}/ckpt.npz"]
+    command += [f"--motion_encoder={folder}/xnemo.npz", f"--out={folder}/weights"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return folder / "weights", done.stdout
+
+
+def test_the_directory_loads_and_tells_its_licence(converted, capfd):
+    folder, printed = converted
+    assert "E: 126, M: 407" in printed and "CC BY-NC 4.0" in printed
+    loaded = inference.load(folder)
+    assert "no commercial use" in capfd.readouterr().err
+    assert loaded.config.model == convert.released_config().model
+    assert sum(leaf.size for leaf in jax.tree.leaves(loaded.params)) == 54_147_830 + 61_681_017
+    assert (np.asarray(loaded.params["motion_encoder"]["constants"]["pe"]) == 0.25).all()
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {np.dtype(np.float32)}
+    record = json.loads((folder / "provenance.json").read_text())
+    assert [file["name"] for file in record["files"]] == ["ckpt.npz", "xnemo.npz"]
+    assert all(len(file["sha256"]) == 64 for file in record["files"])
+    assert record["tensors"] == {"E": 126, "M": 407}
+    with pytest.raises(cli.UserError, match="exists already"):
+        convert.convert(folder.parent / "ckpt.npz", None, folder)
+
+
+def test_names_that_files_give(tmp_path):
+    state = dict(list(zeros("M").items())[:3])
+    wrapped = {f"M_state_dict.module.{key}": value for key, value in state.items()}
+    found, unused = convert.read(save(tmp_path / "wrapped.npz", all=wrapped))
+    assert list(found) == ["M"] and list(found["M"]) == list(state) and not unused
+    twice = {"pe": state["model.pe"], "model.pe": state["model.pe"]}
+    with pytest.raises(ValueError, match=r"model\.pe: there twice"):
+        convert.read(save(tmp_path / "twice.npz", all=twice))
+    found, unused = convert.read(SMALL)
+    assert set(found) == {"E", "M"} and unused == ["step", "history"]
+
+
+def test_bad_input_is_one_clear_line(tmp_path):
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    some = {"decoder.net.0.bias": np.arange(96, dtype=np.float32)}
+    (tmp_path / "cut.npz").write_bytes(save(tmp_path / "a.npz", e=some).read_bytes()[:200])
+    out = tmp_path / "weights"
+    for path in ("text.pth", "cut.npz"):
+        with pytest.raises(ValueError, match=rf"{path}: expected a file of torch\.save"):
+            convert.convert(tmp_path / path, None, out)
+    with pytest.raises(FileNotFoundError):
+        convert.convert(tmp_path / "missing.pth", None, out)
+    with pytest.raises(ValueError, match=r"small_checkpoint\.pth: \d+ tensors do not fit"):
+        convert.convert(SMALL, None, out)
+    with pytest.raises(cli.UserError, match="--checkpoint"):
+        convert.convert(None, None, out)
+    with pytest.raises(cli.UserError, match="holds no M network"):
+        convert.convert(None, save(tmp_path / "e.npz", e={"decoder.x": np.zeros(1)}), out)
+    assert not out.exists()

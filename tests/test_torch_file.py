@@ -1,0 +1,166 @@
+"""PyTorch's files without PyTorch: read, refused, damaged."""
+
+import io
+import os
+import pathlib
+import pickle
+import sys
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from instant_gs import torch_file
+
+SMALL = pathlib.Path(__file__).parent / "data" / "small_checkpoint.pth"
+RAMP = np.arange(24, dtype=np.float32).reshape(4, 6) / 8
+
+
+def test_reads_what_pytorch_wrote():
+    content = torch_file.read(SMALL)
+    tensors = content["E_state_dict"]
+    for name, want, dtype in (
+        ("plain", RAMP, np.float32),
+        ("transposed", RAMP.T, np.float32),
+        ("row", RAMP[2], np.float32),
+        ("half", RAMP, np.float16),
+        ("bfloat", RAMP, ml_dtypes.bfloat16),
+        ("double", RAMP, np.float64),
+        ("count", np.array(1000), np.int64),
+        ("flags", np.array([True, False]), np.bool_),
+        ("empty", np.zeros((0, 3)), np.float32),
+        ("parameter", RAMP[0] + 1, np.float32),
+    ):
+        assert tensors[name].dtype == dtype and tensors[name].shape == want.shape, name
+        assert np.array_equal(tensors[name].astype(np.float64), want), name
+    norm = content["M_state_dict"]
+    assert list(norm) == ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    assert np.array_equal(norm["running_var"], np.ones(3)) and norm["num_batches_tracked"] == 0
+    assert content["step"] == 12
+    assert np.array_equal(content["history"][0], RAMP[:1, :2])
+    assert content["history"][1:] == ["text", None, (1.5, True)]
+    assert "torch" not in sys.modules
+
+
+class Evil:
+    """Its pickle runs a command."""
+
+    def __init__(self, marker):
+        self.command = f"touch {marker}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def write(path, program: bytes, **entries):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        for name, content in entries.items():
+            archive.writestr(f"archive/{name}", content)
+    return path
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_runs_nothing(tmp_path, protocol):
+    marker = tmp_path / "it_ran"
+    program = pickle.dumps({"weight": Evil(marker)}, protocol)
+    with pytest.raises(ValueError, match=r"bad\.pth: .*wants to build \w+\.system, .*save"):
+        torch_file.read(write(tmp_path / "bad.pth", program))
+    assert not marker.exists()
+    pickle.loads(program)
+    assert marker.exists(), "the program was harmless and the test proved nothing"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"cbuiltins\neval\n(V1+1\ntR.",
+        b"cbuiltins\n__import__\n(Vos\ntR.",
+        b"(ios\nsystem\n.",
+        b"ctorch.serialization\nload\n.",
+        b"ctorch._utils\n_rebuild_device_tensor_from_numpy\n.",
+        b"cnumpy\nload\n.",
+        b"ccollections\nnamedtuple\n.",
+        b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93.",
+    ],
+)
+def test_refuses_every_other_name(tmp_path, program):
+    with pytest.raises(ValueError, match="wants to build"):
+        torch_file.read(write(tmp_path / "bad.pth", program))
+
+
+def test_cannot_be_changed_by_a_pickle(tmp_path):
+    """BUILD sets attributes; what stands for PyTorch's functions has none."""
+    program = b"ctorch._utils\n_rebuild_tensor_v2\n(N}V__call__\nI1\nstb."
+    with pytest.raises(ValueError, match="not read"):
+        torch_file.read(write(tmp_path / "bad.pth", program))
+    assert len(torch_file.read(SMALL)["E_state_dict"]) == 10
+
+
+def tensor(storage="torch\nFloatStorage", size=4, offset=0, shape=(2, 2), strides=(2, 1)):
+    """The program of one tensor."""
+
+    def numbers(values):
+        return b"(" + b"".join(b"I%d\n" % value for value in values) + b"t"
+
+    pid = b"(Vstorage\nc" + storage.encode() + b"\nV0\nVcpu\nI%d\ntQ" % size
+    head = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    return head + pid + b"I%d\n" % offset + numbers(shape) + numbers(strides) + b"I00\nNtR."
+
+
+def test_a_program_of_one_tensor(tmp_path):
+    data = {"data/0": np.arange(4, dtype="<f4").tobytes()}
+    got = torch_file.read(write(tmp_path / "good.pth", tensor(), **data))
+    assert np.array_equal(got, [[0, 1], [2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 5}, "expected 20 bytes"),
+        ({"offset": 1}, "reaches beyond"),
+        ({"strides": (3, 1)}, "reaches beyond"),
+        ({"shape": (100_000, 100_000), "strides": (0, 0)}, "reaches beyond"),
+        ({"offset": -1}, "record"),
+        ({"strides": (1,)}, "not read"),
+        ({"storage": "torch\nLongStorage"}, "expected 32 bytes"),
+    ],
+)
+def test_refuses_views_that_are_none(tmp_path, changes, message):
+    data = {"data/0": np.arange(4, dtype="<f4").tobytes()}
+    with pytest.raises(ValueError, match=message):
+        torch_file.read(write(tmp_path / "bad.pth", tensor(**changes), **data))
+
+
+def test_damaged_files(tmp_path):
+    whole = SMALL.read_bytes()
+    cut, flipped, text = (tmp_path / name for name in ("cut.pth", "flipped.pth", "text.pth"))
+    cut.write_bytes(whole[: len(whole) // 2])
+    at = whole.index(RAMP.tobytes()[8:40])
+    flipped.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    text.write_text("no checkpoint")
+    for path in (cut, flipped, text):
+        with pytest.raises(ValueError, match=rf"{path.name}: expected a file of torch\.save"):
+            torch_file.read(path)
+    with pytest.raises(FileNotFoundError):
+        torch_file.read(tmp_path / "missing.pth")
+    with pytest.raises(ValueError, match="data/0 is missing"):
+        torch_file.read(write(tmp_path / "empty.pth", tensor()))
+
+
+def test_is_bounded(tmp_path):
+    with pytest.raises(ValueError, match="memo"):
+        torch_file.read(write(tmp_path / "memo.pth", b"\x80\x02Nr\xff\xff\xff\xff."))
+    nested = io.BytesIO()
+    value = []
+    for _ in range(40):  # 2**40 entries by sharing
+        value = [value, value]
+    pickle.dump(value, nested, 2)
+    with pytest.raises(ValueError, match="too deeply or too large"):
+        torch_file.read(write(tmp_path / "shared.pth", nested.getvalue()))
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", tensor(size=2**20))
+        archive.writestr("archive/data/0", bytes(2**22))
+    with pytest.raises(ValueError, match="not compressed"):
+        torch_file.read(tmp_path / "bomb.pth")
