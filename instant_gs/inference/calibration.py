@@ -18,10 +18,6 @@ from instant_gs import cli
 from instant_gs.geometry import camera
 from instant_gs.inference import alignment, source, template
 
-_IDENTITIES = flags.DEFINE_integer("identities", 32, "Heads to render.", lower_bound=2)
-_SEED = flags.DEFINE_integer("seed", 31, "Of the heads; not a training pack's.")
-_SIZE = flags.DEFINE_integer("image_size", 320, "Side of the pictures in pixels.")
-
 YAWS_DEGREES = (-40, -20, 0, 20, 40)
 PITCHES_DEGREES = (-15, 0, 15)
 EXPRESSIONS = ("jaw_open", "smile", "surprise", "blink")  # of the frontal view; not fitted
@@ -139,8 +135,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise cli.UserError(f"{argv[1]}: not expected; every option has a flag (--help)", 2)
     views = len(YAWS_DEGREES) * len(PITCHES_DEGREES) + len(EXPRESSIONS)
-    seen = observe(face.FaceLandmarker(), _SEED.value, _IDENTITIES.value, _SIZE.value)
-    rows = list(tqdm(seen, total=_IDENTITIES.value * views, unit="view"))
+    identities = flags.FLAGS.identities
+    seen = observe(face.FaceLandmarker(), flags.FLAGS.seed, identities, flags.FLAGS.image_size)
+    rows = list(tqdm(seen, total=identities * views, unit="view"))
     found = [row for row in rows if row[4] is not None]
     neutral = [row for row in found if row[1] == "neutral"]
     points = fit(
@@ -159,4 +156,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("identities", 32, "Heads to render.", lower_bound=2)
+    flags.DEFINE_integer("seed", 31, "Of the heads; not a training pack's.")
+    flags.DEFINE_integer("image_size", 320, "Side of the pictures in pixels.", lower_bound=128)
     cli.run(main)

@@ -221,5 +221,5 @@ def test_missing_face_detector_says_how_to_install_it(command, monkeypatch):
 
     monkeypatch.setattr("instant_gs.metrics.face.FaceLandmarker", broken)
     command._detector.cache_clear()
-    with pytest.raises(cli.UserError, match="finding faces: .*pip install x"):
+    with pytest.raises(cli.UserError, match=r"finding faces: .*pip install x"):
         command._detector()
