@@ -13,6 +13,9 @@ from instant_gs.inference import alignment, matting, source, video
 CENTER_SECONDS = 0.06
 SIDE_SECONDS = 0.4
 
+#: Only every so many frames a lost face is searched everywhere, which takes half a second.
+SEARCH_EVERY = 10
+
 BOXES = ("smoothed", "fixed")
 
 
@@ -71,8 +74,10 @@ def track(
     if box not in BOXES:
         raise ValueError(f"box: expected one of {BOXES}, got {box!r}; choose one of them")
     rows, landmarks, found, crowded = [], [], [], 0
-    for frame in frames:
-        face = detector.detect(frame)
+    crop = None
+    for index, frame in enumerate(frames):
+        thorough = index % SEARCH_EVERY == 0
+        face = source.find_face(detector, frame, near=crop, thorough=thorough)
         found.append(face is not None)
         if face is not None:
             crop = alignment.locate(face.landmarks)

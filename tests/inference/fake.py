@@ -56,13 +56,19 @@ def picture(height=200, width=260, x=130.0, y=90.0, side=120.0) -> np.ndarray:
 
 
 class Detector:
-    """Answers from a list, one entry a call; repeats the last. None means no face."""
+    """Answers from a list, one entry a picture; repeats the last. None means no face.
 
-    def __init__(self, *answers):
-        self.answers, self.calls = answers, 0
+    Parts of a picture, which are searched when it shows no face, get ``elsewhere``.
+    """
+
+    def __init__(self, *answers, elsewhere=None):
+        self.answers, self.elsewhere, self.calls, self.shape = answers, elsewhere, 0, None
 
     def detect(self, image: np.ndarray):
         assert image.dtype == np.uint8 and image.ndim == 3
+        self.shape = self.shape or image.shape
+        if image.shape != self.shape:
+            return self.elsewhere
         answer = self.answers[min(self.calls, len(self.answers) - 1)]
         self.calls += 1
         return answer

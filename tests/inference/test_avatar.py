@@ -102,3 +102,16 @@ def test_load_reads_what_training_exported(engine, photos, tmp_path):
     )
     with pytest.raises(FileNotFoundError, match="no such folder of weights"):
         instant_gs.load(tmp_path / "nowhere")
+
+
+def test_the_driver_as_numbers(engine, photos):
+    """Motion replays what the codes do; crops may be given instead of aligned images."""
+    head, codes = engine.encode(photos[0]), engine.motion_code(photos)
+    motion = engine.motion(codes[0], codes[1])
+    assert motion.scale.shape == motion.shift.shape == (engine.config.model.gaussians.feature_width,)
+    slow, fast = engine.animate(head, codes[0], codes[1]), engine.animate(head, motion)
+    np.testing.assert_allclose(fast.means, slow.means, atol=1e-5)
+    planes = engine.planes(photos.astype(np.float32) / 127.5 - 1)
+    assert planes.shape[0] == 2 and planes.shape[2:4] == (SIZE // 2, SIZE // 2)
+    with pytest.raises(ValueError, match=r"images: expected shape"):
+        engine.planes(photos[:, 1:])

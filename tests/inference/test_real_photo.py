@@ -57,6 +57,15 @@ def test_turned_and_small_photos_give_the_same_head(detector, astronaut, tmp_pat
     )
 
 
+def test_head_of_a_twentieth_of_the_picture_is_found(detector, astronaut):
+    image = np.full((1000, 1500, 3), 120, np.uint8)
+    image[400:600, 900:1100] = astronaut[20:420:2, 100:500:2]
+    assert detector.detect(image) is None, "else this test is of no use"
+    crop = alignment.locate(source.find_face(detector, image).landmarks)
+    expected = (900 + (225 - 100) / 2, 400 + (119 - 20) / 2, 201 / 2)
+    assert (crop.x, crop.y, crop.side) == pytest.approx(expected, abs=4)
+
+
 def test_driving_video_of_the_astronaut(detector, astronaut):
     frames = [np.ascontiguousarray(np.roll(astronaut, 3 * i, 1)[:260, 100:420]) for i in range(8)]
     frames[3] = np.zeros_like(frames[3])

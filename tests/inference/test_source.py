@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
-from instant_gs.inference import matting, source
+from instant_gs.inference import alignment, matting, source
 from tests.inference import fake
 
 FACE = fake.Face(fake.landmarks(130, 90, 120))
@@ -58,10 +58,33 @@ def test_warnings(path):
 def test_face_that_fills_the_picture_is_tried_with_a_border(path):
     border = round(source.PADDING * 260)
     shifted = fake.Face(FACE.landmarks + np.array([border, border, 0]))
-    detector = fake.Detector(None, shifted)
-    aligned = source.align(path, detector, 64)
-    assert detector.calls == 2
+    aligned = source.align(path, fake.Detector(None, elsewhere=shifted), 64)
     assert (aligned.crop.x, aligned.crop.y) == pytest.approx((130, 90))
+
+
+class RedDot:
+    """Sees a head around a red dot, if the picture is not much larger than the head."""
+
+    def detect(self, image):
+        values = image.astype(int)
+        rows, columns = np.nonzero(values[..., 0] - values[..., 1:].max(-1) > 150)
+        if not len(rows) or max(image.shape[:2]) > 300:
+            return None
+        return fake.Face(fake.landmarks(columns.mean() + 0.5, rows.mean() + 0.5, 120))
+
+
+def test_small_face_is_found_in_a_part_of_the_picture():
+    image = np.full((700, 1000, 3), 90, np.uint8)
+    image[433:436, 811:814] = (255, 0, 0)
+    found = source.find_face(RedDot(), image)
+    np.testing.assert_allclose(found.landmarks[33], fake.landmarks(812.5, 434.5, 120)[33], atol=1)
+    assert source.find_face(RedDot(), image, thorough=False) is None
+    near = alignment.Crop(830, 420, 120)
+    found = source.find_face(RedDot(), image, near=near, thorough=False)
+    np.testing.assert_allclose(found.landmarks[33], fake.landmarks(812.5, 434.5, 120)[33], atol=1)
+    # A box beyond the picture's corner is grey there, not an error.
+    corner = alignment.Crop(-500, -500, 120)
+    assert source.find_face(RedDot(), image, near=corner, thorough=False) is None
 
 
 def test_errors_name_the_photo(path, tmp_path):
