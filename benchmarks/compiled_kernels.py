@@ -2,8 +2,8 @@
 
     python -m benchmarks.compiled_kernels --out=benchmarks/compiled_kernels.json
 
-The kernels compiled are those that a jitted loss and gradient asks for: it is lowered for CUDA as on
-a machine with such a GPU. Register spills make the command fail: a kernel that spills is slow.
+The kernels compiled are those that a jitted loss and gradient asks for: it is lowered for CUDA as
+on a machine with such a GPU. Register spills make the command fail: a kernel that spills is slow.
 Needs `triton` and `jax-cuda13-plugin` (`pip install --no-deps jax-cuda13-plugin==<jax's version>`).
 """
 

@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_bench --out=DIR/h100.json [--gsplat_python=python3] [--minutes=8]
     TRITON_INTERPRET=1 python -m benchmarks.gpu_bench --rehearse --out=/tmp/rehearsal.json
 
-Ours: many calls inside one jitted loop. gsplat 1.5.3: CUDA events around its own calls, in a process
-of its own over the same arrays (`benchmarks.gsplat_side`), when --gsplat_python can import it.
+Ours: many calls inside one jitted loop. gsplat 1.5.3: CUDA events around its own calls, in a
+process of its own over the same arrays (`benchmarks.gsplat_side`), when --gsplat_python can import it.
 Writes after every case, so that a run cut short keeps what it has.
 """
 
@@ -76,9 +76,9 @@ def stages(case: Case, arrays, config: RasterizeConfig, loops: int) -> dict[str,
     sizes = triton_fwd.sizes_of(operands, config, kernel.tile)
     output, residuals = jax.jit(lambda o: triton_backend.forward(o, config))(operands)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), residuals)
-    records, depths, counts, boxes = jax.jit(
-        lambda o: triton_fwd._project(o, config, kernel)
-    )(operands)
+    records, depths, counts, boxes = jax.jit(lambda o: triton_fwd._project(o, config, kernel))(
+        operands
+    )
     order = jax.jit(triton_fwd._depth_order)(depths)
     lists = {name: getattr(flat, name) for name in ("ranges", "splats", "slots")}
     cotangents = (output.image, output.transmittance, output.depth)

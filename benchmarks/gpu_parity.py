@@ -27,7 +27,16 @@ _OUT = flags.DEFINE_string("out", None, "Result file (JSON).")
 _SMALL = flags.DEFINE_bool("small", False, "One small scene only.")
 _REHEARSE = flags.DEFINE_bool("rehearse", False, "Tiny scenes, to try this script without a GPU.")
 
-NAMES = ("means", "quats", "scales", "opacities", "features", "viewmats", "intrinsics", "background")
+NAMES = (
+    "means",
+    "quats",
+    "scales",
+    "opacities",
+    "features",
+    "viewmats",
+    "intrinsics",
+    "background",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,7 +118,9 @@ def _candidates(best: triton_config.KernelConfig, grid: dict) -> Iterator[tuple[
                 yield name, value
 
 
-def _try(kernel: triton_config.KernelConfig, arrays, size: int, loops: int, backward: bool) -> float:
+def _try(
+    kernel: triton_config.KernelConfig, arrays, size: int, loops: int, backward: bool
+) -> float:
     """Seconds with these parameters; infinite where they do not work."""
     vjp.differentiable.cache_clear()
     jax.clear_caches()

@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from kernels import triton_call
-from kernels.rasterize import triton_config, triton_kernels, triton_projection
+from kernels.rasterize import (
+    triton_binning,
+    triton_config,
+    triton_kernels,
+    triton_projection,
+)
 from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
 from kernels.types import Operands, RasterizeConfig
 
@@ -88,7 +93,7 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
 def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
     """Gradients of records (I, N, 8) and of features (S, N, D) from those of slots."""
     (record_grads,) = triton_call.triton_call(
-        triton_kernels.gather_records_kernel,
+        triton_binning.gather_records_kernel,
         residuals.first_slots,
         residuals.emitted,
         residuals.keys,
@@ -113,7 +118,7 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
     )
     block_d = min(_GATHER_CHANNELS, 1 << (sizes.channels - 1).bit_length())
     (feature_grads,) = triton_call.triton_call(
-        triton_kernels.gather_features_kernel,
+        triton_binning.gather_features_kernel,
         residuals.first_slots,
         residuals.emitted,
         slot_features,

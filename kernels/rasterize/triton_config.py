@@ -1,4 +1,4 @@
-"""Launch parameters of the Triton kernels: a table per GPU, made offline by `python -m kernels.tune`.
+"""Launch parameters of the Triton kernels: a table per GPU, made by `python -m kernels.tune`.
 
 Nothing is tuned at run time: JAX would run an autotuner before the operations that feed it. The
 table is `triton_tuned.json` beside this file. An entry with "measured": false is a choice made from
@@ -50,7 +50,7 @@ class KernelConfig:
     project_block: int = 128
     project_warps: int = 4
     emit_block: int = 128
-    emit_step: int = 8
+    emit_step: int = 4
     emit_warps: int = 4
     measured: bool = False
 
@@ -90,7 +90,7 @@ _overrides: list[KernelConfig] = []
 
 @contextlib.contextmanager
 def override(kernel: KernelConfig):
-    """Within it every call uses `kernel`: for tuning. Functions jitted before keep what they had."""
+    """Every call uses `kernel`: for tuning. Functions jitted before stay as they are."""
     _overrides.append(kernel)
     try:
         yield

@@ -12,12 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from kernels import triton_call
-from kernels.rasterize import triton_config, triton_kernels, triton_projection
+from kernels.rasterize import (
+    triton_binning,
+    triton_config,
+    triton_kernels,
+    triton_projection,
+)
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
 _SUM_CHUNK = 256  # block sums that the emission adds at a time
 _RANGE_BLOCK = 1024
 _INT32_MAX = 2**31 - 1
+_MAX_TILES = 2**21  # what nth_tile can number; also 16 bits for each side
 
 
 class Residuals(NamedTuple):
@@ -97,6 +103,11 @@ def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int])
             f"implementation 'triton' computes in float32, got {operands.means.dtype}; cast the "
             "arrays, or use implementation='xla'"
         )
+    if sizes.tiles > _MAX_TILES:
+        raise NotImplementedError(
+            f"implementation 'triton' cuts an image into at most {_MAX_TILES} tiles, got "
+            f"{sizes.tiles}; use a larger options.tile_size, or implementation='xla'"
+        )
     pixels = config.height * config.width
     largest = sizes.images * max(
         sizes.splats * max(triton_projection.RECORD.value, sizes.channels),
@@ -105,7 +116,7 @@ def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int])
     )
     if largest > _INT32_MAX:
         raise NotImplementedError(
-            "implementation 'triton' indexes with 32 bits: images x splats (or capacity) x channels "
+            "implementation 'triton' has 32-bit indices: images x splats (or capacity) x channels "
             f"must stay below 2^31, got {largest}; use fewer images a call or a smaller capacity"
         )
     return sizes
@@ -187,11 +198,11 @@ def _saturated_sum(sums: jax.Array) -> jax.Array:
 
 
 def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
-    """Block sums (I, blocks), then keys, slots, slot_splats (I, capacity), first and number (I, N)."""
+    """Sums (I, blocks), then keys, slots, slot_splats (I, capacity), first, number (I, N)."""
     images, total, capacity = sizes.images, sizes.splats, sizes.capacity
     blocks = _cdiv(total, kernel.emit_block)
     (sums,) = triton_call.triton_call(
-        triton_kernels.block_sum_kernel,
+        triton_binning.block_sum_kernel,
         order,
         counts,
         outputs=(_shape((images, blocks), jnp.int32),),
@@ -201,7 +212,7 @@ def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
         num_warps=max(1, min(4, kernel.emit_block // 32)),
     )
     emission = triton_call.triton_call(
-        triton_kernels.emit_kernel,
+        triton_binning.emit_kernel,
         order,
         counts,
         records,
@@ -236,7 +247,7 @@ def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
 
 
 def _bin(records, depths, counts, boxes, sizes: Sizes, kernel):
-    """Tile lists: (splats, slots, ranges) and what else `Residuals` holds of them; the need (I,)."""
+    """Tile lists: (splats, slots, ranges) and the rest of their `Residuals`; the need (I,)."""
     images, capacity, keys_per_image = sizes.images, sizes.capacity, sizes.keys_per_image
     order = _depth_order(depths)
     sums, emission = _emit(order, records, counts, boxes, sizes, kernel)
@@ -249,7 +260,7 @@ def _bin(records, depths, counts, boxes, sizes: Sizes, kernel):
         (sort_keys.reshape(-1), slots.reshape(-1)), num_keys=1, is_stable=True
     )
     ranges, splats = triton_call.triton_call(
-        triton_kernels.range_kernel,
+        triton_binning.range_kernel,
         sort_keys,
         slots,
         slot_splats,

@@ -24,9 +24,24 @@ CAMERA_GRADS = tl.constexpr(32)  # floats kept per block and image: 12 of the po
 
 
 @triton.jit
+def tile_terms(a, b, c, opacity):
+    """What `tile_hit` needs of a splat beside its mean and conic, computed once per splat."""
+    return -b / a, -b / c, tl.log(opacity / MIN_ALPHA)
+
+
+@triton.jit
+def nth_tile(index, left, top, columns):
+    """Column and row of the tile with a number in a box, row by row (exact up to 2^21 tiles)."""
+    inverse = 1.0 / tl.maximum(columns, 1).to(tl.float32)
+    row = ((index.to(tl.float32) + 0.5) * inverse).to(tl.int32)
+    return left + index - row * columns, top + row
+
+
+@triton.jit
 def tile_hit(
-    mean_x, mean_y, a, b, c, opacity, tile_x, tile_y, TILE_W: tl.constexpr, TILE_H: tl.constexpr
-):
+    mean_x, mean_y, a, b, c, slope_x, slope_y, limit, tile_x, tile_y,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr,
+):  # fmt: skip
     """True where the ellipse alpha >= 1/255 reaches a pixel centre's box of the tile.
 
     The minimum of the quadratic form over the box lies at the mean if that is inside, otherwise on
@@ -39,12 +54,13 @@ def tile_hit(
     high_y = low_y + (TILE_H - 1)
     near_x = tl.minimum(tl.maximum(low_x, 0.0), high_x)
     near_y = tl.minimum(tl.maximum(low_y, 0.0), high_y)
-    best_y = tl.minimum(tl.maximum(-b * near_x / c, low_y), high_y)
-    best_x = tl.minimum(tl.maximum(-b * near_y / a, low_x), high_x)
-    sigma_x = 0.5 * (a * near_x * near_x + c * best_y * best_y) + b * near_x * best_y
-    sigma_y = 0.5 * (a * best_x * best_x + c * near_y * near_y) + b * best_x * near_y
-    slack = (a * near_x * near_x + c * near_y * near_y) * ROUNDING + TILE_TEST_SLACK
-    return tl.minimum(sigma_x, sigma_y) <= tl.log(opacity / MIN_ALPHA) + slack
+    best_y = tl.minimum(tl.maximum(slope_y * near_x, low_y), high_y)
+    best_x = tl.minimum(tl.maximum(slope_x * near_y, low_x), high_x)
+    square_x, square_y = a * near_x * near_x, c * near_y * near_y
+    sigma_x = 0.5 * (square_x + c * best_y * best_y) + b * near_x * best_y
+    sigma_y = 0.5 * (a * best_x * best_x + square_y) + b * best_x * near_y
+    slack = (square_x + square_y) * ROUNDING + TILE_TEST_SLACK
+    return tl.minimum(sigma_x, sigma_y) <= limit + slack
 
 
 @triton.jit
@@ -159,7 +175,8 @@ def project_kernel(
     records, depths, counts, boxes,
     total, cameras, width, height, tiles_x, tiles_y,
     means_lead, quats_lead, scales_lead, opacities_lead, features_lead,
-    CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr, NEAR: tl.constexpr, FAR: tl.constexpr, EPS2D: tl.constexpr, RADIUS_CLIP: tl.constexpr,
+    CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr,
+    NEAR: tl.constexpr, FAR: tl.constexpr, EPS2D: tl.constexpr, RADIUS_CLIP: tl.constexpr,
     ANTIALIASED: tl.constexpr, MIN_COMPENSATION: tl.constexpr,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr,
     BLOCK: tl.constexpr, STEP: tl.constexpr,
@@ -243,15 +260,16 @@ def project_kernel(
     )
     columns = right - left
     area = columns * (bottom - top)
+    slope_x, slope_y, limit = tile_terms(a, b, c, o)
     count = tl.zeros([BLOCK], tl.int32)
     largest = tl.max(area)
     first = 0
     while first < largest:
         index = first + tl.arange(0, STEP)[None, :]
-        row = index // tl.maximum(columns, 1)[:, None]
+        tile_x, tile_y = nth_tile(index, left[:, None], top[:, None], columns[:, None])
         hit = tile_hit(
-            mean_x[:, None], mean_y[:, None], a[:, None], b[:, None], c[:, None], o[:, None],
-            left[:, None] + index - row * columns[:, None], top[:, None] + row, TILE_W, TILE_H,
+            mean_x[:, None], mean_y[:, None], a[:, None], b[:, None], c[:, None],
+            slope_x[:, None], slope_y[:, None], limit[:, None], tile_x, tile_y, TILE_W, TILE_H,
         )  # fmt: skip
         count += tl.sum((hit & (index < area[:, None])).to(tl.int32), axis=1)
         first += STEP

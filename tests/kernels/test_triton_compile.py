@@ -78,7 +78,8 @@ def loss(*arrays):
         return kernels.rasterize(*a, image_size=(16, 16), implementation="triton").image
     def local(*a):
         return jnp.sum(jax.vmap(one)(*a) ** 2, axis=(1, 2, 3, 4))
-    return jnp.sum(jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"))(*arrays))
+    spread = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    return jnp.sum(spread(*arrays))
 sharding = jax.sharding.NamedSharding(mesh, P("data"))
 arrays = [jax.ShapeDtypeStruct(s, jnp.float32, sharding=sharding) for s in shapes]
 grad = jax.jit(jax.grad(loss, argnums=tuple(range(7))))

@@ -121,9 +121,7 @@ def test_overflow_is_counted_per_image():
     out = ts.render(scene, options=options)
     far = {**scene, **{name: scene[name][1:] for name in ("viewmats", "intrinsics", "background")}}
     assert int(out.stats.overflow[0]) > 0
-    ts.assert_same(
-        out.image[1], ts.render(far, options=options).image[0], "the other image"
-    )
+    ts.assert_same(out.image[1], ts.render(far, options=options).image[0], "the other image")
 
 
 def test_overflow_raises_outside_jit():

@@ -107,9 +107,9 @@ def _golden(name: str, data) -> None:
         return total + jnp.sum(alphas * data["cot_v_render_alphas"]), (colours, alphas)
 
     arrays = [jnp.asarray(data[f"in_{name}"]) for name in names]
-    grads, (colours, alphas) = jax.jit(
-        jax.grad(functional, argnums=tuple(range(8)), has_aux=True)
-    )(*arrays)
+    grads, (colours, alphas) = jax.jit(jax.grad(functional, argnums=tuple(range(8)), has_aux=True))(
+        *arrays
+    )
     ts.assert_same(colours, data["out_render_colors"], f"{name}: image")
     ts.assert_same(alphas, data["out_render_alphas"], f"{name}: alpha")
     off = np.mean(np.abs(colours - data["out_render_colors"]) > 1e-4)

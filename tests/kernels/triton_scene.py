@@ -28,7 +28,16 @@ if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 NEEDS_TRITON = pytest.mark.skipif(not triton_call.has_triton(), reason="triton is not installed")
 
-NAMES = ("means", "quats", "scales", "opacities", "features", "viewmats", "intrinsics", "background")
+NAMES = (
+    "means",
+    "quats",
+    "scales",
+    "opacities",
+    "features",
+    "viewmats",
+    "intrinsics",
+    "background",
+)
 SIZE = (16, 16)
 SPLATS = 16  # most tests share these sizes, and with them one compilation
 
@@ -106,7 +115,7 @@ def relative_l2(value, expected) -> float:
 
 
 def assert_same(value, expected, what: str, bound: float = 1e-4) -> None:
-    """Fails, saying what differs, unless the relative L2 error is below the bound (or both vanish)."""
+    """Fails, saying what differs, unless the relative L2 error is small or both vanish."""
     assert np.all(np.isfinite(value)), f"{what}: not finite"
     if np.linalg.norm(expected) < 1e-7:
         assert np.linalg.norm(value) < 1e-5, f"{what}: {np.linalg.norm(value)} instead of zero"

@@ -1,0 +1,214 @@
+"""Triton kernels around the sort by tile: what is sorted, the lists, and sums over them.
+
+Binning turns depth-ordered splats into one array of (tile, splat) pairs, the slots; XLA sorts it by
+tile. In the backward pass, rows of gradients per slot are summed splat by splat.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.rasterize import triton_projection
+
+RECORD = tl.constexpr(8)
+nth_tile = triton_projection.nth_tile
+tile_hit = triton_projection.tile_hit
+tile_terms = triton_projection.tile_terms
+
+
+@triton.jit
+def block_sum_kernel(order, counts, sums, total, BLOCK: tl.constexpr):
+    """Grid (blocks of depth-sorted splats, images): tile intersections of each block."""
+    image = tl.program_id(1)
+    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = position < total
+    splat = tl.load(order + image * total + position, mask=live, other=0)
+    count = tl.load(counts + splat, mask=live, other=0)
+    tl.store(sums + image * tl.num_programs(0) + tl.program_id(0), tl.sum(count))
+
+
+@triton.jit
+def emit_kernel(
+    order, counts, records, boxes, sums,
+    keys, slots, slot_splats, first_slots, emitted,
+    total, capacity, tiles_x, tiles_per_image,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    SUMS: tl.constexpr,
+):  # fmt: skip
+    """Grid (blocks of depth-sorted splats, images): writes each splat's tiles into its slots.
+
+    A key is 1 + tile, in the image's own range of keys; untouched slots keep key 0 and belong to no
+    tile. Splats and slots are numbered within their image, so that nothing here refers to another.
+    Splats come nearest first, so that what does not fit into the capacity is what is farthest.
+    """
+    block = tl.program_id(0)
+    image = tl.program_id(1)
+    blocks = tl.num_programs(0)
+    # 64 bits: a scene can ask for more intersections than 32 bits count.
+    start = tl.zeros([SUMS], tl.int64)
+    for begin in range(0, block, SUMS):
+        index = begin + tl.arange(0, SUMS)
+        start += tl.load(sums + image * blocks + index, mask=index < block, other=0).to(tl.int64)
+    position = block * BLOCK + tl.arange(0, BLOCK)
+    live = position < total
+    splat = tl.load(order + image * total + position, mask=live, other=0)
+    count = tl.load(counts + splat, mask=live, other=0)
+    inclusive = tl.cumsum(count, axis=0).to(tl.int64) + tl.sum(start)
+    written = inclusive - count
+    begin_slot = tl.minimum(written, capacity).to(tl.int32)
+    in_order = live
+    end = tl.minimum(inclusive, capacity)
+    live &= (count > 0) & (written < capacity)
+    record = records + splat * RECORD
+    mean_x = tl.load(record, mask=live, other=0.0)
+    mean_y = tl.load(record + 1, mask=live, other=0.0)
+    a = tl.load(record + 2, mask=live, other=1.0)
+    b = tl.load(record + 3, mask=live, other=0.0)
+    c = tl.load(record + 4, mask=live, other=1.0)
+    opacity = tl.load(record + 5, mask=live, other=1.0)
+    corner = tl.load(boxes + splat * 2, mask=live, other=0)
+    size = tl.load(boxes + splat * 2 + 1, mask=live, other=0)
+    left, top, columns = corner & 0xFFFF, corner >> 16, size & 0xFFFF
+    area = columns * (size >> 16)
+    slope_x, slope_y, limit = tile_terms(a, b, c, opacity)
+    largest = tl.max(area)
+    first = 0
+    while first < largest:
+        index = first + tl.arange(0, STEP)[None, :]
+        tile_x, tile_y = nth_tile(index, left[:, None], top[:, None], columns[:, None])
+        hit = tile_hit(
+            mean_x[:, None], mean_y[:, None], a[:, None], b[:, None], c[:, None],
+            slope_x[:, None], slope_y[:, None], limit[:, None], tile_x, tile_y, TILE_W, TILE_H,
+        )  # fmt: skip
+        hit &= index < area[:, None]
+        ones = hit.to(tl.int32)
+        place = written[:, None] + (tl.cumsum(ones, axis=1) - ones)
+        kept = hit & (place < end[:, None])
+        slot = tl.where(kept, place, 0).to(tl.int32)
+        key = image * (tiles_per_image + 1) + 1 + tile_y * tiles_x + tile_x
+        target = image * capacity + slot
+        tl.store(keys + target, key.to(keys.dtype.element_ty), mask=kept)
+        tl.store(slots + target, slot, mask=kept)
+        owner = tl.broadcast_to((splat - image * total)[:, None], slot.shape)
+        tl.store(slot_splats + target, owner, mask=kept)
+        written += tl.sum(ones, axis=1)
+        first += STEP
+    used = tl.minimum(written, end).to(tl.int32) - begin_slot
+    tl.store(first_slots + splat, begin_slot, mask=in_order)
+    tl.store(emitted + splat, tl.where(live, used, 0), mask=in_order)
+
+
+@triton.jit
+def range_kernel(
+    keys, slots, slot_splats, ranges, splats, total, capacity, keys_per_image, BLOCK: tl.constexpr
+):
+    """Grid (blocks of sorted entries): first entry of each key and the one after its last.
+
+    Entries are numbered within the image. Ranges are zeroed before. Also looks up the splats.
+    """
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = index < total
+    key = tl.load(keys + index, mask=live, other=0).to(tl.int32)
+    before = tl.load(keys + index - 1, mask=live & (index > 0), other=0).to(tl.int32)
+    after = tl.load(keys + index + 1, mask=index + 1 < total, other=0).to(tl.int32)
+    start = (key // keys_per_image) * capacity
+    entry = index - start
+    tl.store(ranges + key * 2, entry, mask=live & ((index == 0) | (key != before)))
+    tl.store(ranges + key * 2 + 1, entry + 1, mask=live & ((index + 1 == total) | (key != after)))
+    slot = tl.load(slots + index, mask=live, other=0)
+    tl.store(splats + index, tl.load(slot_splats + start + slot, mask=live, other=0), mask=live)
+
+
+@triton.jit
+def _slot_moment(slot_moments, slot, live, index: tl.constexpr):
+    return tl.load(slot_moments + slot * 8 + index, mask=live, other=0.0)
+
+
+@triton.jit
+def gather_records_kernel(
+    first_slots, emitted, keys, records, slot_moments, slot_features, record_grads,
+    total, capacity, tiles_x, keys_per_image, columns,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """Grid (blocks of splats, images): sums moments to gradients of records, in one fixed order.
+
+    Moves each tile's moments to the splat's mean; `columns` is the width of slot_features, whose
+    last column belongs to the depth.
+    """
+    image = tl.program_id(1)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = index < total
+    splat = image * total + index
+    first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
+    count = tl.load(emitted + splat, mask=live, other=0)
+    used = live & (count > 0)
+    record = records + splat * RECORD
+    mean_x = tl.load(record, mask=used, other=0.0)[:, None]
+    mean_y = tl.load(record + 1, mask=used, other=0.0)[:, None]
+    zero = tl.zeros([BLOCK, STEP], tl.float32)
+    s_0, s_x, s_y, s_xx, s_xy, s_yy, s_z = zero, zero, zero, zero, zero, zero, zero
+    longest = tl.max(count)
+    begin = 0
+    while begin < longest:
+        step = begin + tl.arange(0, STEP)[None, :]
+        there = step < count[:, None]
+        slot = first[:, None] + step
+        tile = tl.load(keys + slot, mask=there, other=1).to(tl.int32) - 1 - image * keys_per_image
+        dx = mean_x - ((tile % tiles_x) * TILE_W + 0.5 * TILE_W)
+        dy = mean_y - ((tile // tiles_x) * TILE_H + 0.5 * TILE_H)
+        m0 = _slot_moment(slot_moments, slot, there, 0)
+        mx, my = (
+            _slot_moment(slot_moments, slot, there, 1),
+            _slot_moment(slot_moments, slot, there, 2),
+        )
+        s_0 += m0
+        s_x += dx * m0 - mx
+        s_y += dy * m0 - my
+        s_xx += dx * (dx * m0 - 2.0 * mx) + _slot_moment(slot_moments, slot, there, 3)
+        s_xy += dx * (dy * m0 - my) - dy * mx + _slot_moment(slot_moments, slot, there, 4)
+        s_yy += dy * (dy * m0 - 2.0 * my) + _slot_moment(slot_moments, slot, there, 5)
+        s_z += tl.load(slot_features + slot * columns + columns - 1, mask=there, other=0.0)
+        begin += STEP
+    a = tl.load(record + 2, mask=used, other=1.0)
+    b = tl.load(record + 3, mask=used, other=0.0)
+    c = tl.load(record + 4, mask=used, other=1.0)
+    opacity = tl.load(record + 5, mask=used, other=1.0)
+    g_x, g_y = tl.sum(s_x, axis=1), tl.sum(s_y, axis=1)
+    out = record_grads + splat * RECORD
+    tl.store(out, a * g_x + b * g_y, mask=live)
+    tl.store(out + 1, b * g_x + c * g_y, mask=live)
+    tl.store(out + 2, 0.5 * tl.sum(s_xx, axis=1), mask=live)
+    tl.store(out + 3, tl.sum(s_xy, axis=1), mask=live)
+    tl.store(out + 4, 0.5 * tl.sum(s_yy, axis=1), mask=live)
+    # alpha = o exp(-sigma): where it moves with sigma it moves with log o, with the other sign.
+    tl.store(out + 5, -tl.sum(s_0, axis=1) / opacity, mask=live)
+    tl.store(out + 6, tl.sum(s_z, axis=1), mask=live)
+    tl.store(out + 7, 0.0, mask=live)
+
+
+@triton.jit
+def gather_features_kernel(
+    first_slots, emitted, slot_features, feature_grads, total, capacity, cameras,
+    CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """Grid (blocks of splats, scenes, blocks of channels): sums slots over tiles and cameras."""
+    scene = tl.program_id(1)
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = index < total
+    channel = (tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D))[None, None, :]
+    sums = tl.zeros([BLOCK, STEP, BLOCK_D], tl.float32)
+    for camera in range(cameras):
+        image = scene * cameras + camera
+        splat = image * total + index
+        first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
+        count = tl.load(emitted + splat, mask=live, other=0)
+        longest = tl.max(count)
+        begin = 0
+        while begin < longest:
+            step = begin + tl.arange(0, STEP)[None, :]
+            row = (first[:, None] + step)[:, :, None] * (CHANNELS + 1)
+            mask = (step < count[:, None])[:, :, None] & (channel < CHANNELS)
+            sums += tl.load(slot_features + row + channel, mask=mask, other=0.0)
+            begin += STEP
+    channel = (tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D))[None, :]
+    out = feature_grads + (scene * total + index)[:, None] * CHANNELS + channel
+    tl.store(out, tl.sum(sums, axis=1), mask=live[:, None] & (channel < CHANNELS))
