@@ -21,6 +21,13 @@ from kernels.types import (
 IMPLEMENTATIONS = ("triton", "xla", "reference")
 
 
+_PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
+
+
+def _one_splat(array: jax.Array) -> list[tuple[int, int]]:
+    return [(0, 1)] + [(0, 0)] * (array.ndim - 1)
+
+
 def automatic_capacity(num_splats: int, image_size: tuple[int, int]) -> int:
     """Tile intersections kept per image when the options do not say.
 
@@ -129,6 +136,8 @@ def rasterize(
     # Half precision holds neither pixel positions nor transmittance.
     dtype = jnp.result_type(jnp.float32, *given)
     background = arrays.pop("background")
+    if means.shape[0] == 0:  # a transparent splat spares every backend the empty scene
+        arrays = {k: jnp.pad(v, _one_splat(v)) if k in _PER_SPLAT else v for k, v in arrays.items()}
     operands = Operands(*(array.astype(dtype)[None] for array in arrays.values()))
     capacity = options.capacity or automatic_capacity(operands.means.shape[1], image_size)
     config = RasterizeConfig(options, *image_size, capacity)
@@ -162,6 +171,8 @@ def _finish(
 def _check_overflow(stats: RasterizeStats, options: RasterizeOptions) -> None:
     """Raises where the numbers are at hand, that is outside jit, grad and vmap."""
     if options.on_overflow != "raise" or isinstance(stats.overflow, jax.core.Tracer):
+        return
+    if not stats.overflow.is_fully_addressable:  # held in part by other hosts
         return
     overflow = int(jnp.max(stats.overflow, initial=0))
     if overflow > 0:

@@ -10,7 +10,6 @@ so a generous capacity costs memory, not time.
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax
@@ -213,12 +212,12 @@ def stable_argsort(keys: jax.Array, key_bits: int) -> jax.Array:
     the radix path on GPUs), so as many key bits as fit travel beside the index, in passes.
     """
     size = keys.shape[-1]
-    index_bits = max(1, math.ceil(math.log2(max(size, 2))))
+    index_bits = max(1, (size - 1).bit_length())
     digit_bits = 32 - index_bits
     mask = jnp.uint32((1 << index_bits) - 1)
     iota = jax.lax.broadcasted_iota(jnp.uint32, keys.shape, keys.ndim - 1)
     order = None
-    for shift in range(0, key_bits, digit_bits):
+    for shift in range(0, max(key_bits, 1), digit_bits):
         digit = (keys.astype(jnp.uint32) >> shift) & jnp.uint32((1 << digit_bits) - 1)
         if order is not None:
             digit = _take(digit, order)
@@ -308,14 +307,16 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
     def emit_tiles(size: int):
         source, step = _sources(columns[:, :size], size)
         in_use = jnp.arange(size)[None] < kept[:, None]
-        tile = jnp.where(in_use, _take(first_tile, source) + step, grid.count)
-        tile_bits = max(1, math.ceil(math.log2(grid.count + 1)))
-        by_tile = stable_argsort(tile, tile_bits)
+        # Slots not in use sort behind the last tile's: the sort is stable and they come last.
+        tile = jnp.where(in_use, _take(first_tile, source) + step, grid.count - 1)
+        by_tile = stable_argsort(tile, (grid.count - 1).bit_length())
         sorted_tile = _take(tile, by_tile)
         splats = _take(_take(splat, source), by_tile)
-        boundaries = jnp.arange(grid.count + 1, dtype=jnp.int32)
-        starts = jax.vmap(lambda row: jnp.searchsorted(row, boundaries, method="scan"))(sorted_tile)
-        return jnp.pad(splats, [(0, 0), (0, capacity - size)]), starts.astype(jnp.int32)
+        tiles = jnp.arange(grid.count, dtype=jnp.int32)
+        starts = jax.vmap(lambda row: jnp.searchsorted(row, tiles, method="scan"))(sorted_tile)
+        ends = jnp.minimum(kept, size)[:, None]
+        starts = jnp.concatenate([jnp.minimum(starts.astype(jnp.int32), ends), ends], axis=-1)
+        return jnp.pad(splats, [(0, 0), (0, capacity - size)]), starts
 
     splats, starts = _by_tier(jnp.minimum(jnp.max(kept), capacity), capacity, emit_tiles)
     return TileLists(splats, starts, num_intersections)

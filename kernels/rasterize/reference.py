@@ -94,7 +94,8 @@ def _render_one(
     size = jnp.array([[config.width, config.height]], points.dtype)
     visible &= jnp.any(radii > options.radius_clip, axis=-1)
     visible &= jnp.all((means2d + radii > 0) & (means2d - radii < size), axis=-1)
-    conics = jnp.linalg.inv(covariances)
+    a, b, d = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
+    conics = jnp.stack([d, -b, -b, a], axis=-1).reshape(-1, 2, 2) / det[:, None, None]
 
     order = jnp.argsort(points[:, 2].astype(jnp.float32), stable=True)
     rows, columns = jnp.meshgrid(
@@ -105,12 +106,16 @@ def _render_one(
     sigma = 0.5 * jnp.einsum("pni,nij,pnj->pn", offsets, conics[order], offsets)
     alpha = jnp.minimum(options.max_alpha, opacities[order][None] * jnp.exp(-sigma))
     alpha = jnp.where(visible[order][None] & (sigma >= 0) & (alpha >= _MIN_ALPHA), alpha, 0.0)
-    after = jnp.cumprod(1 - alpha, axis=1)
-    alpha = jnp.where(jax.lax.stop_gradient(after) > _STOP, alpha, 0.0)
-    after = jnp.cumprod(1 - alpha, axis=1)
-    before = jnp.concatenate([jnp.ones_like(after[:, :1]), after[:, :-1]], axis=1)
-    weights = before * alpha
-    transmittance = jnp.prod(1 - alpha, axis=1)
+
+    def blend(transmittance, alpha):
+        running, blended = transmittance
+        running = running * (1 - alpha)
+        alpha = jnp.where(running > _STOP, alpha, 0.0)
+        return (running, blended * (1 - alpha)), blended * alpha
+
+    one = jnp.ones(alpha.shape[0], alpha.dtype)
+    (_, transmittance), weights = jax.lax.scan(blend, (one, one), alpha.T)
+    weights = weights.T
     shape = (config.height, config.width)
     return (
         (weights @ features[order]).reshape(*shape, -1),
