@@ -39,7 +39,7 @@ def make(model: AvatarModel, config: Config, phase: str):
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch, key)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         updates, opt_state = transform.update(grads, state.optimizers[phase], state.params)
         params = optax.apply_updates(state.params, updates)
