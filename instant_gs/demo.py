@@ -33,7 +33,7 @@ def main(argv):
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     _title("1. Teacher: five people whom the shipped weights have never seen")
-    _render(out / "driving", start=HELD_OUT, identities=1, performances=8, frames=12, views=1)
+    _render(out / "driving", start=HELD_OUT, identities=1, performances=16, frames=8, views=1)
     _render(out / "test_source", start=HELD_OUT + 1, identities=4, performances=12, frames=3)
     source = _join_frames(out)
     _title("2. One photo, animated")
