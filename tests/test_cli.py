@@ -40,7 +40,7 @@ def run_script(tmp_path, body, *arguments, env=None):
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -31,7 +31,7 @@ def run_python(*arguments, cwd, path):
         env={**os.environ, "PYTHONPATH": str(path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
