@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from instant_gs.version import __version__
@@ -38,3 +39,10 @@ def load(directory: str | os.PathLike[str] | None = None):
     from instant_gs import inference
 
     return inference.load(directory)
+
+
+def __getattr__(name: str):
+    """`instant_gs.convert` without an import of its own, and without its cost until it is used."""
+    if name == "convert":
+        return importlib.import_module("instant_gs.convert")
+    raise AttributeError(f"module 'instant_gs' has no attribute {name!r}")

@@ -55,13 +55,29 @@ class InstantAvatar:
         """
         return self._encode(self.params, self._checked("image", image, self.image_size))
 
+    def planes(self, images):
+        """The photo encoder's feature planes.
+
+        Args:
+            images: (B, S, S, 3), S = ``image_size``, float in [-1, 1].
+
+        Returns:
+            (B, P, S/2, S/2, 2F); as released (B, 3, 256, 256, 96).
+
+        Raises:
+            ValueError: Another shape.
+        """
+        self._check_shape("images", np.shape(images), self.image_size)
+        return self._planes(self.params, images)
+
     def motion_code(self, image):
-        """Reads the expression from an aligned image of any face.
+        """Reads the expression from an aligned image of any face, or from a crop of it.
 
         Args:
             image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [0, 1]. The
                 motion encoder sees its centred ``data.format.MOTION_CROP``, cut out as in
-                training.
+                training. Or what the motion encoder reads, (M, M, 3) or (B, M, M, 3), M =
+                ``config.model.motion.image_size``; uint8, or float in [-1, 1].
 
         Returns:
             (512,) or (B, 512) float32.
@@ -69,19 +85,41 @@ class InstantAvatar:
         Raises:
             ValueError: Another shape.
         """
+        size = self.config.model.motion.image_size
+        if np.shape(image)[-3:] == (size, size, 3) and size != self.image_size:
+            image = np.asarray(image)
+            crop = _to_model(image) if image.dtype == np.uint8 else image
+            return self._crop_code(self.params, np.asarray(crop, np.float32))
         return self._motion_code(self.params, self._checked("image", image, self.image_size))
 
-    def animate(self, avatar: types.Avatar, code_source, code_driving) -> types.Gaussians:
+    def motion(self, code_source, code_driving) -> types.Motion:
+        """A driver's frame as numbers that can be kept, edited and replayed on any avatar.
+
+        Args:
+            code_source: (…, 512) motion code of the photo.
+            code_driving: (…, 512) motion code of the driving face.
+
+        Returns:
+            Motion, 96 numbers as released (``inference.motion_file`` keeps streams of them).
+        """
+        return self._motion(self.params, code_source, code_driving)
+
+    def animate(
+        self, avatar: types.Avatar, code_source: types.Motion | types.Array, code_driving=None
+    ) -> types.Gaussians:
         """Gives an avatar the driving face's expression.
 
         Args:
             avatar: From ``encode``.
-            code_source: Motion code of the photo that the avatar was made from.
+            code_source: Motion code of the photo that the avatar was made from; or a Motion,
+                from ``motion``, instead of both codes.
             code_driving: Motion code of the driving face.
 
         Returns:
             Gaussians in world space.
         """
+        if isinstance(code_source, types.Motion):
+            return self._animate_motion(self.params, avatar, code_source)
         return self._animate(self.params, avatar, code_source, code_driving)
 
     def rest(self, avatar: types.Avatar) -> types.Gaussians:
@@ -129,6 +167,25 @@ class InstantAvatar:
         return jax.jit(lambda p, x: _batched(lambda y: self._model.encode(p, y), x))
 
     @functools.cached_property
+    def _planes(self):
+        return jax.jit(self._model.planes)
+
+    @functools.cached_property
+    def _crop_code(self):
+        return jax.jit(lambda p, x: _batched(lambda y: self._model.motion_code(p, y), x))
+
+    @functools.cached_property
+    def _motion(self):
+        return jax.jit(self._model.motion)
+
+    @functools.cached_property
+    def _animate_motion(self):
+        def animate(params, avatar, motion):
+            return self._model.animate_folded(params, self._model.fold(avatar), motion)
+
+        return jax.jit(animate)
+
+    @functools.cached_property
     def _motion_code(self):
         return jax.jit(lambda p, x: _batched(lambda y: self._code(p, y), x))
 
@@ -157,13 +214,16 @@ class InstantAvatar:
 
     def _checked(self, name: str, image, size: int):
         image = np.asarray(image)
-        if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
-            raise ValueError(
-                f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
-                f"{image.shape}; align and resize it (instant_gs.inference.alignment)"
-            )
+        self._check_shape(name, image.shape, size)
         # Before jit: one compilation serves uint8 and float.
         return np.asarray(_to_model(image), np.float32)
+
+    def _check_shape(self, name: str, shape: tuple[int, ...], size: int):
+        if len(shape) not in (3, 4) or shape[-3:] != (size, size, 3):
+            raise ValueError(
+                f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
+                f"{shape}; align and resize it (instant_gs.inference.alignment)"
+            )
 
 
 def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
@@ -173,9 +233,7 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
         directory: Written by training; the default ships with the package.
 
     Returns:
-        InstantAvatar.
-
-    The licence of converted weights is shown on stderr.
+        InstantAvatar. The licence of converted weights is shown on stderr.
 
     Raises:
         FileNotFoundError: There are no weights in the folder.
