@@ -4,7 +4,7 @@
     TRITON_INTERPRET=1 python -m benchmarks.gpu_bench --rehearse --out=/tmp/rehearsal.json
 
 Ours: many calls inside one jitted loop. gsplat 1.5.3: CUDA events around its own calls, in a
-process of its own over the same arrays (`benchmarks.gsplat_side`), when --gsplat_python can import it.
+process of its own over the same arrays (`benchmarks.gsplat_side`), if --gsplat_python has it.
 Writes after every case, so that a run cut short keeps what it has.
 """
 

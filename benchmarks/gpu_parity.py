@@ -133,13 +133,9 @@ def check(case: Case, repeats: int) -> dict:
     run = evaluator(case, "triton", capacity)
     grads, (outputs, overflow) = run(*arrays)
     expected_grads, (expected, _) = evaluator(case, "reference")(*arrays)
-    errors = dict(
-        zip(
-            ("image", "alpha", "depth", *(f"gradient of {name}" for name in NAMES)),
-            map(relative_l2, (*outputs, *grads), (*expected, *expected_grads), strict=True),
-            strict=True,
-        )
-    )
+    names = ("image", "alpha", "depth", *(f"gradient of {name}" for name in NAMES))
+    pairs = zip((*outputs, *grads), (*expected, *expected_grads), strict=True)
+    errors = {name: relative_l2(*pair) for name, pair in zip(names, pairs, strict=True)}
     first = jax.tree.leaves((grads, (outputs, overflow)))
     identical = all(
         np.array_equal(one, other)

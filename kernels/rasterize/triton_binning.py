@@ -45,9 +45,11 @@ def emit_kernel(
     blocks = tl.num_programs(0)
     # 64 bits: a scene can ask for more intersections than 32 bits count.
     start = tl.zeros([SUMS], tl.int64)
-    for begin in range(0, block, SUMS):
+    begin = 0
+    while begin < block:  # not range: Triton 3.6 cannot interpret it over tensors with NumPy 2.5
         index = begin + tl.arange(0, SUMS)
         start += tl.load(sums + image * blocks + index, mask=index < block, other=0).to(tl.int64)
+        begin += SUMS
     position = block * BLOCK + tl.arange(0, BLOCK)
     live = position < total
     splat = tl.load(order + image * total + position, mask=live, other=0)
@@ -196,7 +198,8 @@ def gather_features_kernel(
     live = index < total
     channel = (tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D))[None, None, :]
     sums = tl.zeros([BLOCK, STEP, BLOCK_D], tl.float32)
-    for camera in range(cameras):
+    camera = 0
+    while camera < cameras:
         image = scene * cameras + camera
         splat = image * total + index
         first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
@@ -209,6 +212,7 @@ def gather_features_kernel(
             mask = (step < count[:, None])[:, :, None] & (channel < CHANNELS)
             sums += tl.load(slot_features + row + channel, mask=mask, other=0.0)
             begin += STEP
+        camera += 1
     channel = (tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D))[None, :]
     out = feature_grads + (scene * total + index)[:, None] * CHANNELS + channel
     tl.store(out, tl.sum(sums, axis=1), mask=live[:, None] & (channel < CHANNELS))

@@ -278,17 +278,20 @@ def _load_any_pixel_channel(images, depths, pixel, inside, channel, CHANNELS: tl
 
 
 @triton.jit
-def _store_zeros(rows, slots, first, end, columns, CHUNK: tl.constexpr, COLUMNS: tl.constexpr):
+def _store_zeros(
+    rows, slots, first, end, columns: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr
+):
     """Zeroes the rows, `columns` wide, of the list entries from `first` to `end`."""
-    for begin in range(first, end, CHUNK):
+    begin = first
+    while begin < end:
         entry = begin + tl.arange(0, CHUNK)
         slot = tl.load(slots + entry, mask=entry < end, other=0)[:, None]
-        for block in range(0, columns, COLUMNS):
+        for block in tl.static_range(0, columns, COLUMNS):
             column = block + tl.arange(0, COLUMNS)[None, :]
             mask = (entry < end)[:, None] & (column < columns)
-            tl.store(
-                rows + slot * columns + column, tl.zeros([CHUNK, COLUMNS], tl.float32), mask=mask
-            )
+            zeros = tl.zeros([CHUNK, COLUMNS], tl.float32)
+            tl.store(rows + slot * columns + column, zeros, mask=mask)
+        begin += CHUNK
 
 
 @triton.jit

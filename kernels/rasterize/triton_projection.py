@@ -324,7 +324,8 @@ def project_backward_kernel(
     h00, h01, h02, h10, h11, h12, h20, h21, h22 = (
         zero, zero, zero, zero, zero, zero, zero, zero, zero,
     )  # fmt: skip
-    for step in range(images_per_set):
+    step = 0
+    while step < images_per_set:
         image = set_id * images_per_set + step
         w00, w01, w02, t0, w10, w11, w12, t1, w20, w21, w22, t2, k00, k01, k02, k10, k11, k12 = (
             _load_camera(viewmats, intrinsics, image)
@@ -444,6 +445,7 @@ def project_backward_kernel(
         tl.store(partial + 15, tl.sum(g_mean_y * ratio_x))
         tl.store(partial + 16, tl.sum(g_mean_y * ratio_y + g_jy * inverse_z - bound_y * clamped_y))
         tl.store(partial + 17, tl.sum(g_mean_y - bound_y))
+        step += 1
 
     row = set_id * total + splat
     tl.store(mean_grads + row * 3, g_x, mask=live)

@@ -71,7 +71,7 @@ def test_float64_is_refused():
 def test_opaque_stack_stops_like_the_oracle():
     scene = ts.make_scene(6)
     scene["opacities"] = jnp.full(ts.SPLATS, 0.97)
-    scene["scales"] = jnp.full((ts.SPLATS, 3), 0.5)
+    scene["scales"] = jnp.broadcast_to(jnp.array([0.5, 0.4, 0.3]), (ts.SPLATS, 3))
     out, _ = ts.assert_parity(scene)
     assert float(out.alpha.max()) > 0.999
 
