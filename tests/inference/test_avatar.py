@@ -108,7 +108,9 @@ def test_the_driver_as_numbers(engine, photos):
     """Motion replays what the codes do; crops may be given instead of aligned images."""
     head, codes = engine.encode(photos[0]), engine.motion_code(photos)
     motion = engine.motion(codes[0], codes[1])
-    assert motion.scale.shape == motion.shift.shape == (engine.config.model.gaussians.feature_width,)
+    assert (
+        motion.scale.shape == motion.shift.shape == (engine.config.model.gaussians.feature_width,)
+    )
     slow, fast = engine.animate(head, codes[0], codes[1]), engine.animate(head, motion)
     np.testing.assert_allclose(fast.means, slow.means, atol=1e-5)
     planes = engine.planes(photos.astype(np.float32) / 127.5 - 1)
