@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from instant_gs import flag_message
 
@@ -143,11 +144,15 @@ def _guarded(main: Callable[[list[str]], Any], argv: list[str]) -> Any:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the flags as absl does, but a wrong one costs one line instead of a page of usage."""
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
     except (flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         # Besides absl's errors: those of a config file and of overrides of fields it lacks.
         _show_traceback()
         _fail(flag_message.describe(error), EXIT_USAGE)
+    if not flags.FLAGS["verbosity"].present:
+        # Orbax reports every checkpoint in paragraphs; --verbosity=0 shows them.
+        absl_logging.set_verbosity(absl_logging.WARNING)
+    return rest
 
 
 def _describe_os_error(error: OSError) -> str:

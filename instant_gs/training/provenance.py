@@ -23,7 +23,7 @@ def record(config: Config) -> dict:
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "packs": {pack: _manifest(pack) for pack in config.data.packs},
+        "packs": {pathlib.Path(pack).name: _manifest(pack) for pack in config.data.packs},
     }
 
 
