@@ -30,9 +30,6 @@ CAPABILITIES = (80, 90, 100, 120)
 VARIANTS = ((3, "classic"), (3, "antialiased"), (1, "classic"), (32, "classic"))
 _SOURCES = ("kernels/triton_call.py", "kernels/rasterize/triton_*")
 
-_OUT = flags.DEFINE_string("out", None, "Result file; printed as a table without it.")
-_CAPABILITIES = flags.DEFINE_list("capabilities", [str(cc) for cc in CAPABILITIES], "E.g. 80,90.")
-
 
 def sources_hash() -> str:
     """SHA-256 over the sources of the Triton backend, in hex."""
@@ -105,19 +102,26 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
     return sorted(entries, key=lambda entry: (entry["capability"], entry["kernel"]))
 
 
+def define_flags() -> None:
+    """Not at import: others import this module for its functions."""
+    flags.DEFINE_string("out", None, "Result file; only printed as a table without it.")
+    flags.DEFINE_list("capabilities", [str(cc) for cc in CAPABILITIES], "E.g. 80,90.")
+
+
 def main(argv: list[str]) -> None:
     """Command line."""
     del argv
+    out = flags.FLAGS.out
     import triton
 
-    entries = survey([int(text) for text in _CAPABILITIES.value])
+    entries = survey([int(text) for text in flags.FLAGS.capabilities])
     for entry in entries:
         print(
             f"sm_{entry['capability']} {entry['kernel']:26s} registers {entry['registers']:3d}  "
             f"spilled {entry['spill_bytes']}  shared {entry['shared_bytes']:5d}  "
             f"warps {entry['warps']}"
         )
-    if _OUT.value:
+    if out:
         record = {
             "kind": "compiled_kernels",
             "triton": triton.__version__,
@@ -126,7 +130,7 @@ def main(argv: list[str]) -> None:
             "sources_sha256": sources_hash(),
             "kernels": entries,
         }
-        path = Path(_OUT.value)
+        path = Path(out)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         temporary.replace(path)
@@ -136,4 +140,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     cli.run(main)

@@ -25,13 +25,6 @@ from kernels import device, triton_call
 from kernels.rasterize import api, triton_config, vjp
 from kernels.types import RasterizeOptions
 
-_OUT = flags.DEFINE_string("out", str(triton_config.TABLE), "Table to update.")
-_CHANNELS = flags.DEFINE_list("channels", ["3", "32"], "Channel counts to tune for.")
-_SPLATS = flags.DEFINE_integer("splats", 200_000, "Splats of the scene.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 512, "Image height and width.", lower_bound=16)
-_LOOPS = flags.DEFINE_integer("loops", 20, "Calls in the timed loop.", lower_bound=1)
-_MINUTES = flags.DEFINE_float("minutes", 8.0, "Stop trying candidates after so long.")
-
 FORWARD = {
     "tile": ((8, 8), (8, 16), (16, 16)),
     "forward_warps": (1, 2, 4, 8),
@@ -174,19 +167,31 @@ def write(path: Path, capability: int, found: dict[int, triton_config.KernelConf
     temporary.replace(path)
 
 
+def define_flags() -> None:
+    """Not at import: others import this module for its functions."""
+    flags.DEFINE_string("out", str(triton_config.TABLE), "Table to update.")
+    flags.DEFINE_list("channels", ["3", "32"], "Channel counts to tune for.")
+    flags.DEFINE_integer("splats", 200_000, "Splats of the scene.", lower_bound=1)
+    flags.DEFINE_integer("size", 512, "Image height and width.", lower_bound=16)
+    flags.DEFINE_integer("loops", 20, "Calls in the timed loop.", lower_bound=1)
+    flags.DEFINE_float("minutes", 8.0, "Stop trying candidates after so long.")
+
+
 def main(argv: list[str]) -> None:
     """Command line."""
     del argv
+    values = flags.FLAGS
     if not (device.is_nvidia() or triton_call.is_interpreting()):
         sys.exit("kernels.tune: no NVIDIA GPU here; run it on the GPU that the table is for")
     found = {}
-    for text in _CHANNELS.value:
+    for text in values.channels:
         channels = int(text)
-        kernel, times = tune(channels, _SPLATS.value, _SIZE.value, _LOOPS.value, _MINUTES.value)
+        kernel, times = tune(channels, values.splats, values.size, values.loops, values.minutes)
         print(json.dumps({"channels": channels, **times, **dataclasses.asdict(kernel)}), flush=True)
         found[channels] = kernel
-    write(Path(_OUT.value), triton_call.cuda_capability(), found)
+    write(Path(values.out), triton_call.cuda_capability(), found)
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
