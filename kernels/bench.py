@@ -93,8 +93,10 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def time_calls(function, arrays, repeats: int, name: str) -> tuple[float, list[float]]:
-    """Seconds of the first call, and milliseconds of each of the `repeats` calls after it.
+def time_calls(function, arrays, repeats: int, name: str) -> tuple[float, list[float], list[float]]:
+    """Seconds of the first call; then milliseconds of each of `repeats` calls, elapsed and of CPU.
+
+    CPU time, of all threads, is what stays meaningful on a machine that others use as well.
 
     Raises:
         RecompiledError: something compiled during the timed calls; the message names `name`.
@@ -102,15 +104,16 @@ def time_calls(function, arrays, repeats: int, name: str) -> tuple[float, list[f
     start = time.perf_counter()
     jax.block_until_ready(function(*arrays))
     first_call = time.perf_counter() - start
-    times = []
+    times, cpu_times = [], []
     with CompileCounter() as compiled:
         for _ in range(repeats):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             jax.block_until_ready(function(*arrays))
             times.append(1e3 * (time.perf_counter() - start))
+            cpu_times.append(1e3 * (time.process_time() - cpu_start))
     if compiled.count:
         raise RecompiledError(f"{name}: {compiled.count} compilations while timing")
-    return first_call, times
+    return first_call, times, cpu_times
 
 
 def measure(
@@ -137,7 +140,7 @@ def measure(
     """
     arrays = [jnp.asarray(array) for array in case.build()]
     function = jax.jit(_function(case, direction, options, backend))
-    first_call, times = time_calls(function, arrays, repeats, case.name)
+    first_call, times, cpu_times = time_calls(function, arrays, repeats, case.name)
     result = function(*arrays)
     stats = result.stats if direction == "forward" else result[0][1]
     low, middle, high = _quartiles(times)
@@ -163,6 +166,7 @@ def measure(
         "quartiles_ms": [round(low, 3), round(high, 3)],
         "min_ms": round(min(times), 3),
         "median_ms_per_image": round(middle / images, 3),
+        "median_cpu_ms": round(statistics.median(cpu_times), 3),
         "repeats": repeats,
         "peak_bytes": _peak_bytes(),
         "load_average": round(os.getloadavg()[0], 1),

@@ -35,9 +35,11 @@ def test_recompiling_while_timing_fails():
     with pytest.raises(bench.RecompiledError, match="changing: 2 compilations while timing"):
         bench.time_calls(changing, (None,), repeats=2, name="changing")
     steady = jax.jit(lambda x: x + 1)
-    first_call, times = bench.time_calls(steady, (jnp.ones(3),), repeats=2, name="steady")
+    first_call, times, cpu_times = bench.time_calls(
+        steady, (jnp.ones(3),), repeats=2, name="steady"
+    )
     assert first_call > 0
-    assert len(times) == 2
+    assert len(times) == len(cpu_times) == 2
 
 
 def test_cases_are_reproducible_and_valid():

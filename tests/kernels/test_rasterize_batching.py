@@ -80,7 +80,7 @@ def test_nested_vmap_with_shared_operands_equals_loop(backend, helpers):
             expected[1][s] += grad[1]
             expected[2][v] += grad[2]
             for total, part in zip(expected[3], grad[3], strict=True):
-                total += part
+                total += np.asarray(part)
     assert 0.1 < float(np.mean(images)) < 0.9
     for actual, wanted in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
         assert helpers.relative_error(actual, wanted) < 1e-5
