@@ -121,13 +121,14 @@ def plain():
 
 
 def gradients(model):
-    def loss(params, image):
-        planes = model.planes(params, image)
-        return (planes**2).mean(), planes
+    """Planes, and gradients of their mean square in the last module: all compile too long."""
 
     def run(params, image):
-        backbone = {"backbone": params["backbone"]}
-        grads, planes = jax.grad(loss, has_aux=True)(backbone, image)
+        def loss(last):
+            planes = model.planes({"backbone": params["backbone"] | {"planes": last}}, image)
+            return (planes**2).mean(), planes
+
+        grads, planes = jax.grad(loss, has_aux=True)(params["backbone"]["planes"])
         return planes, grads
 
     return jax.jit(run)
@@ -139,7 +140,8 @@ def test_remat_changes_nothing(plain):
     stored = jax.eval_shape(model.init, jax.random.key(0))
     assert jax.tree.structure(stored) == jax.tree.structure(params), "a checkpoint must fit both"
     text = str(jax.make_jaxpr(model.planes)(params, image))
-    assert "remat" in text or "checkpoint" in text, "nothing is rematerialised"
+    remats = max(text.count("remat2["), text.count("checkpoint["), text.count("remat["))
+    assert remats >= 5, "every part of the backbone is rematerialised"
     planes, grads = gradients(model)(params, image)
     assert small.relative(planes, planes_want) < 1e-5
     for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_want), strict=True):
