@@ -32,7 +32,7 @@ def test_recompiling_while_timing_fails():
     def changing(_):
         return jax.jit(lambda x: x + 1)(jnp.ones(next(sizes)))  # a new shape at every call
 
-    with pytest.raises(bench.RecompiledError, match="changing: 2 compilations while timing"):
+    with pytest.raises(bench.RecompiledError, match=r"changing: \d+ compilations while timing"):
         bench.time_calls(changing, (None,), repeats=2, name="changing")
     steady = jax.jit(lambda x: x + 1)
     first_call, times, cpu_times = bench.time_calls(
