@@ -33,6 +33,7 @@ REQUIRES = [
     "opencv-python-headless>=4.10",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",
+    "pillow>=11",
     "psutil>=6.0",
     "scikit-image>=0.25",
     "scipy>=1.14",
