@@ -306,10 +306,25 @@ def _jitted(params: tuple[tuple[str, Any], ...]) -> Callable[..., list[jax.Array
 @_triton_call_p.def_abstract_eval
 def _abstract_eval(*operands: Any, launch: Launch, shapes: tuple) -> list[Any]:
     del launch
-    # Inside shard_map an output varies over every mesh axis that some operand varies over.
-    varying = frozenset().union(*(getattr(operand, "vma", frozenset()) for operand in operands))
-    kwargs = {"vma": varying} if varying else {}
-    return [jax.core.ShapedArray(shape, dtype, **kwargs) for shape, dtype in shapes]
+    # Inside shard_map outputs vary over the mesh axes that the operands vary over.
+    varying = [
+        operand for operand in operands if getattr(getattr(operand, "mat", 0), "varying", ())
+    ]
+    if not varying:
+        return [jax.core.ShapedArray(shape, dtype) for shape, dtype in shapes]
+    like = max(varying, key=lambda operand: len(operand.mat.varying))
+    mesh = like.sharding.mesh
+    return [
+        jax.core.ShapedArray(
+            shape,
+            dtype,
+            sharding=jax.sharding.NamedSharding(
+                mesh, jax.sharding.PartitionSpec(*[None] * len(shape))
+            ),
+            manual_axis_type=like.mat,
+        )
+        for shape, dtype in shapes
+    ]
 
 
 def _lower_cuda(ctx: Any, *operands: Any, launch: Launch, shapes: tuple) -> Any:
