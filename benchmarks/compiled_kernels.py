@@ -22,6 +22,7 @@ from absl import flags
 import kernels
 from instant_gs import cli
 from kernels import triton_call
+from kernels.rasterize import vjp
 
 ROOT = Path(__file__).resolve().parent.parent
 # Ampere, Hopper, Blackwell for data centres, Blackwell for desktops.
@@ -81,6 +82,9 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
     try:
         for capability in capabilities:
             os.environ[triton_call.CAPABILITY_VARIABLE] = str(capability)
+            # Traces hold the launch parameters of the GPU that they were made for.
+            vjp.differentiable.cache_clear()
+            jax.clear_caches()
             for channels, mode in variants:
                 lower(channels, mode)
     finally:
