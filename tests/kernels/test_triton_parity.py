@@ -1,6 +1,5 @@
 """The Triton backend against the dense oracle and the golden files: values and all gradients."""
 
-import os
 from pathlib import Path
 
 import jax
@@ -13,7 +12,7 @@ from tests.kernels import triton_scene as ts
 
 pytestmark = ts.NEEDS_TRITON
 
-GOLDEN = Path(os.environ.get("INSTANT_GS_GOLDEN", Path(__file__).parents[2] / "tests" / "golden"))
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 COUNT = RasterizeOptions(on_overflow="count")
 
 
@@ -120,15 +119,7 @@ def _golden(name: str, data) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "classic_64",
-        pytest.param("antialiased_80x52", marks=pytest.mark.slow),
-        pytest.param("near_plane_offcentre_depth", marks=pytest.mark.slow),
-        pytest.param("two_cameras_5ch", marks=pytest.mark.slow),
-    ],
+    ["classic_64", "antialiased_80x52", "near_plane_offcentre_depth", "two_cameras_5ch"],
 )
 def test_golden(name):
-    path = GOLDEN / f"raster_{name}.npz"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not here; set INSTANT_GS_GOLDEN to the folder that has it")
-    _golden(name, np.load(path))
+    _golden(name, np.load(GOLDEN / f"raster_{name}.npz"))
