@@ -33,7 +33,7 @@ def test_a_ball_appears_where_it_is():
 
 
 def test_leading_axes_equal_single_renders():
-    balls = [ball([x, 0.0, 0.0], [x + 0.5, 0.2, 0.1]) for x in (-0.1, 0.0, 0.1, 0.2)]
+    balls = [ball([x, 0.0, 0.0], [x + 0.5, 0.2, 0.1], scale=0.05) for x in (-0.1, 0.0, 0.1, 0.2)]
     cameras = [camera.orbit_camera(yaw, 0.1) for yaw in (-0.5, 0.0, 0.3, 0.6)]
 
     def stack(trees):
