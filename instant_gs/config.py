@@ -137,7 +137,6 @@ class MotionPretrainConfig:
     """
 
     steps: int = 0
-    batch_size: int = 64
     learning_rate: float = 1e-3
     invariance: float = 0.1
     freeze: bool = True
