@@ -25,17 +25,18 @@ def get_config(arg: str = "") -> config_lib.Config:
             tail_widths=(64, 48, 48),
             num_planes=1,
             conv_init="he",
+            shortcut=True,
         ),
         gaussians=config_lib.GaussianConfig(
             grid=64, position="anchored", cull="none", feature_width=32, hidden_width=64
         ),
-        motion=config_lib.MotionConfig(residual_scale=0.1),
+        motion=config_lib.MotionConfig(widths=(24, 48, 96, 192), residual_scale=0.1),
     )
     config.data = config_lib.DataConfig(
         batch_size=4, driven_per_sample=4, cross_identity=0.5, same_expression=0.1
     )
     config.loss = config_lib.LossConfig(
-        l1=1.0, lpips=0.5, lpips_network="alexnet", region=1.0, mask=0.2
+        l1=1.0, lpips=0.5, lpips_network="alexnet", region=2.0, mask=0.2, driven=1.5
     )
     config.motion_pretrain = config_lib.MotionPretrainConfig(steps=800, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(

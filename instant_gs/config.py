@@ -16,7 +16,8 @@ class EncoderConfig:
     ``resnet_widths`` are the channels of the stem and of the four stages; ``tail_widths`` those
     of the three convolutions before the planes' output. ``conv_init``: "torch" is the
     release's; "he" keeps the signal's variance, which a norm-free network needs to learn from
-    scratch within hours.
+    scratch within hours. ``shortcut`` adds a learned map and one convolution of the photo to
+    the planes (``models.encoder.Shortcut``), for training from scratch.
     """
 
     resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -31,6 +32,7 @@ class EncoderConfig:
     tail_widths: tuple[int, ...] = (256, 128, 128)
     num_planes: int = 3
     conv_init: str = "torch"
+    shortcut: bool = False
     remat: bool = False
 
 

@@ -235,6 +235,37 @@ class PlaneDecoder(nn.Module):
         return layer.Conv(self.features, name="out_layer", **common)(x)
 
 
+class Shortcut(nn.Module):
+    """What training from scratch finds first: the mean head, and the photo's own colours.
+
+    A learned map, the same for every photo, plus one convolution of the photo (B, H, W, 5) to
+    the planes' size. Not in the release.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, photo):
+        read = layer.Conv(self.features, stride=2, conv_init="he", dtype=self.dtype, name="read")
+        x = read(photo)
+        mean = MEAN_GAIN * self.param("mean", _smooth_noise, (*x.shape[1:3], self.features))
+        return x + mean[None].astype(x.dtype)
+
+
+MEAN_GAIN = 10.0  # a map's cell is one number: Adam's steps, meant for sums of many, are small
+_MEAN_DEVIATION = 0.5
+
+
+def _smooth_noise(key, shape, dtype=jnp.float32):
+    """Noise of three wavelengths: neighbours are alike, places far apart are not."""
+    total = 0.0
+    for octave, octave_key in enumerate(jax.random.split(key, 3)):
+        coarse = jax.random.normal(octave_key, (4 << octave, 4 << octave, shape[-1]), dtype)
+        total = total + 0.7**octave * jax.image.resize(coarse, shape, "cubic")
+    return total * (_MEAN_DEVIATION / MEAN_GAIN)
+
+
 class Backbone(nn.Module):
     """Image in [-1, 1] (B, H, W, 3) to planes (B, num_planes, H/2, W/2, 2 * feature_width).
 
@@ -253,6 +284,7 @@ class Backbone(nn.Module):
         x = with_coordinates(
             (jax.lax.stop_gradient(image) / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD
         )
+        photo = x
         shallow, x = remat(ResNet)(config, dtype, name="resnet")(x)
         x = remat(Aspp)(config, dtype, name="aspp")(x)
         low = remat(LowBranch)(config, dtype, name="low")(x)
@@ -261,6 +293,8 @@ class Backbone(nn.Module):
         planes = remat(PlaneDecoder)(config, config.num_planes * channels, dtype, name="planes")(
             jnp.concatenate([low, high], -1)
         )
+        if config.shortcut:
+            planes = planes + Shortcut(config.num_planes * channels, dtype, name="shortcut")(photo)
         planes = planes.reshape(*planes.shape[:3], config.num_planes, channels)
         return jnp.moveaxis(planes, 3, 1).astype(jnp.float32)
 

@@ -14,9 +14,6 @@ from instant_gs import config as config_lib
 from instant_gs.models import layer
 
 COEFFICIENTS = 52  # targets of the head start; named in data.format.COEFFICIENT_NAMES
-# Of the teacher's coefficients, about. Outputs that start much wider are first suppressed, and
-# the features with them: measured, nothing was learned within 600 steps.
-COEFFICIENT_SPREAD = 0.15
 CODE_GAIN = 4.0  # a few coefficients of about 0.5 make a code of deviation about 0.5
 SPATIAL_OUTPUTS = 10  # centre 3, rotation 4, log scale 3
 
@@ -40,7 +37,8 @@ class MotionEncoder(nn.Module):
             y = layer.Conv(width, conv_init="he", name=f"conv{index}_b")(x)
             x = x + jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_b")(y))
         x = jax.nn.silu(nn.Dense(self.config.hidden_width, name="hidden")(x.reshape(len(x), -1)))
-        coefficients = COEFFICIENT_SPREAD * nn.Dense(COEFFICIENTS, name="coefficients")(x)
+        small = nn.initializers.normal(0.01)  # the coefficients' own spread is about 0.15
+        coefficients = nn.Dense(COEFFICIENTS, kernel_init=small, name="coefficients")(x)
         spread = nn.initializers.normal(CODE_GAIN / math.sqrt(COEFFICIENTS))
         code = nn.Dense(self.config.code_width, kernel_init=spread, name="code")(coefficients)
         return code, coefficients

@@ -17,6 +17,7 @@ from tests.kernels import triton_scene as ts
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "compiled_kernels.json"
 NUM_KERNELS = 9  # of a loss and gradient with up to three channels
+NUM_FORWARD_KERNELS = 5  # projection, count, emission, ranges, blending
 
 pytestmark = ts.NEEDS_TRITON
 
@@ -90,6 +91,61 @@ print(sorted(set(re.findall(r"stablehlo\\.(all_\\w+|collective_\\w+|reduce_scatt
     calls, collectives = _python(code).splitlines()[-2:]
     assert int(calls) == NUM_KERNELS, "one launch of each kernel, not one per scene"
     assert collectives == "[]"
+
+
+def test_the_train_step_lowers_for_cuda_with_one_launch_of_each_kernel():
+    code = """
+import jax, jax.numpy as jnp
+from configs import demo
+from instant_gs import models, types
+from instant_gs.training import state, step
+from kernels import device
+device.is_nvidia = lambda: True
+config = demo.get_config("smoke")
+model, size = models.build(config.model), config.model.image_size
+def views(*lead):
+    shapes = {"image": (size, size, 3), "alpha": (size, size), "regions": (size, size)}
+    numbers = {"cam2world": (4, 4), "intrinsics": (3, 3), "coefficients": (52,)}
+    return types.View(
+        **{k: jax.ShapeDtypeStruct((*lead, *s), jnp.uint8) for k, s in shapes.items()},
+        **{k: jax.ShapeDtypeStruct((*lead, *s), jnp.float32) for k, s in numbers.items()},
+    )
+batch = types.Batch(views(2), views(2), views(2, 3), views(2, 3))
+fresh = jax.eval_shape(lambda: state.create(model, config))
+lowered = step.make(model, config, "avatar").trace(fresh, batch)
+text = lowered.lower(lowering_platforms=("cuda",)).as_text()
+print(text.count("triton_kernel_call_ffi"), text.count("callback"))
+"""
+    calls, callbacks = _python(code).splitlines()[-1].split()
+    assert int(calls) == NUM_KERNELS, "all images of a step in one launch of each kernel"
+    assert callbacks == "0"
+
+
+def test_the_animate_step_lowers_for_cuda_with_one_launch_of_each_kernel():
+    code = """
+import jax, jax.numpy as jnp
+from configs import demo
+from instant_gs import models
+from instant_gs.geometry import camera
+from instant_gs.inference import avatar as avatar_lib
+from kernels import device
+device.is_nvidia = lambda: True
+config = demo.get_config("smoke")
+animator = avatar_lib.InstantAvatar(config, None)
+model, size = models.build(config.model), config.model.image_size
+params = jax.eval_shape(model.init, jax.random.key(0))
+photo = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+avatar = jax.eval_shape(model.encode, params, photo)
+avatar = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), avatar)
+code = jax.ShapeDtypeStruct((config.model.motion.code_width,), jnp.float32)
+driver = jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)
+view = jax.tree.map(jnp.asarray, camera.orbit_camera(0.0, 0.0))
+lowered = animator._frame.trace(params, avatar, code, driver, view, size)
+text = lowered.lower(lowering_platforms=("cuda",)).as_text()
+print(text.count("triton_kernel_call_ffi"), text.count("callback"))
+"""
+    calls, callbacks = _python(code).splitlines()[-1].split()
+    assert int(calls) == NUM_FORWARD_KERNELS and callbacks == "0"
 
 
 def test_record_of_compiled_kernels_is_of_these_sources():
