@@ -9,6 +9,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instant_gs import config as config_lib
 from instant_gs.models import layer
@@ -21,16 +22,17 @@ SPATIAL_OUTPUTS = 10  # centre 3, rotation 4, log scale 3
 class MotionEncoder(nn.Module):
     """A small convolutional network from a face crop to a code.
 
-    All that it says passes 52 numbers, which leaves little room for identity and viewpoint; the
-    head start makes them the expression coefficients. Input (B, S, S, 3) in [-1, 1]; returns the
-    code (B, code_width), linear in the 52, and the 52 (B, 52), about [0, 1].
+    Two things keep identity out of the code: the network sees local contrast instead of colours,
+    and all that it says passes 52 numbers, which the head start makes the expression
+    coefficients. Input (B, S, S, 3) in [-1, 1]; returns the code (B, code_width), linear in the
+    52, and the 52 (B, 52), about [0, 1].
     """
 
     config: config_lib.MotionConfig
 
     @nn.compact
     def __call__(self, image):
-        x = image
+        x = local_contrast(image)
         for index, width in enumerate(self.config.widths):
             x = layer.Conv(width, stride=2, conv_init="he", name=f"conv{index}_a")(x)
             x = jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_a")(x))
@@ -42,6 +44,38 @@ class MotionEncoder(nn.Module):
         spread = nn.initializers.normal(CODE_GAIN / math.sqrt(COEFFICIENTS))
         code = nn.Dense(self.config.code_width, kernel_init=spread, name="code")(coefficients)
         return code, coefficients
+
+
+def local_contrast(image):
+    """Grey values relative to their surroundings, in units of the local deviation.
+
+    Skin colour, exposure and smooth shading cancel. The surroundings are a Gaussian window whose
+    deviation is a sixteenth of the image's side.
+
+    Args:
+        image: (B, S, S, 3) in [-1, 1].
+
+    Returns:
+        (B, S, S, 1), deviation about 1 where there is any texture.
+    """
+    window = jnp.asarray(_window(image.shape[1]))
+
+    def blur(x):
+        return jnp.einsum("ij,bjk,lk->bil", window, x, window)
+
+    grey = image @ jnp.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma
+    centred = grey - blur(grey)
+    return (centred / jnp.sqrt(blur(centred**2) + _CONTRAST_FLOOR**2))[..., None]
+
+
+_CONTRAST_FLOOR = 0.04  # of grey values in [-1, 1]: flat skin and noise stay flat
+
+
+def _window(side: int) -> np.ndarray:
+    """Gaussian weights (side, side), each row one output position, rows sum to 1."""
+    position = np.arange(side)
+    weight = np.exp(-0.5 * ((position[:, None] - position) / (side / 16)) ** 2)
+    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
 
 
 class AdaLN(nn.Module):
