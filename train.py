@@ -15,6 +15,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if it holds one.")
 _RELEASE = flags.DEFINE_string("release", None, "Write the final weights (bfloat16) here.")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Weights or run a fresh run starts from.")
+_MOTION_ENCODER = flags.DEFINE_string("motion_encoder", None, "The same, for that part alone.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize().")
 
 
@@ -23,15 +24,15 @@ def main(argv):
         raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
     import jax
 
-    from instant_gs.training import checkpoint, loop, provenance
+    from instant_gs.training import checkpoint, loop
 
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
     config = _CONFIG.value
-    loop.train(config, _WORKDIR.value, _INIT_FROM.value)
+    loop.train(config, _WORKDIR.value, _INIT_FROM.value, _MOTION_ENCODER.value)
     if _RELEASE.value:
         config, params, run = checkpoint.load_weights(_WORKDIR.value)
-        checkpoint.save_weights(_RELEASE.value, config, params, provenance.record(config) | run)
+        checkpoint.save_weights(_RELEASE.value, config, params, run)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ iterator and the configuration. A weights directory is what inference needs: par
 on disk), ``config.json`` and ``provenance.json``.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -19,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from instant_gs import cli
 from instant_gs.config import Config
+from instant_gs.training import provenance
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
@@ -33,8 +36,9 @@ class RunCheckpointer:
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
+        self._workdir = pathlib.Path(workdir)
         self._manager = ocp.CheckpointManager(
-            pathlib.Path(workdir).absolute() / CHECKPOINTS,
+            self._workdir.absolute() / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
             item_names=("state", "ema", "data", "config"),
         )
@@ -44,19 +48,22 @@ class RunCheckpointer:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data_state: dict, config: Config) -> None:
-        """Begins to save; returns before the files are whole (see ``close``)."""
+        """Begins to save; returns before the files are whole (see ``close``).
+
+        Raises:
+            UserError: The checkpoint before this one could not be written, e.g. a full disk.
+        """
         step = int(state.step)
         if step == self._manager.latest_step():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_without_ema(state)),
-                ema=ocp.args.StandardSave(state.ema),
-                data=ocp.args.JsonSave(data_state),
-                config=ocp.args.JsonSave(json.loads(config.to_json())),
-            ),
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(_without_ema(state)),
+            ema=ocp.args.StandardSave(state.ema),
+            data=ocp.args.JsonSave(data_state),
+            config=ocp.args.JsonSave(json.loads(config.to_json())),
         )
+        with self._plain_errors():
+            self._manager.save(step, args=items)
 
     def restore(
         self, template: TrainState, step: int | None = None
@@ -85,9 +92,31 @@ class RunCheckpointer:
         return state, item["data"], Config.from_json(json.dumps(item["config"]))
 
     def close(self) -> None:
-        """Waits until the last checkpoint is whole. Raises what went wrong while writing."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until the last checkpoint is whole.
+
+        Raises:
+            UserError: It could not be written, e.g. a full disk.
+        """
+        with self._plain_errors():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _plain_errors(self):
+        """Says what a failed write means: Orbax raises the file system's error, or a long one."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if not code and not isinstance(error, OSError):
+                raise
+            reason = os.strerror(int(code[1])) if code else error.strerror or str(error)
+            whole = max(self._manager.all_steps(), default=None)
+            before = "there is none before it" if whole is None else f"step {whole} is whole"
+            raise cli.UserError(
+                f"--workdir={self._workdir}: a checkpoint could not be written: {reason}; {before}."
+                " Make room, then run the same command again to resume"
+            ) from error
 
 
 def read_run_config(workdir: str | pathlib.Path) -> Config | None:
@@ -116,7 +145,7 @@ def save_weights(
     folder: str | pathlib.Path,
     config: Config,
     params: dict,
-    provenance: dict,
+    facts: dict,
     *,
     half: bool = True,
 ) -> None:
@@ -126,7 +155,7 @@ def save_weights(
         folder: Must not exist yet.
         config: Configuration of the run.
         params: Parameters.
-        provenance: JSON-able record: command, commit, data, licence, scores.
+        facts: JSON-able provenance: command, commit, data, licence, scores.
         half: Store as bfloat16 what is float32, as a release; False keeps every bit.
 
     Raises:
@@ -145,7 +174,7 @@ def save_weights(
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(whole / "params", stored)
         (whole / "config.json").write_text(config.to_json() + "\n")
-        (whole / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        provenance.write(whole, facts)
         os.chmod(whole, 0o755)  # mkdtemp's is private
         os.rename(whole, folder)
     finally:
@@ -167,7 +196,7 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
     folder = pathlib.Path(folder).absolute()
     if (folder / "config.json").is_file() and (folder / "params").is_dir():
         config = Config.from_json((folder / "config.json").read_text())
-        provenance = json.loads((folder / "provenance.json").read_text())
+        facts = provenance.read(folder)
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore(folder / "params")
     elif (config := read_run_config(folder)) is not None:
@@ -175,7 +204,7 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
             step = manager.latest_step()
             args = ocp.args.Composite(ema=ocp.args.StandardRestore())
             params = manager.restore(step, args=args)["ema"]
-        provenance = {"run": str(folder), "step": step}
+        facts = provenance.read(folder) | {"step": step}
     else:
         raise FileNotFoundError(
             f"{folder}: neither a weights directory (config.json, params/) nor a run with "
@@ -184,4 +213,4 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
     params = jax.tree.map(
         lambda a: jnp.asarray(a, jnp.float32 if a.dtype == jnp.bfloat16 else a.dtype), params
     )
-    return config, params, provenance
+    return config, params, facts

@@ -10,14 +10,17 @@ from instant_gs import cli, models
 from instant_gs.config import Config
 from instant_gs.data import pipeline
 from instant_gs.data.error import PackError
-from instant_gs.training import checkpoint, sample_grid, state, step, writer
+from instant_gs.training import checkpoint, provenance, sample_grid, state, step, writer
 
 # May differ between a run and its continuation: they say how long and how often, not what.
 _FREE_FIELDS = ("train", "name")
 
 
 def train(
-    config: Config, workdir: str | pathlib.Path, init_from: str | None = None
+    config: Config,
+    workdir: str | pathlib.Path,
+    init_from: str | None = None,
+    motion_encoder: str | None = None,
 ) -> state.TrainState:
     """Trains until ``config.train.steps``, resuming the run in ``workdir`` if there is one.
 
@@ -26,6 +29,7 @@ def train(
         workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures.
         init_from: Weights directory or run whose parameters a fresh run starts from; a resumed
             run ignores it.
+        motion_encoder: Another one whose motion encoder a fresh run starts from.
 
     Returns:
         The final state.
@@ -47,16 +51,30 @@ def train(
         train_state, data_state, _ = checkpointer.restore(train_state)
         loader.set_state(data_state)
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
-    elif init_from:
-        train_state = state.start_from(
-            train_state, checkpoint.load_weights(init_from)[1], init_from
-        )
+    else:
+        train_state, origins = _start(train_state, init_from, motion_encoder)
+        provenance.write(workdir, provenance.record(config) | origins)
     metric_writer = writer.MetricWriter(workdir)
     try:
         return _run(config, model, train_state, loader, checkpointer, metric_writer)
     finally:
         checkpointer.close()
         metric_writer.close()
+
+
+def _start(fresh: state.TrainState, init_from: str | None, motion_encoder: str | None):
+    """The state of a fresh run, and where its parameters come from."""
+    params, origins = fresh.params, {}
+    if init_from:
+        _, params, origins["init_from"] = checkpoint.load_weights(init_from)
+    if motion_encoder:
+        _, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
+        params = params | {"motion_encoder": other.get("motion_encoder", {})}
+    if not origins:
+        return fresh, origins
+    given = {"init_from": init_from, "motion_encoder": motion_encoder}
+    named = ", ".join(f"{option}={given[option]}" for option in origins)
+    return state.start_from(fresh, params, named), origins
 
 
 def _loader(config: Config, split: str, seed: int):

@@ -1,4 +1,4 @@
-"""Where weights come from: what a release records beside its numbers."""
+"""Where weights come from: what a run notes when it starts and a release keeps."""
 
 import datetime
 import json
@@ -11,6 +11,21 @@ import jax
 
 from instant_gs import version
 from instant_gs.config import Config
+
+FILE_NAME = "provenance.json"
+
+
+def write(folder: str | pathlib.Path, facts: dict) -> None:
+    """Writes ``provenance.json`` into a folder, which is created if need be."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE_NAME).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def read(folder: str | pathlib.Path) -> dict:
+    """The facts that ``write`` left in a folder; empty if it left none."""
+    path = pathlib.Path(folder) / FILE_NAME
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def record(config: Config) -> dict:

@@ -52,7 +52,7 @@ def start_from(fresh: TrainState, params: dict, origin: str) -> TrainState:
     Args:
         fresh: Says which parameters the model has.
         params: The parameters to begin with.
-        origin: Where they come from, for the error.
+        origin: The option that names where they come from, for the error.
 
     Raises:
         ValueError: Names or shapes differ.
@@ -66,7 +66,7 @@ def start_from(fresh: TrainState, params: dict, origin: str) -> TrainState:
     differing = sorted(name for name in want | have if want.get(name) != have.get(name))
     if differing:
         raise ValueError(
-            f"init_from={origin}: {len(differing)} parameters differ in name or shape from this "
+            f"{origin}: {len(differing)} parameters differ in name or shape from this "
             f"configuration's model, first {differing[0]}; use the configuration it was made with"
         )
     return dataclasses.replace(fresh, params=params, ema=jax.tree.map(jnp.copy, params))

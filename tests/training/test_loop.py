@@ -102,9 +102,21 @@ def test_a_run_can_start_from_weights(finished_run, tmp_path):
     wider.model.gaussians.hidden_width += 8
     other = state.create(models.build(wider.model), wider)
     with pytest.raises(ValueError, match=r"init_from=weights.*decoder"):
-        state.start_from(other, params, "weights")
+        state.start_from(other, params, "init_from=weights")
     with pytest.raises(cli.UserError, match="exists already"):
         checkpoint.save_weights(tmp_path / "weights", config, params, {})
+
+
+def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path):
+    config, workdir, final = finished_run
+    config = type(config).from_json(config.to_json())
+    config.seed, config.motion_pretrain.steps, config.train.steps = 1, 0, 1
+    run = loop.train(config, tmp_path / "run", motion_encoder=str(workdir))
+    jax.tree.map(
+        np.testing.assert_array_equal, run.params["motion_encoder"], final.ema["motion_encoder"]
+    )
+    _, _, facts = checkpoint.load_weights(tmp_path / "run")
+    assert facts["motion_encoder"]["step"] == 8 and "init_from" not in facts
 
 
 def test_no_weights_is_a_clear_error(tmp_path):

@@ -1,0 +1,42 @@
+"""Checkpoints on a disk that takes no more."""
+
+import subprocess
+import sys
+
+# In a process of its own: a limit on the size of files stands for a full disk, and stays.
+_PROGRAM = """
+import resource, sys
+import jax.numpy as jnp, numpy as np
+from configs import demo
+from instant_gs import cli
+from instant_gs.training import checkpoint, state
+
+def at(step):
+    noise = {"a": jnp.asarray(np.random.default_rng(step).normal(size=100_000), jnp.float32)}
+    return state.TrainState(jnp.int32(step), noise, noise, {}, jnp.int32(-1))
+
+def main(argv):
+    checkpointer = checkpoint.RunCheckpointer(argv[1])
+    checkpointer.save(at(1), {}, demo.get_config("smoke"))
+    checkpointer._manager.wait_until_finished()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    checkpointer.save(at(2), {}, demo.get_config("smoke"))
+    checkpointer.close()
+
+cli.run(main)
+"""
+
+
+def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("error:")]
+    assert f"--workdir={tmp_path / 'run'}: a checkpoint could not be written: File too" in line
+    assert "step 1 is whole" in line and "resume" in line
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names[0] == "1" and "2" not in names
