@@ -30,7 +30,7 @@ help:
 venv: $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/python -m instant_gs.demo --out=out/demo $(ARGS)
+	$(BIN)/python -m instant_gs.demo $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,4 +1,4 @@
-"""The whole system in minutes, on a CPU: `python -m instant_gs.demo --out=out/demo`.
+"""The whole system in minutes, on a CPU: `python -m instant_gs.demo`.
 
 Animates a held-out identity and a real photo with the weights that ship, evaluates those weights
 on a freshly rendered pack, then trains the demo configuration from scratch for a few minutes.
@@ -15,7 +15,9 @@ from absl import flags
 
 from instant_gs import cli
 
-_OUT = flags.DEFINE_string("out", "out/demo", "Folder to write; its name must be free.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder to write, new or empty. [out/demo, out/demo-2, ...]"
+)
 _TRAIN_STEPS = flags.DEFINE_integer("train_steps", 60, "Steps of the training at the end.")
 _CASES = flags.DEFINE_integer("cases", 16, "Cases a protocol of the evaluation.", lower_bound=1)
 
@@ -27,10 +29,7 @@ SHEET_ROWS = 8
 def main(argv):
     if len(argv) > 1:
         raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
-    out = pathlib.Path(_OUT.value)
-    if out.exists() and any(out.iterdir()):
-        raise cli.UserError(f"--out={out} is not empty; remove it or choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+    out = _folder(_OUT.value)
     start = time.monotonic()
     _title("1. Teacher: five people whom the shipped weights have never seen")
     _render(out / "driving", start=HELD_OUT, identities=1, performances=16, frames=8, views=1)
@@ -66,6 +65,17 @@ def main(argv):
     )
     _train(out)
     _summary(out, sheet, first, time.monotonic() - start)
+
+
+def _folder(wanted: str | None) -> pathlib.Path:
+    """The wanted folder, or the next free one; created, empty."""
+    names = ["out/demo", *(f"out/demo-{number}" for number in range(2, 1000))]
+    for name in [wanted] if wanted else names:
+        out = pathlib.Path(name)
+        if not out.exists() or not any(out.iterdir()):
+            out.mkdir(parents=True, exist_ok=True)
+            return out
+    raise cli.UserError(f"--out={out} is not empty; remove it or choose another folder")
 
 
 def _render(folder, *, start, identities, performances, frames, views=2):
