@@ -5,6 +5,8 @@
 The configuration comes from the weights, so an evaluation cannot drift from its training.
 """
 
+import functools
+
 from absl import flags
 
 from instant_gs import cli
@@ -47,7 +49,7 @@ def main(argv):
     animator = instant_gs.load(_WEIGHTS.value) if _WEIGHTS.value else instant_gs.load()
     about = {"weights": _WEIGHTS.value or "shipped", "config": animator.config.name}
     with evaluator.default_scorers(options) as scorers:
-        show = lambda cases, name, count: tqdm.tqdm(cases, name, count, unit="case")  # noqa: E731
+        show = functools.partial(tqdm.tqdm, unit="case")
         done = evaluator.evaluate(animator, pack, options, scorers, about=about, progress=show)
     page = report.write(_OUT.value, done, overwrite=_OVERWRITE.value)
     print(report.text_summary(done.result))

