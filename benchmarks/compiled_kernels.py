@@ -7,8 +7,6 @@ on a machine with such a GPU. Register spills make the command fail: a kernel th
 Needs `triton` and `jax-cuda13-plugin` (`pip install --no-deps jax-cuda13-plugin==<jax's version>`).
 """
 
-import hashlib
-import json
 import os
 import re
 import subprocess
@@ -20,24 +18,15 @@ import jax.numpy as jnp
 from absl import flags
 
 import kernels
+from benchmarks import provenance
 from instant_gs import cli
 from kernels import triton_call
 from kernels.rasterize import vjp
 
-ROOT = Path(__file__).resolve().parent.parent
 # Ampere, Hopper, Blackwell for data centres, Blackwell for desktops.
 CAPABILITIES = (80, 90, 100, 120)
 # Channels and modes that lead to different kernels.
 VARIANTS = ((3, "classic"), (3, "antialiased"), (1, "classic"), (32, "classic"))
-_SOURCES = ("kernels/triton_call.py", "kernels/rasterize/triton_*")
-
-
-def sources_hash() -> str:
-    """SHA-256 over the sources of the Triton backend, in hex."""
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in _SOURCES for path in ROOT.glob(pattern)):
-        digest.update(f"{path.name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def lower(channels: int, mode: str, *, splats: int = 1000, size: int = 64) -> str:
@@ -131,13 +120,10 @@ def main(argv: list[str]) -> None:
             "triton": triton.__version__,
             "jax": jax.__version__,
             "ptx_version": triton_call.PTX_VERSION,
-            "sources_sha256": sources_hash(),
+            "sources_sha256": provenance.triton_hash(),
             "kernels": entries,
         }
-        path = Path(out)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        provenance.write(Path(out), record)
     spilling = [entry["kernel"] for entry in entries if entry["spill_bytes"]]
     if spilling:
         raise cli.UserError(f"kernels spill registers: {', '.join(sorted(set(spilling)))}")

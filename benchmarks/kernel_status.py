@@ -10,10 +10,8 @@ sources in `kernels/`, and `make test` compares it with the sources it has.
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import json
-import platform
+import os
 import re
 import subprocess
 import sys
@@ -21,26 +19,19 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks import provenance
 from instant_gs import cli
 
-ROOT = Path(__file__).resolve().parent.parent
-KERNELS = ROOT / "kernels"
+ROOT, KERNELS = provenance.ROOT, provenance.KERNELS
 RESULTS = ROOT / "benchmarks" / "results"
 
 RECORD_KIND = "gpu_verification"
+# Lets gpu tests run in Triton's interpreter, see tests/conftest.py.
+REHEARSE_VARIABLE = "REHEARSE_GPU_TESTS"
 
 _RECORD = flags.DEFINE_bool("record", False, "Run the gpu tests here and record that they passed.")
+_REHEARSE = flags.DEFINE_bool("rehearse", False, "Try --record without a GPU, on two tests.")
 _OUT = flags.DEFINE_string("out", str(RESULTS), "Folder for the file that --record writes.")
-
-
-def sources_hash(folder: Path = KERNELS) -> str:
-    """SHA-256 over the names and contents of all Python files below `folder`, in hex."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def read_records(results: Path = RESULTS) -> list[dict]:
@@ -65,7 +56,7 @@ def describe(kernels: Path = KERNELS, results: Path = RESULTS) -> str:
     records = read_records(results)
     if not records:
         return "kernels: never verified on a GPU"
-    today = sources_hash(kernels)
+    today = provenance.sources_hash(kernels)
     for record in records:
         if record["kernels_sha256"] == today:
             return f"kernels: verified on {record['device']} on {record['date']}"
@@ -76,11 +67,31 @@ def describe(kernels: Path = KERNELS, results: Path = RESULTS) -> str:
     )
 
 
-def record(folder: Path) -> Path:
+def _device(rehearse: bool) -> str:
+    """Name of the GPU here.
+
+    Raises:
+      cli.UserError: there is none, and this is no rehearsal.
+    """
+    import jax
+
+    if rehearse:
+        return "no GPU: a rehearsal"
+    try:
+        return jax.devices("cuda")[0].device_kind
+    except RuntimeError as error:
+        raise cli.UserError(
+            "--record: JAX finds no CUDA device here; run it on a machine with an NVIDIA GPU "
+            "after `pip install .[cuda]`"
+        ) from error
+
+
+def record(folder: Path, *, rehearse: bool = False) -> Path:
     """Runs the gpu tests and writes the result file.
 
     Args:
       folder: receives the file; only files in `benchmarks/results` count later.
+      rehearse: run two of the tests in Triton's interpreter; the file then is no verification.
 
     Returns:
       The path of the file.
@@ -88,40 +99,35 @@ def record(folder: Path) -> Path:
     Raises:
       cli.UserError: there is no CUDA device, or a test failed, or none ran.
     """
-    import jax
-
-    try:
-        device = jax.devices("cuda")[0].device_kind
-    except RuntimeError as error:
-        raise cli.UserError(
-            "--record: JAX finds no CUDA device here; run it on a machine with an NVIDIA GPU "
-            "after `pip install .[cuda]`"
-        ) from error
-    before = sources_hash()
+    device = _device(rehearse)
+    before = provenance.sources_hash()
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
-    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command += ["-k", "zero_splats or do_not_recompile"] if rehearse else []
+    variables = {REHEARSE_VARIABLE: "1", "TRITON_INTERPRET": "1"} if rehearse else {}
+    run = subprocess.run(
+        [*command, "tests/kernels"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
+    )
     print(run.stdout)
     passed = re.search(r"(\d+) passed", run.stdout)
     if run.returncode or not passed or re.search(r"\d+ skipped", run.stdout):
         raise cli.UserError("--record: the gpu tests did not all run and pass; nothing is recorded")
-    if sources_hash() != before:
+    if provenance.sources_hash() != before:
         raise cli.UserError("--record: kernels/ changed during the tests; run it again")
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    content = {
-        "kind": RECORD_KIND,
-        "kernels_sha256": before,
+    content = provenance.describe(
+        f"{RECORD_KIND}_rehearsal" if rehearse else RECORD_KIND, interpreted=rehearse
+    )
+    content |= {
         "device": device,
-        "date": today,
+        "date": content["date"][:10],
         "tests_passed": int(passed[1]),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
         "command": "python -m benchmarks.kernel_status --record",
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    path = folder / f"gpu-{provenance.file_name(device)}.json"
+    provenance.write(path, content)
     return path
 
 
@@ -129,7 +135,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise cli.UserError(f"unexpected argument {argv[1]!r}: --help lists the flags")
     if _RECORD.value:
-        print(f"wrote {record(Path(_OUT.value))}")
+        print(f"wrote {record(Path(_OUT.value), rehearse=_REHEARSE.value)}")
     print(describe())
 
 

@@ -4,6 +4,7 @@ A library of its own: it depends on jax and numpy, and on triton where there is 
 """
 
 from kernels.rasterize.api import propose_capacity, rasterize
+from kernels.rasterize.sharding import rasterize_sharded
 from kernels.types import RasterizeOptions, RasterizeOutput, RasterizeStats
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "RasterizeStats",
     "propose_capacity",
     "rasterize",
+    "rasterize_sharded",
 ]

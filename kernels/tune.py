@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags
 
 from kernels import device, triton_call
-from kernels.rasterize import api, triton_config, vjp
+from kernels.rasterize import api, cases, triton_config, vjp
 from kernels.types import RasterizeOptions
 
 FORWARD = {
@@ -33,48 +33,39 @@ FORWARD = {
     "emit_block": (32, 64, 128),
     "project_block": (64, 128, 256),
 }
+_NEVER = 1.2345678e30  # no sum of outputs has this value
 BACKWARD = {"backward_warps": (1, 2, 4, 8), "backward_chunk": (16,), "feature_warps": (1, 2, 4)}
 
 
-def small_splats(splats: int, channels: int, size: int, *, cameras: int = 1, seed: int = 0):
-    """Arrays of a head-sized cloud of small splats, as `rasterize` takes them: about 2 px each."""
-    rng = np.random.default_rng(seed)
-    extent = 0.35 * (20_000 / max(splats, 1)) ** 0.5 * 0.02
-    view = np.eye(4)
-    view[2, 3] = 2.7
-    k = np.array([[3.43 * size, 0, size / 2], [0, 3.43 * size, size / 2], [0, 0, 1]])
-    arrays = (
-        rng.normal(0, 0.15, (splats, 3)),
-        rng.normal(size=(splats, 4)),
-        extent * np.exp(rng.normal(0, 0.4, (splats, 3))),
-        rng.uniform(0.1, 0.95, splats),
-        rng.uniform(size=(splats, channels)),
-        np.stack([view] * cameras),
-        np.stack([k] * cameras),
-    )
-    return tuple(jnp.asarray(array, jnp.float32) for array in arrays)
+def small_splats(splats: int, channels: int, size: int, *, cameras: int = 1) -> tuple:
+    """Float32 arrays of `cases.small_splats`, as `rasterize` takes them."""
+    arrays = cases.small_splats(splats, channels, size, cameras=cameras)
+    return tuple(jnp.asarray(array, jnp.float32) for array in arrays.values())
 
 
-def measure(function: Callable, arrays: tuple, vary: int, loops: int) -> float:
-    """Seconds per call of function(*arrays), many calls inside one jitted loop, the median of 5.
+def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats: int = 5) -> float:
+    """Seconds per call of function(*arrays), many calls inside one jitted loop; a median.
 
     Args:
-        function: arrays -> any pytree of arrays.
+        function: arrays -> any pytree of arrays; all of it is computed in every call.
         arrays: its arguments.
         vary: index of a small argument that is made to depend on the previous call, so that calls
             neither overlap nor move out of the loop.
         loops: calls in the loop; the loop's own cost is taken off by a second length.
+        repeats: how often that is measured.
     """
 
     @jax.jit
     def run(count, arrays):
         def body(_, previous):
             changed = list(arrays)
-            # A zero that the compiler cannot know.
-            zero = jnp.minimum(jnp.abs(previous), 0.0)
-            changed[vary] = changed[vary] + zero.astype(changed[vary].dtype)
-            leaf = jax.tree.leaves(function(*changed))[0]
-            return jax.lax.index_in_dim(leaf.reshape(-1), 0, keepdims=False).astype(jnp.float32)
+            # A zero that the compiler cannot know, also where previous is not finite.
+            zero = (previous == _NEVER).astype(changed[vary].dtype)
+            changed[vary] = changed[vary] + zero
+            # The barrier keeps what nobody reads: XLA would drop kernels of unused gradients.
+            leaves = jax.lax.optimization_barrier(jax.tree.leaves(function(*changed)))
+            first = [jax.lax.index_in_dim(leaf.reshape(-1), 0, keepdims=False) for leaf in leaves]
+            return sum(value.astype(jnp.float32) for value in first)
 
         return jax.lax.fori_loop(0, count, body, jnp.float32(0))
 
@@ -84,7 +75,7 @@ def measure(function: Callable, arrays: tuple, vary: int, loops: int) -> float:
         return time.perf_counter() - start
 
     seconds(1)
-    samples = [(seconds(loops + 1) - seconds(1)) / loops for _ in range(5)]
+    samples = [(seconds(loops + 1) - seconds(1)) / loops for _ in range(repeats)]
     return float(np.median(samples))
 
 

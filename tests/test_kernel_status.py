@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import kernel_status
+from benchmarks import kernel_status, provenance
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def write_record(tree, date="2026-01-02", **changes):
     kernels, results = tree
     record = {
         "kind": kernel_status.RECORD_KIND,
-        "kernels_sha256": kernel_status.sources_hash(kernels),
+        "kernels_sha256": provenance.sources_hash(kernels),
         "device": "NVIDIA Test",
         "date": date,
     }

@@ -64,6 +64,23 @@ def _unfold(tree, size: int):
     return split, jax.tree.map(lambda _: True, tree)
 
 
+def _finite_cameras(operands: Operands) -> Operands:
+    """Puts a camera with a number that is not finite where it sees nothing.
+
+    It has seen nothing in the forward pass, so all its gradients are zero; without this they would
+    be zero times NaN, and destroy those of other cameras that share its splats.
+    """
+    finite = jnp.all(jnp.isfinite(operands.viewmats), axis=(-2, -1), keepdims=True)
+    finite &= jnp.all(jnp.isfinite(operands.intrinsics), axis=(-2, -1), keepdims=True)
+    dtype = operands.viewmats.dtype
+    nowhere = jnp.zeros((1, 1, 4, 4), dtype).at[..., 2, 3].set(-1.0)
+    plain = jnp.eye(3, dtype=dtype)[None, None]
+    return operands._replace(
+        viewmats=jnp.where(finite, operands.viewmats, nowhere),
+        intrinsics=jnp.where(finite, operands.intrinsics, plain),
+    )
+
+
 def _batched_forward(backend: ModuleType, config: RasterizeConfig):
     @jax.custom_batching.custom_vmap
     def forward(operands):
@@ -113,6 +130,7 @@ def differentiable(backend: ModuleType, config: RasterizeConfig):
 
     def rasterize_bwd(saved, cotangent):
         operands, residuals = saved
+        operands = _finite_cameras(operands)
         return (backward(operands, residuals, tuple(cotangent[:3])),)
 
     rasterize.defvjp(rasterize_fwd, rasterize_bwd)

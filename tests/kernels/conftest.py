@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,56 +11,32 @@ import numpy as np
 import pytest
 
 import kernels
+from kernels.rasterize import cases
 
 # The sizes are no multiples of any tile size. One size and one capacity for (almost) every test, so
 # that each backend compiles once forward and once backward.
 HEIGHT, WIDTH, NUM_SPLATS, CHANNELS = 20, 28, 40, 3
 OPTIONS = kernels.RasterizeOptions(capacity=1024)
-ARGUMENTS = (
-    "means",
-    "quats",
-    "scales",
-    "opacities",
-    "features",
-    "viewmats",
-    "intrinsics",
-    "background",
-)
-
-
-class Scene(NamedTuple):
-    """Arguments of rasterize in order, with the background last; NumPy float64."""
-
-    means: np.ndarray
-    quats: np.ndarray
-    scales: np.ndarray
-    opacities: np.ndarray
-    features: np.ndarray
-    viewmats: np.ndarray
-    intrinsics: np.ndarray
-    background: np.ndarray
+ARGUMENTS = cases.ARGUMENTS
+# Arguments of rasterize in order, with the background last; NumPy float64.
+Scene = collections.namedtuple("Scene", ARGUMENTS)
 
 
 def make_scene(seed: int = 0, num_splats: int = NUM_SPLATS, cameras: int = 1) -> Scene:
     """A box of splats, 1 to 6 pixels wide, 3 units before the camera."""
-    rng = np.random.default_rng(seed)
-    viewmats = np.tile(np.eye(4), (cameras, 1, 1))
-    viewmats[:, 2, 3] = 3.0
+    viewmats = np.tile(cases.turned_view(0.0, 3.0), (cameras, 1, 1))
     viewmats[:, 0, 3] = np.linspace(0.0, 0.3, cameras)
-    intrinsics = np.tile(
-        np.array([[30.0, 0.0, WIDTH / 2], [0.0, 28.0, HEIGHT / 2 - 0.7], [0.0, 0.0, 1.0]]),
-        (cameras, 1, 1),
+    intrinsics = cases.pinhole((30.0, 28.0), (WIDTH / 2, HEIGHT / 2 - 0.7))
+    arrays = cases.random_scene(
+        seed,
+        viewmats,
+        np.tile(intrinsics, (cameras, 1, 1)),
+        splats=num_splats,
+        channels=CHANNELS,
+        box=(1.3, 1.0, 0.8),
+        log_scale=(np.log(0.08), np.log(0.5)),
     )
-    return Scene(
-        means=rng.uniform(-1, 1, (num_splats, 3)) * np.array([[1.3, 1.0, 0.8]]),
-        quats=rng.normal(size=(num_splats, 4)),
-        scales=np.exp(rng.uniform(np.log(0.08), np.log(0.5), (num_splats, 3))),
-        opacities=rng.uniform(0.05, 0.95, num_splats),
-        features=rng.random((num_splats, CHANNELS)),
-        viewmats=viewmats,
-        intrinsics=intrinsics,
-        background=rng.random((cameras, CHANNELS)),
-    )
+    return Scene(**arrays)
 
 
 def cotangents(seed: int = 1, cameras: int = 1) -> tuple[np.ndarray, ...]:

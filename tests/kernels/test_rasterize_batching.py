@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,36 +145,58 @@ def test_new_values_do_not_recompile(backend, helpers):
     assert compiled.count > 0, "the counter must see compilations"
 
 
-def test_sharded_batch_needs_no_collective(helpers):
+def _spread_scenes(helpers):
+    """Four scenes over a mesh of four devices: (mesh, arrays with a leading batch axis)."""
     devices = jax.devices("cpu")
     if len(devices) < 4:
         pytest.skip("needs 4 virtual CPU devices")
     mesh = jax.make_mesh(
         (4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices[:4]
     )
-    render = jax.vmap(_image("xla", helpers), in_axes=(0, 0, None, None))
-    _, _, viewmats, rest = _inputs(helpers)
     scenes = [helpers.make_scene(seed) for seed in range(4)]
-    means = jnp.asarray(np.stack([s.means for s in scenes]), jnp.float32)
-    features = jnp.asarray(np.stack([s.features for s in scenes]), jnp.float32)
-    split, whole = PartitionSpec("data"), PartitionSpec()
-    sharded = jax.jit(
-        jax.shard_map(
-            functools.partial(lambda m, f, v, r: render(m, f, v, r)),
-            mesh=mesh,
-            in_specs=(split, split, whole, whole),
-            out_specs=split,
-            check_vma=False,
-        )
-    )
-    place = functools.partial(jax.device_put, device=jax.NamedSharding(mesh, split))
-    compiled = sharded.lower(place(means), place(features), viewmats[0], rest).compile()
+    arrays = helpers.as_float32([np.stack(array) for array in zip(*scenes, strict=True)])
+    return mesh, jax.device_put(arrays, jax.NamedSharding(mesh, PartitionSpec("data")))
+
+
+def test_sharded_batch_needs_no_collective(helpers):
+    mesh, arrays = _spread_scenes(helpers)
+
+    def both(arrays, weights):
+        def render(*arrays):
+            out = kernels.rasterize_sharded(
+                *arrays[:7],
+                background=arrays[7],
+                mesh=mesh,
+                image_size=(helpers.HEIGHT, helpers.WIDTH),
+                options=helpers.OPTIONS,
+                implementation="xla",
+            )
+            return out.image, out.alpha, out.depth
+
+        outputs, pull_back = jax.vjp(render, *arrays)
+        return outputs[0], pull_back(weights)
+
+    weights = helpers.as_float32([np.stack([w] * 4) for w in helpers.cotangents()])
+    sharding = jax.NamedSharding(mesh, PartitionSpec("data"))
+    weights = tuple(jax.device_put(weights, sharding))
+    compiled = jax.jit(both).lower(arrays, weights).compile()
     text = compiled.as_text()
-    assert "while" in text, "the program must hold the blending loop"
+    assert text.count("while") >= 2, "the program must hold both blending loops"
     for collective in _COLLECTIVES:
-        assert collective not in text, f"{collective} in a render of independent scenes"
-    images = compiled(place(means), place(features), viewmats[0], rest)
-    single = jax.jit(_image("xla", helpers))
+        assert collective not in text, f"{collective} in renders of independent scenes"
+    images, grads = compiled(arrays, weights)
+    assert 0.1 < float(np.mean(images)) < 0.9
     for index in range(4):
-        expected = single(means[index], features[index], viewmats[0], rest)
-        np.testing.assert_allclose(images[index], expected, atol=1e-6)
+        scene = helpers.make_scene(index)
+        np.testing.assert_allclose(images[index], helpers.render("xla", scene).image, atol=1e-6)
+        for actual, wanted in zip(grads, helpers.gradients("xla", scene), strict=True):
+            assert helpers.relative_error(actual[index], wanted) < 1e-5
+
+
+def test_batches_that_devices_cannot_share_are_refused(helpers):
+    mesh, arrays = _spread_scenes(helpers)
+    with pytest.raises(ValueError, match="axis: expected one of the mesh's axes"):
+        kernels.rasterize_sharded(*arrays[:7], mesh=mesh, axis="model", image_size=(8, 8))
+    three = [np.asarray(array)[:3] for array in arrays[:7]]
+    with pytest.raises(ValueError, match=r"leading batch size that 4 devices divide, got \[3\]"):
+        kernels.rasterize_sharded(*three, mesh=mesh, image_size=(8, 8))

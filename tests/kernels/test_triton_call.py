@@ -85,6 +85,16 @@ def test_without_triton_the_message_says_what_to_install(toy, monkeypatch):
         _scale(toy, jnp.zeros(8, jnp.float32))
 
 
+def test_without_the_plugin_the_message_says_what_to_install(monkeypatch):
+    from jax._src.lib import gpu_triton
+
+    triton_call._load_binding.cache_clear()
+    if hasattr(gpu_triton, "TritonKernelCall"):
+        monkeypatch.delattr(gpu_triton, "TritonKernelCall")
+    with pytest.raises(NotImplementedError, match="jax-cuda13-plugin=="):
+        triton_call._load_binding()
+
+
 @pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: the call runs")
 def test_on_a_plain_cpu_the_message_names_the_interpreter(toy, monkeypatch):
     monkeypatch.setitem(os.environ, "TRITON_INTERPRET", "0")
@@ -107,3 +117,20 @@ def test_capability_variable_is_checked(monkeypatch):
     monkeypatch.setenv(triton_call.CAPABILITY_VARIABLE, "hopper")
     with pytest.raises(ValueError, match=triton_call.CAPABILITY_VARIABLE):
         triton_call.cuda_capability()
+
+
+@pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: compute-sanitizer looks for this")
+def test_the_guards_notice_a_write_outside(toy, monkeypatch):
+    monkeypatch.setattr(triton_call, "_HostTensor", ts.GuardedTensor)
+    x = jnp.ones(8, jnp.float32)
+    with pytest.raises(Exception, match="a kernel wrote outside an array"):
+        jax.block_until_ready(
+            triton_call.triton_call(
+                toy.scale_kernel,
+                x,
+                outputs=(jax.ShapeDtypeStruct(x.shape, x.dtype),),
+                grid=(2,),
+                scalars={"count": 16, "factor": 2.0},  # twice what there is
+                constants={"BLOCK": 8},
+            )
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compiled_kernels
+from benchmarks import compiled_kernels, provenance
 from tests.kernels import triton_scene as ts
 
 ROOT = Path(__file__).parents[2]
@@ -53,38 +53,45 @@ def plugin():
 
 def test_a_gradient_lowers_for_cuda_with_every_kernel_inside_and_nothing_spills():
     code = """
-import json
+import json, re
 from benchmarks import compiled_kernels as ck
 text = ck.lower(3, "antialiased")
 entries = [dict(ck.resources(c), name=l.name) for l, c in ck.triton_call.compiled_kernels()]
 ptx = [c.ptx.split(".version")[1].split()[0] for _, c in ck.triton_call.compiled_kernels()]
-print(json.dumps([text.count("triton_kernel_call_ffi"), text.count("callback"), entries, ptx]))
+typed = len(re.findall(r"@triton_kernel_call_ffi\\(.*mhlo\\.backend_config = \\{", text))
+calls = text.count("triton_kernel_call_ffi")
+print(json.dumps([calls, typed, text.count("callback"), entries, ptx]))
 """
-    calls, callbacks, entries, ptx = json.loads(_python(code).splitlines()[-1])
+    calls, typed, callbacks, entries, ptx = json.loads(_python(code).splitlines()[-1])
     assert calls == NUM_KERNELS and callbacks == 0
+    assert typed == calls, "only calls of the typed interface go into command buffers"
     assert len(entries) == NUM_KERNELS
     assert not [e["name"] for e in entries if e["spill_bytes"]], "kernels spill registers"
     assert set(ptx) == {"8.7"}, "newer PTX than CUDA 12.8 knows"
 
 
-def test_a_sharded_render_lowers_for_cuda_without_collectives():
-    code = """
+@pytest.mark.parametrize("how", ["rasterize_sharded", "shard_map"])
+def test_a_sharded_render_lowers_for_cuda_without_collectives(how):
+    """By this library's wrapper, and by a shard_map of the caller's that tracks what varies."""
+    code = f"""
 import jax, jax.numpy as jnp, re
 from jax.sharding import PartitionSpec as P
 import kernels
 mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 shapes = ((8, 50, 3), (8, 50, 4), (8, 50, 3), (8, 50), (8, 50, 3), (8, 1, 4, 4), (8, 1, 3, 3))
-def loss(*arrays):
-    def one(*a):
-        return kernels.rasterize(*a, image_size=(16, 16), implementation="triton").image
-    def local(*a):
-        return jnp.sum(jax.vmap(one)(*a) ** 2, axis=(1, 2, 3, 4))
-    spread = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
-    return jnp.sum(spread(*arrays))
+settings = dict(image_size=(16, 16), implementation="triton")
+def rasterize_sharded(*arrays):
+    return kernels.rasterize_sharded(*arrays, mesh=mesh, **settings).image
+def local(*a):
+    return jax.vmap(lambda *a: kernels.rasterize(*a, **settings).image)(*a)
+shard_map = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+def both(weights, *arrays):
+    image, pull_back = jax.vjp({how}, *arrays)
+    return image, pull_back(weights)
 sharding = jax.sharding.NamedSharding(mesh, P("data"))
+shapes = ((8, 1, 16, 16, 3), *shapes)
 arrays = [jax.ShapeDtypeStruct(s, jnp.float32, sharding=sharding) for s in shapes]
-grad = jax.jit(jax.grad(loss, argnums=tuple(range(7))))
-text = grad.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+text = jax.jit(both).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
 print(text.count("triton_kernel_call_ffi"))
 print(sorted(set(re.findall(r"stablehlo\\.(all_\\w+|collective_\\w+|reduce_scatter)", text))))
 """
@@ -98,7 +105,7 @@ def test_the_train_step_lowers_for_cuda_with_one_launch_of_each_kernel():
 import jax, jax.numpy as jnp
 from configs import demo
 from instant_gs import models, types
-from instant_gs.training import state, step
+from instant_gs.training import parallel, state, step
 from kernels import device
 device.is_nvidia = lambda: True
 config = demo.get_config("smoke")
@@ -110,9 +117,10 @@ def views(*lead):
         **{k: jax.ShapeDtypeStruct((*lead, *s), jnp.uint8) for k, s in shapes.items()},
         **{k: jax.ShapeDtypeStruct((*lead, *s), jnp.float32) for k, s in numbers.items()},
     )
-batch = types.Batch(views(2), views(2), views(2, 3), views(2, 3))
+batch = types.Batch(views(4), views(4), views(4, 1), views(4, 1))
+mesh = parallel.make_mesh(4)
 fresh = jax.eval_shape(lambda: state.create(model, config))
-lowered = step.make(model, config, "avatar").trace(fresh, batch)
+lowered = step.make(model, config, "avatar", mesh).trace(fresh, batch)
 text = lowered.lower(lowering_platforms=("cuda",)).as_text()
 print(text.count("triton_kernel_call_ffi"), text.count("callback"))
 """
@@ -125,7 +133,7 @@ def test_the_animate_step_lowers_for_cuda_with_one_launch_of_each_kernel():
     code = """
 import jax, jax.numpy as jnp
 from configs import demo
-from instant_gs import models
+from instant_gs import models, types
 from instant_gs.geometry import camera
 from instant_gs.inference import avatar as avatar_lib
 from kernels import device
@@ -137,10 +145,11 @@ params = jax.eval_shape(model.init, jax.random.key(0))
 photo = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 avatar = jax.eval_shape(model.encode, params, photo)
 avatar = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), avatar)
-code = jax.ShapeDtypeStruct((config.model.motion.code_width,), jnp.float32)
-driver = jax.ShapeDtypeStruct((size, size, 3), jnp.uint8)
+avatar = jax.eval_shape(model.fold, avatar)
+width = config.model.gaussians.feature_width
+motion = types.Motion(*[jax.ShapeDtypeStruct((width,), jnp.float32)] * 2)
 view = jax.tree.map(jnp.asarray, camera.orbit_camera(0.0, 0.0))
-lowered = animator._frame.trace(params, avatar, code, driver, view, size)
+lowered = animator._frame.trace(params, avatar, motion, view, size)
 text = lowered.lower(lowering_platforms=("cuda",)).as_text()
 print(text.count("triton_kernel_call_ffi"), text.count("callback"))
 """
@@ -148,9 +157,30 @@ print(text.count("triton_kernel_call_ffi"), text.count("callback"))
     assert int(calls) == NUM_FORWARD_KERNELS and callbacks == "0"
 
 
+def test_software_pipelining_would_change_nothing():
+    """Why the tuned table has no number of stages: the loops over lists are `while` loops."""
+    code = """
+import dataclasses
+from benchmarks import compiled_kernels as ck
+from kernels import triton_call
+compile_kernel, launches = triton_call.compile_kernel, []
+def spy(*arguments):
+    launches.append(arguments)
+    return compile_kernel(*arguments)
+triton_call.compile_kernel = spy
+ck.lower(3, "antialiased")
+for launch, *rest in launches:
+    if launch.name in ("blend_kernel", "blend_backward_kernel"):
+        staged = dataclasses.replace(launch, num_stages=launch.num_stages + 3)
+        print(launch.name, compile_kernel(launch, *rest).ptx == compile_kernel(staged, *rest).ptx)
+"""
+    lines = _python(code).splitlines()
+    assert sorted(lines) == ["blend_backward_kernel True", "blend_kernel True"]
+
+
 def test_record_of_compiled_kernels_is_of_these_sources():
     record = json.loads(RECORD.read_text(encoding="utf-8"))
-    assert record["sources_sha256"] == compiled_kernels.sources_hash(), (
+    assert record["sources_sha256"] == provenance.triton_hash(), (
         "the Triton sources changed: python -m benchmarks.compiled_kernels "
         "--out=benchmarks/compiled_kernels.json"
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from kernels import RasterizeOptions, rasterize, triton_call
+from kernels.rasterize import cases
 
 
 def _has_gpu() -> bool:
@@ -27,52 +28,33 @@ HAS_GPU = _has_gpu()
 if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 NEEDS_TRITON = pytest.mark.skipif(not triton_call.has_triton(), reason="triton is not installed")
+# Where there is a GPU these tests verify the kernels on it: `python -m benchmarks.kernel_status`.
+MARKS = [NEEDS_TRITON, pytest.mark.gpu] if HAS_GPU else [NEEDS_TRITON]
 
-NAMES = (
-    "means",
-    "quats",
-    "scales",
-    "opacities",
-    "features",
-    "viewmats",
-    "intrinsics",
-    "background",
-)
+NAMES = cases.ARGUMENTS
 SIZE = (16, 16)
 SPLATS = 16  # most tests share these sizes, and with them one compilation
 
 
 def look_at_origin(angle: float, distance: float = 4.0) -> np.ndarray:
     """World-to-camera matrix of a camera at `distance`, turned by `angle` about the y axis."""
-    c, s = np.cos(angle), np.sin(angle)
-    view = np.eye(4, dtype=np.float32)
-    view[:3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]
-    view[2, 3] = distance
-    return view
+    return cases.turned_view(angle, distance).astype(np.float32)
 
 
 def make_scene(
     seed: int = 0, splats: int = SPLATS, channels: int = 3, cameras: int = 1, size=SIZE, focal=1.2
 ) -> dict[str, jax.Array]:
     """Random splats around the origin, seen from a distance of 4."""
-    rng = np.random.default_rng(seed)
-    intrinsics = np.array(
-        [
-            [focal * size[1], 0, 0.52 * size[1]],
-            [0, 1.1 * focal * size[0], 0.47 * size[0]],
-            [0, 0, 1],
-        ]
+    height, width = size
+    intrinsics = cases.pinhole((focal * width, 1.1 * focal * height), (0.52 * width, 0.47 * height))
+    scene = cases.random_scene(
+        seed,
+        np.stack([look_at_origin(0.4 * camera) for camera in range(cameras)]),
+        np.stack([intrinsics] * cameras),
+        splats=splats,
+        channels=channels,
+        opacity=(0.05, 0.98),
     )
-    scene = {
-        "means": rng.normal(0, 0.7, (splats, 3)),
-        "quats": rng.normal(size=(splats, 4)),
-        "scales": np.exp(rng.uniform(-3.5, -1.3, (splats, 3))),
-        "opacities": rng.uniform(0.05, 0.98, splats),
-        "features": rng.uniform(size=(splats, channels)),
-        "viewmats": np.stack([look_at_origin(0.4 * camera) for camera in range(cameras)]),
-        "intrinsics": np.stack([intrinsics] * cameras),
-        "background": rng.uniform(size=(cameras, channels)),
-    }
     return {name: jnp.asarray(array, jnp.float32) for name, array in scene.items()}
 
 
@@ -135,3 +117,32 @@ def assert_parity(scene, size=SIZE, options=None, bound: float = 1e-4) -> tuple:
     for name in NAMES:
         assert_same(grads[name], expected_grads[name], f"gradient of {name}", bound)
     return out, grads
+
+
+_GUARD = 1 << 16  # bytes before and after each array
+
+
+class GuardedTensor(triton_call._HostTensor):
+    """An array between guards: reading one gives NaN or a huge number, writing one is found out.
+
+    Neighbours have different guards, so that copying one guard into another shows, too.
+    """
+
+    made = 0
+
+    def __init__(self, array: np.ndarray) -> None:
+        type(self).made += 1
+        self.original = array
+        self.byte = (0xFF, 0x7F)[self.made % 2]
+        self.memory = np.full(array.nbytes + 2 * _GUARD, self.byte, np.uint8)
+        inside = self.memory[_GUARD : _GUARD + array.nbytes]
+        super().__init__(inside.view(array.dtype).reshape(array.shape))
+        self.array[...] = array
+
+    def copy_(self, other) -> None:  # what the interpreter calls after a launch
+        del other
+        size = self.array.nbytes
+        for guard in (self.memory[:_GUARD], self.memory[_GUARD + size :]):
+            if np.any(guard != self.byte):
+                raise RuntimeError("a kernel wrote outside an array")
+        self.original[...] = self.array

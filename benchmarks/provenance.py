@@ -1,0 +1,100 @@
+"""What a result file says about where it comes from: versions, commit, sources, device."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "kernels"
+_TRITON_SOURCES = ("kernels/triton_call.py", "kernels/rasterize/triton_*")
+# A copy of the tree without its history, on a machine that only runs benchmarks, is told.
+COMMIT_VARIABLE = "COMMIT"
+
+
+def sources_hash(folder: Path = KERNELS) -> str:
+    """SHA-256 over the names and contents of all Python files below `folder`, in hex."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def triton_hash() -> str:
+    """SHA-256 over the sources of the Triton backend, in hex."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _TRITON_SOURCES for path in ROOT.glob(pattern)):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def commit() -> str | None:
+    """The commit of the sources, from git or from the environment variable COMMIT."""
+    told = os.environ.get(COMMIT_VARIABLE)
+    if told:
+        return told
+    try:
+        run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:  # no git here
+        return None
+    return run.stdout.strip() or None
+
+
+def _driver() -> str | None:
+    """Version of the NVIDIA driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return run.stdout.strip().splitlines()[0] if run.returncode == 0 and run.stdout else None
+
+
+def describe(kind: str, *, interpreted: bool) -> dict:
+    """The head of a result file.
+
+    Args:
+      kind: what sort of result.
+      interpreted: the kernels ran in Triton's interpreter: times mean nothing.
+    """
+    import jax
+    import jaxlib
+    import triton
+
+    return {
+        "kind": kind,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": jax.devices()[0].device_kind,
+        "driver": _driver(),
+        "interpreted": interpreted,
+        "versions": {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "jaxlib": jaxlib.__version__,
+            "triton": triton.__version__,
+        },
+        "commit": commit(),
+        "kernels_sha256": sources_hash(),
+        "triton_sources_sha256": triton_hash(),
+    }
+
+
+def file_name(device: str) -> str:
+    """A device's name as a file name without extension: "NVIDIA H100 80GB" -> nvidia-h100-80gb."""
+    return re.sub("[^a-z0-9]+", "-", device.lower()).strip("-")
+
+
+def write(path: Path, record: dict) -> None:
+    """Writes a result file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
