@@ -3,17 +3,15 @@
     python -m benchmarks.gpu_bench --out=DIR/h100.json [--gsplat_python=python3] [--minutes=8]
     TRITON_INTERPRET=1 python -m benchmarks.gpu_bench --rehearse --out=/tmp/rehearsal.json
 
-Ours: many calls inside one jitted loop. gsplat 1.5.3: CUDA events around its own calls, in a
-process of its own over the same arrays (`benchmarks.gsplat_side`), if --gsplat_python has it.
-Writes after every case, so that a run cut short keeps what it has.
+Ours: many calls inside one jitted loop, and the profiler's sum over kernels. gsplat 1.5.3: CUDA
+events around its own calls, and its profiler's sum, in a process of its own over the same arrays
+(`benchmarks.gsplat_side`), if --gsplat_python has it. Writes after every case, so that a run cut
+short keeps what it has.
 """
 
 import dataclasses
-import datetime
 import json
-import platform
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,10 +22,10 @@ import numpy as np
 from absl import flags
 
 import kernels
-from benchmarks import compiled_kernels
+from benchmarks import provenance
 from instant_gs import cli
 from kernels import tune
-from kernels.rasterize import triton_backend, triton_bwd, triton_config, triton_fwd
+from kernels.rasterize import api, triton_backend, triton_bwd, triton_config, triton_fwd
 from kernels.types import Operands, RasterizeConfig
 
 _OUT = flags.DEFINE_string("out", None, "Result file (JSON).", required=True)
@@ -39,38 +37,63 @@ _LOOPS = flags.DEFINE_integer("loops", 30, "Calls in each timed loop.", lower_bo
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A timed scene of small splats; the first is the one that targets are set for."""
+    """A timed scene of small splats; the first is the one that targets are set for.
+
+    `stages`: every stage is timed by itself, too.
+    """
 
     splats: int = 200_000
     size: int = 512
     cameras: int = 1
     channels: int = 3
+    stages: bool = False
 
 
 CASES = (
-    Case(),
+    Case(stages=True),
     Case(cameras=8),
+    Case(channels=32, stages=True),
     Case(splats=20_000),
     Case(splats=1_000_000),
     Case(size=256),
     Case(size=1024),
-    Case(channels=32),
     Case(splats=20_000, size=256, cameras=8),
     Case(splats=1_000_000, size=1024),
 )
-TINY = (Case(splats=20, size=16),)
 
 
-def _config(case: Case, arrays) -> RasterizeConfig:
-    options = kernels.RasterizeOptions(on_overflow="count")
-    capacity = kernels.propose_capacity(
-        *arrays, image_size=(case.size, case.size), options=options, implementation="triton"
+def shrunk() -> tuple[Case, ...]:
+    """Cases at sizes for Triton's interpreter; the last two only combine what others have."""
+    return tuple(
+        dataclasses.replace(
+            case,
+            splats=max(2, case.splats // 50_000),
+            size=case.size // 64,
+            cameras=min(2, case.cameras),
+        )
+        for case in CASES[:7]
     )
+
+
+def _config(case: Case, arrays) -> tuple[RasterizeConfig, int]:
+    """Configuration with the capacity that fits, and the tile intersections of all images."""
+    options = kernels.RasterizeOptions(on_overflow="count")
+    stats = kernels.rasterize(
+        *arrays, image_size=(case.size, case.size), options=options, implementation="triton"
+    ).stats
+    capacity = api.propose_from_count(int(jnp.max(stats.num_intersections)))
     options = dataclasses.replace(options, capacity=capacity)
-    return RasterizeConfig(options, case.size, case.size, capacity)
+    config = RasterizeConfig(options, case.size, case.size, capacity)
+    return config, int(jnp.sum(stats.num_intersections))
 
 
-def stages(case: Case, arrays, config: RasterizeConfig, loops: int) -> dict[str, float]:
+def microseconds(function, arrays: tuple, vary: int) -> float:
+    """Time of one call, see `kernels.tune.measure`; a rehearsal measures once."""
+    loops, repeats = (1, 1) if _REHEARSE.value else (_LOOPS.value, 5)
+    return 1e6 * tune.measure(function, arrays, vary, loops, repeats=repeats)
+
+
+def stages(case: Case, arrays, config: RasterizeConfig) -> dict[str, float]:
     """Microseconds of each stage by itself, its inputs at hand."""
     operands = Operands(*(array[None] for array in arrays))
     kernel = triton_config.choose(config, case.channels)
@@ -89,7 +112,7 @@ def stages(case: Case, arrays, config: RasterizeConfig, loops: int) -> dict[str,
     grads = jax.jit(lambda r, m: triton_bwd._gather(r, *m, sizes, kernel)[0])(residuals, rows)
 
     def timed(function, *inputs, vary=0) -> float:
-        return 1e6 * tune.measure(function, inputs, vary, loops)
+        return microseconds(function, inputs, vary)
 
     keys, slots = flat.keys.reshape(-1), flat.slots.reshape(-1)
     return {
@@ -132,89 +155,111 @@ def stages(case: Case, arrays, config: RasterizeConfig, loops: int) -> dict[str,
     }
 
 
-def ours(case: Case, arrays, loops: int) -> dict:
-    """Times of the whole and of the stages, in microseconds."""
-    config = _config(case, arrays)
-    images = dict(image_size=(case.size, case.size), implementation="triton")
-    start = time.perf_counter()
+def memory_bytes(function, arrays: tuple) -> int:
+    """What XLA allocates for one call: arguments, results and everything between."""
+    sizes = jax.jit(function).lower(*arrays).compile().memory_analysis()
+    return (
+        sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        + sizes.temp_size_in_bytes
+        - sizes.alias_size_in_bytes
+    )
+
+
+def kernel_sums(function, arrays: tuple, calls: int = 10) -> dict[str, float]:
+    """Microseconds a call that the GPU spends in each kernel, by JAX's profiler."""
+    run = jax.jit(function)
+    jax.block_until_ready(run(*arrays))
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(calls):
+                jax.block_until_ready(run(*arrays))
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(path))
+    sums: dict[str, float] = {}
+    for plane in profile.planes:
+        if not plane.name.startswith("/device:GPU"):
+            continue
+        for line in plane.lines:
+            if not line.name.startswith("Stream"):
+                continue
+            for event in line.events:
+                sums[event.name] = sums.get(event.name, 0.0) + event.duration_ns / 1e3 / calls
+    return dict(sorted(sums.items(), key=lambda item: -item[1])[:20])
+
+
+def _gradient(config: RasterizeConfig, size: int):
+    """(forward, forward and backward) of the seven arrays."""
 
     def forward(*arrays):
-        return kernels.rasterize(*arrays, options=config.options, **images).image
+        return kernels.rasterize(
+            *arrays, options=config.options, image_size=(size, size), implementation="triton"
+        ).image
 
     def both(*arrays):
         return jax.grad(lambda *a: jnp.sum(forward(*a) ** 2), argnums=tuple(range(7)))(*arrays)
 
+    return forward, both
+
+
+def ours(case: Case, arrays) -> dict:
+    """Times of the whole and of the stages, in microseconds."""
+    config, intersections = _config(case, arrays)
+    start = time.perf_counter()
+    forward, both = _gradient(config, case.size)
+    options = dataclasses.replace(config.options, deterministic=True)
+    _, deterministic = _gradient(dataclasses.replace(config, options=options), case.size)
     result = {
         "capacity": config.capacity,
-        "forward_us": 1e6 * tune.measure(forward, arrays, 5, loops),
-        "forward_backward_us": 1e6 * tune.measure(both, arrays, 5, loops),
-        "compile_and_time_s": time.perf_counter() - start,
+        "intersections": intersections,
+        "forward_us": microseconds(forward, arrays, 5),
+        "forward_backward_us": microseconds(both, arrays, 5),
+        "memory_bytes": memory_bytes(both, arrays),
     }
-    result["stages_us"] = stages(case, arrays, config, loops)
-    return result
+    if case.stages:
+        result["forward_backward_deterministic_us"] = microseconds(deterministic, arrays, 5)
+        result["stages_us"] = stages(case, arrays, config)
+        try:
+            result["kernels_us"] = kernel_sums(both, arrays)
+        except Exception as error:  # the profiler's parts differ between machines; times stand
+            result["kernels_us"] = {"error": str(error).splitlines()[0]}
+    return result | {"compile_and_time_s": time.perf_counter() - start}
 
 
 def gsplat(case: Case, arrays, python: str) -> dict:
     """gsplat's times over the same arrays, or why there are none."""
-    names = ("means", "quats", "scales", "opacities", "features", "viewmats", "intrinsics")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scene.npz"
-        named = dict(zip(names, map(np.asarray, arrays), strict=True))
+        named = dict(zip(Operands._fields, map(np.asarray, arrays), strict=True))
         np.savez(path, size=case.size, **named)
         command = [python, str(Path(__file__).with_name("gsplat_side.py")), str(path)]
+        if _REHEARSE.value:
+            command.append("--rehearse")
         run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if run.returncode != 0:
         return {"error": run.stderr.strip().splitlines()[-1] if run.stderr else "failed"}
     return json.loads(run.stdout.strip().splitlines()[-1])
 
 
-def _kernels_hash() -> str:
-    """The hash that `benchmarks.kernel_status` compares; in a process of its own for its flags."""
-    code = "from benchmarks import kernel_status; print(kernel_status.sources_hash())"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return run.stdout.strip()
-
-
-def _write(path: Path, record: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
 def main(argv: list[str]) -> None:
     """Command line."""
     del argv
-    import triton
-
     deadline = time.monotonic() + 60 * _MINUTES.value
-    loops = 1 if _REHEARSE.value else _LOOPS.value
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    record = {
-        "kind": "gpu_bench",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": jax.devices()[0].device_kind,
-        "interpreted": _REHEARSE.value,
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "triton": triton.__version__,
-        },
-        "commit": commit.stdout.strip() or None,
-        "kernels_sha256": _kernels_hash(),
-        "triton_sources_sha256": compiled_kernels.sources_hash(),
-        "cases": [],
-    }
-    for case in TINY if _REHEARSE.value else CASES:
+    record = provenance.describe("gpu_bench", interpreted=_REHEARSE.value) | {"cases": []}
+    for case in shrunk() if _REHEARSE.value else CASES:
         if time.monotonic() > deadline:
             print("out of time; the remaining cases are not measured", flush=True)
             break
         arrays = tune.small_splats(case.splats, case.channels, case.size, cameras=case.cameras)
-        entry = {"case": dataclasses.asdict(case), "ours": ours(case, arrays, loops)}
+        entry = {"case": dataclasses.asdict(case), "ours": ours(case, arrays)}
         if _GSPLAT.value:
             entry["gsplat"] = gsplat(case, arrays, _GSPLAT.value)
         record["cases"].append(entry)
-        _write(Path(_OUT.value), record)
+        provenance.write(Path(_OUT.value), record)
         print(json.dumps(entry), flush=True)
+    failed = [entry["gsplat"] for entry in record["cases"] if "error" in entry.get("gsplat", {})]
+    if failed:
+        raise cli.UserError(f"gsplat: {failed[0]['error']}")
 
 
 if __name__ == "__main__":

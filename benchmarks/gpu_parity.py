@@ -5,11 +5,11 @@
     TRITON_INTERPRET=1 python -m benchmarks.gpu_parity --rehearse    tiny scenes, on a CPU
 
 Random scenes with splats from a fraction of a pixel to the whole screen, both modes, 1 to 33
-channels, several cameras; gradients of all eight arrays; then 20 runs that must agree bit by bit.
+channels, several cameras; gradients of all eight arrays; then runs with `deterministic=True` that
+must agree bit by bit. Scenes too large for the dense oracle are held against the xla backend.
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -19,29 +19,21 @@ import numpy as np
 from absl import flags
 
 import kernels
+from benchmarks import provenance
 from instant_gs import cli
+from kernels.rasterize import cases
 
 BOUND = 1e-4  # relative L2
+RUNS = 20  # that must agree bit by bit
 
 _OUT = flags.DEFINE_string("out", None, "Result file (JSON).")
 _SMALL = flags.DEFINE_bool("small", False, "One small scene only.")
 _REHEARSE = flags.DEFINE_bool("rehearse", False, "Tiny scenes, to try this script without a GPU.")
 
-NAMES = (
-    "means",
-    "quats",
-    "scales",
-    "opacities",
-    "features",
-    "viewmats",
-    "intrinsics",
-    "background",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A random scene."""
+    """A random scene; `oracle` is the implementation that it is held against."""
 
     name: str
     splats: int
@@ -51,6 +43,8 @@ class Case:
     mode: str = "classic"
     log_scale: tuple[float, float] = (-5.0, -2.0)
     opacity: float = 0.95
+    oracle: str = "reference"
+    runs: int = RUNS
 
 
 CASES = (
@@ -61,39 +55,52 @@ CASES = (
     Case("one channel", 2000, (64, 96), channels=1),
     Case("33 channels", 1500, (64, 64), channels=33),
     Case("8 channels, 4 cameras", 1500, (64, 64), channels=8, cameras=4),
+    Case("large", 200_000, (512, 512), log_scale=(-6.5, -4.0), oracle="xla"),
+    Case("large, 2 cameras", 50_000, (200, 300), cameras=2, log_scale=(-6.0, -3.0), oracle="xla"),
 )
 TINY = (
-    Case("tiny", 24, (16, 24), log_scale=(-3.0, -1.5)),
-    Case("tiny, 6 channels", 16, (16, 16), channels=6, log_scale=(-3.0, -1.5)),
+    Case("tiny", 12, (8, 8), log_scale=(-3.0, -1.5)),
+    Case("tiny, 6 channels", 16, (16, 24), channels=6, log_scale=(-3.0, -1.5), runs=1),
+    Case("tiny, xla", 12, (8, 8), log_scale=(-3.0, -1.5), oracle="xla", runs=1),
 )
 
 
 def make_arrays(case: Case, seed: int = 0) -> tuple[jax.Array, ...]:
     """The eight arrays of a case."""
-    rng = np.random.default_rng(seed)
     height, width = case.size
-    k = np.array([[1.3 * width, 0, 0.5 * width], [0, 1.2 * width, 0.48 * height], [0, 0, 1]])
-    views = []
-    for camera in range(case.cameras):
-        c, s = np.cos(0.3 * camera), np.sin(0.3 * camera)
-        view = np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, 3.0], [0, 0, 0, 1]])
-        views.append(view)
-    arrays = (
-        rng.normal(0, 0.7, (case.splats, 3)),
-        rng.normal(size=(case.splats, 4)),
-        np.exp(rng.uniform(*case.log_scale, (case.splats, 3))),
-        rng.uniform(0.02, case.opacity, case.splats),
-        rng.uniform(size=(case.splats, case.channels)),
-        np.stack(views),
-        np.stack([k] * case.cameras),
-        rng.uniform(size=(case.cameras, case.channels)),
+    intrinsics = cases.pinhole((1.3 * width, 1.2 * height), (0.5 * width, 0.48 * height))
+    scene = cases.random_scene(
+        seed,
+        np.stack([cases.turned_view(0.3 * camera, 3.0) for camera in range(case.cameras)]),
+        np.stack([intrinsics] * case.cameras),
+        splats=case.splats,
+        channels=case.channels,
+        log_scale=case.log_scale,
+        opacity=(0.02, case.opacity),
     )
-    return tuple(jnp.asarray(array, jnp.float32) for array in arrays)
+    return tuple(jnp.asarray(array, jnp.float32) for array in scene.values())
 
 
-def evaluator(case: Case, implementation: str, capacity: int | None = None):
-    """Jitted arrays -> ((image, alpha, depth), gradients, overflow)."""
-    options = kernels.RasterizeOptions(mode=case.mode, on_overflow="count", capacity=capacity)
+def propose(case: Case, arrays: tuple, implementation: str) -> int | None:
+    """Capacity for a case, measured; the dense oracle needs none."""
+    if implementation == "reference":
+        return None
+    return kernels.propose_capacity(
+        *arrays[:7],
+        image_size=case.size,
+        options=kernels.RasterizeOptions(mode=case.mode),
+        implementation=implementation,
+    )
+
+
+def evaluator(case: Case, arrays: tuple, implementation: str, *, deterministic: bool = False):
+    """Jitted arrays -> (gradients, ((image, alpha, depth), overflow))."""
+    options = kernels.RasterizeOptions(
+        mode=case.mode,
+        on_overflow="count",
+        capacity=propose(case, arrays, implementation),
+        deterministic=deterministic,
+    )
 
     def functional(*arrays):
         out = kernels.rasterize(
@@ -120,61 +127,57 @@ def relative_l2(value, expected) -> float:
     return float(error) if np.isfinite(error) else float("inf")
 
 
-def check(case: Case, repeats: int) -> dict:
+def bit_identical(run, arrays: tuple, runs: int) -> bool:
+    """Whether `runs` runs all give the same bits."""
+    first = jax.tree.leaves(run(*arrays))
+    return all(
+        np.array_equal(one, other)
+        for _ in range(runs - 1)
+        for one, other in zip(first, jax.tree.leaves(run(*arrays)), strict=True)
+    )
+
+
+def check(case: Case) -> dict:
     """Errors of one case, and whether repeated runs agree bit by bit."""
     start = time.perf_counter()
     arrays = make_arrays(case)
-    capacity = kernels.propose_capacity(
-        *arrays[:7],
-        image_size=case.size,
-        options=kernels.RasterizeOptions(mode=case.mode),
-        implementation="triton",
-    )
-    run = evaluator(case, "triton", capacity)
+    run = evaluator(case, arrays, "triton", deterministic=True)
     grads, (outputs, overflow) = run(*arrays)
-    expected_grads, (expected, _) = evaluator(case, "reference")(*arrays)
-    names = ("image", "alpha", "depth", *(f"gradient of {name}" for name in NAMES))
+    expected_grads, (expected, _) = evaluator(case, arrays, case.oracle)(*arrays)
+    names = ("image", "alpha", "depth", *(f"gradient of {name}" for name in cases.ARGUMENTS))
     pairs = zip((*outputs, *grads), (*expected, *expected_grads), strict=True)
     errors = {name: relative_l2(*pair) for name, pair in zip(names, pairs, strict=True)}
-    first = jax.tree.leaves((grads, (outputs, overflow)))
-    identical = all(
-        np.array_equal(one, other)
-        for _ in range(repeats)
-        for one, other in zip(first, jax.tree.leaves(run(*arrays)), strict=True)
-    )
+    identical = bit_identical(run, arrays, case.runs)
     worst = max(errors, key=errors.get)
     result = {
         "case": dataclasses.asdict(case),
         "errors": errors,
         "worst": errors[worst],
-        "bit_identical_runs": repeats if identical else 0,
+        "bit_identical_runs": case.runs if identical else 0,
+        "alpha_mean": float(np.mean(outputs[1])),
         "overflow": int(np.sum(overflow)),
         "pass": bool(errors[worst] < BOUND and identical and not np.any(overflow)),
         "seconds": time.perf_counter() - start,
     }
     verdict = "ok  " if result["pass"] else "FAIL"
-    print(f"{verdict} {case.name}: {errors[worst]:.1e} ({worst})", flush=True)
+    same = f"{case.runs} runs bit-identical" if identical else "runs differ"
+    print(f"{verdict} {case.name}: {errors[worst]:.1e} ({worst}); {same}", flush=True)
     return result
 
 
 def main(argv: list[str]) -> None:
     """Command line."""
     del argv
-    cases = TINY if _REHEARSE.value else CASES[:1] if _SMALL.value else CASES
-    results = [check(case, 1 if _REHEARSE.value or _SMALL.value else 20) for case in cases]
-    if _OUT.value:
-        record = {
-            "kind": "gpu_parity",
-            "device": jax.devices()[0].device_kind,
-            "interpreted": _REHEARSE.value,
-            "bound": BOUND,
-            "cases": results,
-        }
-        path = Path(_OUT.value)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    failed = [result["case"]["name"] for result in results if not result["pass"]]
+    chosen = TINY if _REHEARSE.value else CASES
+    if _SMALL.value:
+        chosen = (dataclasses.replace(chosen[0], runs=1),)
+    record = provenance.describe("gpu_parity", interpreted=_REHEARSE.value)
+    record |= {"bound": BOUND, "cases": []}
+    for case in chosen:
+        record["cases"].append(check(case))
+        if _OUT.value:  # after every case, so that a run cut short keeps what it has
+            provenance.write(Path(_OUT.value), record)
+    failed = [result["case"]["name"] for result in record["cases"] if not result["pass"]]
     if failed:
         raise cli.UserError(f"parity: {', '.join(failed)} beyond {BOUND}")
 

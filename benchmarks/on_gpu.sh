@@ -6,11 +6,16 @@
 #                                                  interpreter, on any machine
 #
 # Environment:
-#   PYTHON        interpreter with jax (CUDA) and triton        [python3]
+#   PYTHON        interpreter with jax (CUDA), triton and pytest   [python3]
+#   COMMIT        commit of the sources, where the tree came without its history
 #   GSPLAT_WHEEL  gsplat-1.5.3-py3-none-any.whl: builds it with nvcc (1 minute) and times it, too
 #   TRAIN         what to train with the minutes left; empty: nothing
 #                 [$PYTHON train.py --config=configs/demo.py --workdir=OUT/train]
 #   SKIP          steps to leave out, e.g. "tune train"
+#
+# Leaves OUT/<device>.json (a rehearsal: OUT/rehearsal.json), which belongs into benchmarks/results/,
+# as does OUT/gpu-*.json, the verification that `make test` looks for; OUT/tuned.json is the new
+# kernels/rasterize/triton_tuned.json. Then: python -m benchmarks.table
 #
 # A step that fails does not stop the next; the last lines tell which failed. Nothing is installed
 # outside OUT, and the GPU's settings stay as they are.
@@ -32,6 +37,8 @@ LOG=$OUT/log.txt
 DEADLINE=$(($(date +%s) + MINUTES * 60))
 FAILED=
 export PYTHONUNBUFFERED=1
+COMMIT=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || true)}
+export COMMIT
 
 left() { echo $((DEADLINE - $(date +%s))); }
 
@@ -47,6 +54,8 @@ step() {
     return
   fi
   echo "== $name" | tee -a "$LOG"
+  # timeout starts programs only, so that a function goes through a shell.
+  if declare -F "$1" >/dev/null; then set -- bash -c '"$@"' "$name" "$@"; fi
   timeout "$limit" "$@" 2>&1 | tee -a "$LOG" | tail -n 40
   status=${PIPESTATUS[0]}
   echo "== $name: exit $status after $(($(date +%s) - start)) s" | tee -a "$LOG"
@@ -73,41 +82,84 @@ EOF
     "$OUT/gsplat-python" -c 'from gsplat.cuda._backend import _C; assert _C is not None'
 }
 
+# sanitize COMMAND...: under compute-sanitizer where there is one; a rehearsal runs it bare.
+sanitize() {
+  local status
+  if [ -n "$REHEARSE" ]; then
+    "$@"
+    status=$?
+    echo "rehearsed without compute-sanitizer: exit $status" >"$OUT/sanitizer.txt"
+  elif command -v compute-sanitizer >/dev/null; then
+    compute-sanitizer --tool memcheck --error-exitcode 9 "$@"
+    status=$?
+    echo "memcheck: exit $status" >"$OUT/sanitizer.txt"
+  else
+    echo "compute-sanitizer is not on the PATH, not run" | tee "$OUT/sanitizer.txt"
+    status=0
+  fi
+  return $status
+}
+
+# A synthetic pack and a training run of seconds.
+rehearse_training() {
+  "$PYTHON" - "$OUT/pack" <<'EOF' &&
+import sys
+from instant_gs.data import packing, synthetic
+folder = sys.argv[1]
+names = [f"blob{i:02d}" for i in range(8)]
+source = synthetic.write_pack(f"{folder}/source", names, image_size=32, views=2, frames=2)
+packing.pack(source, f"{folder}/packed", packing.Options(image_size=32), workers=1)
+EOF
+    TRITON_INTERPRET=0 "$PYTHON" train.py --config=configs/demo.py:smoke --workdir="$OUT/train" \
+      --config.data.packs="('$OUT/pack/packed',)"
+}
+
+export OUT PYTHON REHEARSE GSPLAT_WHEEL=${GSPLAT_WHEEL:-}
+export -f environment gsplat_build sanitize rehearse_training
+tiny=() gsplat=()
+scale=1
 if [ -n "$REHEARSE" ]; then
   export TRITON_INTERPRET=1 JAX_PLATFORMS=cpu
-  step environment 120 environment
-  step parity 600 "$PYTHON" -m benchmarks.gpu_parity --rehearse --out="$OUT/parity.json"
-  step bench 600 "$PYTHON" -m benchmarks.gpu_bench --rehearse --out="$OUT/bench.json"
-  step tune 600 "$PYTHON" -m kernels.tune --channels=3 --splats=8 --size=16 --loops=1 \
+  export JAX_DISABLE_MOST_OPTIMIZATIONS=1 # half of the time would go into compiling
+  tiny=(--rehearse)
+  scale=20 # an interpreter on a busy machine takes its time
+  MINUTES=240
+  DEADLINE=$(($(date +%s) + MINUTES * 60))
+fi
+# JAX would take three quarters of the memory at once; the sanitizer and torch need some.
+export XLA_PYTHON_CLIENT_PREALLOCATE=false
+
+step environment $((60 * scale)) environment
+step parity $((150 * scale)) "$PYTHON" -m benchmarks.gpu_parity "${tiny[@]+"${tiny[@]}"}" \
+  --out="$OUT/parity.json"
+step tests $((120 * scale)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \
+  "${tiny[@]+"${tiny[@]}"}"
+step sanitizer $((90 * scale)) sanitize "$PYTHON" -m benchmarks.gpu_parity --small \
+  "${tiny[@]+"${tiny[@]}"}"
+if [ -n "$REHEARSE" ]; then
+  gsplat=("--gsplat_python=$PYTHON")
+elif [ -n "$GSPLAT_WHEEL" ]; then
+  step gsplat 150 gsplat_build
+  [ -x "$OUT/gsplat-python" ] && gsplat=("--gsplat_python=$OUT/gsplat-python")
+else
+  echo "== gsplat: no GSPLAT_WHEEL, not compared" | tee -a "$LOG"
+fi
+step bench $((240 * scale)) "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
+  --minutes=$((3 * scale)) "${tiny[@]+"${tiny[@]}"}" "${gsplat[@]+"${gsplat[@]}"}"
+if [ -n "$REHEARSE" ]; then
+  step tune $((120 * scale)) "$PYTHON" -m kernels.tune --channels=3 --splats=8 --size=16 --loops=1 \
     --minutes=0.01 --out="$OUT/tuned.json"
 else
-  # JAX would take three quarters of the memory at once; the sanitizer and torch need some.
-  export XLA_PYTHON_CLIENT_PREALLOCATE=false
-  step environment 60 environment
-  step parity 180 "$PYTHON" -m benchmarks.gpu_parity --out="$OUT/parity.json"
-  step tests 150 "$PYTHON" -m pytest -q -p no:cacheprovider tests/kernels -k triton
-  if command -v compute-sanitizer >/dev/null; then
-    step sanitizer 90 compute-sanitizer --tool memcheck --error-exitcode 9 \
-      "$PYTHON" -m benchmarks.gpu_parity --small
-  else
-    echo "== sanitizer: compute-sanitizer is not on the PATH, not run" | tee -a "$LOG"
-  fi
-  GSPLAT=()
-  if [ -n "${GSPLAT_WHEEL:-}" ]; then
-    step gsplat 150 gsplat_build
-    [ -x "$OUT/gsplat-python" ] && GSPLAT=("--gsplat_python=$OUT/gsplat-python")
-  else
-    echo "== gsplat: no GSPLAT_WHEEL, not compared" | tee -a "$LOG"
-  fi
-  step bench 240 "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" --minutes=3 \
-    "${GSPLAT[@]+"${GSPLAT[@]}"}"
-  step tune 180 "$PYTHON" -m kernels.tune --out="$OUT/tuned.json" --minutes=1.3
+  step tune 150 "$PYTHON" -m kernels.tune --out="$OUT/tuned.json" --minutes=1.2
 fi
-if [ -n "$TRAIN" ] && [ -z "$REHEARSE" ] && [ "$(left)" -gt 60 ]; then
+step collect $((30 * scale)) "$PYTHON" -m benchmarks.collect --folder="$OUT"
+if [ -n "$REHEARSE" ]; then
+  step train $((120 * scale)) rehearse_training
+elif [ -n "$TRAIN" ] && [ "$(left)" -gt 60 ]; then
   # shellcheck disable=SC2086  # TRAIN is a command with its arguments
   step train "$(left)" $TRAIN
 fi
 # Builds are large and of no use elsewhere.
-rm -rf "$OUT/gsplat-site" "$OUT/gsplat-ext" "$OUT/gsplat-python"
+rm -rf "$OUT/gsplat-site" "$OUT/gsplat-ext" "$OUT/gsplat-python" "$OUT/pack"
 echo "== done; failed:${FAILED:- none}" | tee -a "$LOG"
 [ -z "$FAILED" ]

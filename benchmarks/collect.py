@@ -1,0 +1,90 @@
+"""Joins what one visit to a GPU left behind into one result file.
+
+    python -m benchmarks.collect --folder=OUT
+
+Reads OUT/parity.json, OUT/bench.json, OUT/gpu-*.json, OUT/sanitizer.txt and OUT/tuned.json, each if
+it is there, and writes OUT/<device>.json. Copied to benchmarks/results/ and committed, it is what
+`python -m benchmarks.table` makes the tables of README.md and docs/kernels.md from. Needs no GPU.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from benchmarks import provenance
+from instant_gs import cli
+
+KIND = "gpu_results"
+NOT_RUN = "not run"
+
+
+def _read(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _head(parts: dict[str, dict]) -> dict:
+    """What all parts say about where they come from.
+
+    Raises:
+      cli.UserError: the parts come from different sources or devices.
+    """
+    head = None
+    for name, part in parts.items():
+        mine = {key: part[key] for key in ("kernels_sha256", "versions", "driver")}
+        if head is not None and mine != head:
+            raise cli.UserError(
+                f"--folder: {name} was made with other sources or versions than the files beside "
+                "it; run benchmarks/on_gpu.sh into a new folder"
+            )
+        head = mine
+    first = next(iter(parts.values()))
+    return {key: first[key] for key in ("date", "device", "interpreted", "commit")} | head
+
+
+def collect(folder: Path) -> dict:
+    """The joined record.
+
+    Raises:
+      cli.UserError: there is nothing to join, or parts do not belong together.
+    """
+    parts = {name: _read(folder / f"{name}.json") for name in ("parity", "bench")}
+    parts = {name: part for name, part in parts.items() if part}
+    if not parts:
+        raise cli.UserError(f"--folder: neither parity.json nor bench.json in {folder}")
+    tests = [_read(path) for path in sorted(folder.glob("gpu-*.json"))]
+    sanitizer = folder / "sanitizer.txt"
+    tuned = _read(folder / "tuned.json")
+    parity, bench = parts.get("parity"), parts.get("bench")
+    return {
+        "kind": KIND,
+        **_head(parts),
+        "triton_sources_sha256": next(iter(parts.values()))["triton_sources_sha256"],
+        "gpu_tests_passed": tests[-1]["tests_passed"] if tests else NOT_RUN,
+        "sanitizer": sanitizer.read_text("utf-8").strip() if sanitizer.is_file() else NOT_RUN,
+        "parity": {key: parity[key] for key in ("bound", "cases")} if parity else NOT_RUN,
+        "bench": bench["cases"] if bench else NOT_RUN,
+        "tuned": tuned["entries"] if tuned else NOT_RUN,
+    }
+
+
+def define_flags() -> None:
+    """Not at import: others import this module for its functions."""
+    flags.DEFINE_string("folder", None, "What benchmarks/on_gpu.sh wrote into.", required=True)
+
+
+def main(argv: list[str]) -> None:
+    """Command line."""
+    del argv
+    folder = Path(flags.FLAGS.folder)
+    record = collect(folder)
+    path = folder / f"{provenance.file_name(record['device'])}.json"
+    if record["interpreted"]:
+        path = folder / "rehearsal.json"
+    provenance.write(path, record)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,309 @@
+"""Writes the measured tables of README.md and docs/kernels.md from committed result files.
+
+    python -m benchmarks.table            rewrites the marked blocks
+    python -m benchmarks.table --check    only fails if a block is not what it would write
+
+A block lies between `<!-- table: NAME -->` and `<!-- end of table: NAME -->`. Numbers come from
+benchmarks/results/*.json (GPU, see benchmarks/on_gpu.sh), benchmarks/results/*.jsonl (lines of
+`python -m kernels.bench --case=target_200k`) and benchmarks/compiled_kernels.json. What no file
+holds is "not measured".
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+
+from benchmarks import collect, provenance
+from instant_gs import cli
+
+ROOT = provenance.ROOT
+RESULTS = ROOT / "benchmarks" / "results"
+COMPILED = ROOT / "benchmarks" / "compiled_kernels.json"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "kernels.md")
+
+NOT_MEASURED = "not measured"
+_CPU_CASE = "target_200k"
+# Targets on an H100 for the first case, 200,000 splats at 512 x 512: microseconds, times gsplat.
+_TARGETS = {"forward": (200, 1.5), "forward_backward": (550, 1.5)}
+# Estimated floors on an H100 (3.0 TB/s, 67 TFLOP/s), microseconds; the sorts have one together.
+_FLOORS = {
+    "project": 5,
+    "depth sort + tile sort": 9,
+    "emit": 4,
+    "blend": 11,
+    "blend backward": 60,
+    "gather": None,
+    "project backward": None,
+}
+_HEAD = re.compile(r"<!-- table: ([\w ]+) -->\n(.*?)<!-- end of table: \1 -->", re.DOTALL)
+
+
+def read_results(folder: Path) -> list[dict]:
+    """GPU results, one of each device, the newest; rehearsals are none."""
+    newest: dict[str, dict] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("kind") != collect.KIND or record["interpreted"]:
+            continue
+        if record["date"] >= newest.get(record["device"], record)["date"]:
+            newest[record["device"]] = record
+    return list(newest.values())
+
+
+def read_cpu(folder: Path) -> dict[str, dict]:
+    """`kernels.bench` lines of the xla backend by direction."""
+    lines = [
+        line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().split("\n")
+    ]
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return {
+        row["direction"]: row
+        for row in rows
+        if row["case"] == _CPU_CASE and row["platform"] == "cpu"
+    }
+
+
+def _rows(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _us(value: float | None) -> str:
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.0f} µs" if value < 10_000 else f"{value / 1000:.1f} ms"
+
+
+def _bytes(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value / 1e6:.0f} MB"
+
+
+def _ratio(case: dict, name: str) -> str:
+    theirs = case.get("gsplat", {}).get(f"{name}_us")
+    return NOT_MEASURED if not theirs else f"{theirs / case['ours'][f'{name}_us']:.2f}x"
+
+
+def _cases(record: dict) -> list[dict]:
+    return record["bench"] if isinstance(record["bench"], list) else []
+
+
+def summary(results: list[dict], cpu: dict[str, dict]) -> str:
+    """README's table: the scene that targets are set for."""
+    times = [
+        _us(1000 * cpu[name]["median_ms"]) if name in cpu else NOT_MEASURED
+        for name in ("forward", "forward_backward")
+    ]
+    peak = cpu["forward_backward"]["peak_bytes"] if "forward_backward" in cpu else None
+    cores = f"{cpu['forward']['cores']} CPU cores" if "forward" in cpu else "CPU"
+    rows = [[f"`xla`, {cores}", *times, _bytes(peak)]]
+    for record in results:
+        for case in _cases(record)[:1]:
+            ours, theirs = case["ours"], case.get("gsplat", {})
+            rows.append(
+                [
+                    f"`triton`, {record['device']}",
+                    _us(ours["forward_us"]),
+                    _us(ours["forward_backward_us"]),
+                    _bytes(ours["memory_bytes"]),
+                ]
+            )
+            if theirs.get("forward_us"):
+                rows.append(
+                    [
+                        f"gsplat {theirs['version']}, the same GPU and scene",
+                        _us(theirs["forward_us"]),
+                        _us(theirs["forward_backward_us"]),
+                        NOT_MEASURED,
+                    ]
+                )
+    if not results:
+        rows.append(["`triton`, NVIDIA GPU", *[NOT_MEASURED] * 3])
+    head = [
+        "rasterizer, 200,000 small splats, 512 x 512",
+        "forward",
+        "forward + backward",
+        "memory",
+    ]
+    return _rows(head, rows)
+
+
+def _verdicts(case: dict) -> str:
+    """Whether the first case reaches its targets."""
+    lines = []
+    for name, (limit, times) in _TARGETS.items():
+        mine, theirs = case["ours"][f"{name}_us"], case.get("gsplat", {}).get(f"{name}_us")
+        reached = mine <= limit and bool(theirs) and theirs >= times * mine
+        lines.append(
+            f"* {name.replace('_', ' + ')}: at most {limit} µs, at least {times}x gsplat's speed: "
+            f"{_us(mine)}, {_ratio(case, name)}: {'reached' if reached else 'missed'}"
+        )
+    plain, fixed = (
+        case["ours"].get(key)
+        for key in ("forward_backward_us", "forward_backward_deterministic_us")
+    )
+    if fixed:
+        word = "reached" if fixed <= 1.5 * plain else "missed"
+        lines.append(f"* deterministic: at most 1.5x the time: {fixed / plain:.2f}x: {word}")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def speed(results: list[dict], cpu: dict[str, dict]) -> str:
+    """Every case beside gsplat, and the targets."""
+    del cpu
+    head = [
+        "splats",
+        "image",
+        "cameras",
+        "D",
+        "forward",
+        "x gsplat",
+        "forward + backward",
+        "x gsplat",
+    ]
+    if not results:
+        return _rows(head, [["200,000", "512²", "1", "3", *[NOT_MEASURED] * 4]])
+    text = ""
+    for record in results:
+        cases = _cases(record)
+        rows = [
+            [
+                f"{entry['case']['splats']:,}",
+                f"{entry['case']['size']}²",
+                str(entry["case"]["cameras"]),
+                str(entry["case"]["channels"]),
+                _us(entry["ours"]["forward_us"]),
+                _ratio(entry, "forward"),
+                _us(entry["ours"]["forward_backward_us"]),
+                _ratio(entry, "forward_backward"),
+            ]
+            for entry in cases
+        ]
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        text += f"{record['device']}, {record['date'][:10]}; {versions}; {_parity(record)}.\n\n"
+        text += _rows(head, rows) + (_verdicts(cases[0]) if cases else "")
+    return text
+
+
+def _parity(record: dict) -> str:
+    parity = record["parity"]
+    if not isinstance(parity, dict):
+        return f"parity {NOT_MEASURED}"
+    passed = sum(case["pass"] for case in parity["cases"])
+    worst = max(case["worst"] for case in parity["cases"])
+    return f"parity: {passed} of {len(parity['cases'])} scenes pass, worst relative L2 {worst:.1e}"
+
+
+def _stage_times(record: dict) -> dict[str, float]:
+    for case in _cases(record)[:1]:
+        times = dict(case["ours"].get("stages_us", {}))
+        if "depth sort" in times and "tile sort" in times:
+            times["depth sort + tile sort"] = times["depth sort"] + times["tile sort"]
+        return times
+    return {}
+
+
+def stages(results: list[dict], cpu: dict[str, dict]) -> str:
+    """Each stage and its floor, for the scene that targets are set for."""
+    del cpu
+    rows = []
+    for name, floor in _FLOORS.items():
+        row = [name, "no estimate" if floor is None else f"{floor} µs"]
+        for record in results or [{"bench": None}]:
+            time = _stage_times(record).get(name)
+            row += [_us(time), f"{time / floor:.1f}x" if time and floor else NOT_MEASURED]
+        rows.append(row)
+    names = [record["device"] for record in results] or ["NVIDIA GPU"]
+    head = ["stage", "floor (estimate, H100)"]
+    for name in names:
+        head += [name, "times the floor"]
+    return _rows(head, rows)
+
+
+def compiled(results: list[dict], cpu: dict[str, dict]) -> str:
+    """Registers, shared memory and spills of every kernel, from the machine code."""
+    del results, cpu
+    record = json.loads(COMPILED.read_text(encoding="utf-8"))
+    capabilities = sorted({entry["capability"] for entry in record["kernels"]})
+    table: dict[tuple[str, str], dict[int, dict]] = {}
+    for entry in record["kernels"]:
+        constants = entry["constants"]
+        what = [f"D = {constants['CHANNELS']}"] if "CHANNELS" in constants else []
+        what += ["antialiased"] if constants.get("ANTIALIASED") else []
+        table.setdefault((entry["kernel"], ", ".join(what)), {})[entry["capability"]] = entry
+    rows = []
+    for (kernel, what), entries in sorted(table.items()):
+        registers = [str(entries[c]["registers"]) if c in entries else "" for c in capabilities]
+        shared = max(entry["shared_bytes"] for entry in entries.values())
+        spilled = max(entry["spill_bytes"] for entry in entries.values())
+        rows.append([f"`{kernel}`", what, *registers, str(shared), str(spilled)])
+    head = [
+        "kernel",
+        "variant",
+        *(f"sm_{c}" for c in capabilities),
+        "shared bytes",
+        "spilled bytes",
+    ]
+    return f"Triton {record['triton']}; registers of a thread.\n\n" + _rows(head, rows)
+
+
+BLOCKS: dict[str, Callable[[list[dict], dict[str, dict]], str]] = {
+    "summary": summary,
+    "speed": speed,
+    "stages": stages,
+    "compiled": compiled,
+}
+
+
+def rewrite(
+    text: str, results: list[dict], cpu: dict[str, dict], name: str = "the document"
+) -> str:
+    """The document with its blocks made anew.
+
+    Raises:
+      cli.UserError: a block has a name that does not exist, or there is no block.
+    """
+    found = [match[1] for match in _HEAD.finditer(text)]
+    unknown = sorted(set(found) - set(BLOCKS))
+    if unknown or not found:
+        raise cli.UserError(f"{name}: expected blocks of {sorted(BLOCKS)}, got {unknown or 'none'}")
+
+    def block(match: re.Match) -> str:
+        body = BLOCKS[match[1]](results, cpu)
+        return f"<!-- table: {match[1]} -->\n{body}<!-- end of table: {match[1]} -->"
+
+    return _HEAD.sub(block, text)
+
+
+def stale(folder: Path = RESULTS) -> dict[Path, str]:
+    """Documents whose blocks are not what they should be, with what they should hold."""
+    results, cpu = read_results(folder), read_cpu(folder)
+    texts = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
+    made = {path: rewrite(text, results, cpu, path.name) for path, text in texts.items()}
+    return {path: text for path, text in made.items() if text != texts[path]}
+
+
+def define_flags() -> None:
+    """Not at import: others import this module for its functions."""
+    flags.DEFINE_bool("check", False, "Write nothing; fail if something would change.")
+
+
+def main(argv: list[str]) -> None:
+    """Command line."""
+    del argv
+    changed = stale()
+    names = ", ".join(path.name for path in changed)
+    if flags.FLAGS.check and changed:
+        raise cli.UserError(f"{names}: tables are not those of benchmarks/; run it without --check")
+    for path, text in changed.items():
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    print(f"wrote {names}" if changed else "nothing to change")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

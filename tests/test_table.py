@@ -1,0 +1,131 @@
+"""The tables of README.md and docs/kernels.md are what the committed result files say."""
+
+import json
+
+import pytest
+
+from benchmarks import collect, provenance, table
+from instant_gs import cli
+
+TEXT = "a\n<!-- table: summary -->\n<!-- end of table: summary -->\nb\n"
+
+
+def result(**changes):
+    """A result file with one case, 180 and 500 microseconds, gsplat at 300 and 700."""
+    case = {
+        "case": {"splats": 200_000, "size": 512, "cameras": 1, "channels": 3, "stages": True},
+        "ours": {
+            "forward_us": 180.0,
+            "forward_backward_us": 500.0,
+            "forward_backward_deterministic_us": 510.0,
+            "memory_bytes": 3e8,
+            "stages_us": {"project": 10.0, "depth sort": 6.0, "tile sort": 12.0},
+        },
+        "gsplat": {"version": "1.5.3", "forward_us": 300.0, "forward_backward_us": 700.0},
+    }
+    record = {
+        "kind": collect.KIND,
+        "date": "2026-01-02T03:04:05+00:00",
+        "device": "Test GPU",
+        "interpreted": False,
+        "versions": {"jax": "1.2.3"},
+        "parity": {"bound": 1e-4, "cases": [{"pass": True, "worst": 2e-6}]},
+        "bench": [case],
+    }
+    return record | changes
+
+
+def write(folder, name, record):
+    (folder / name).write_text(json.dumps(record))
+
+
+def test_committed_tables_are_the_generated_ones():
+    assert not table.stale(), "run: python -m benchmarks.table"
+
+
+def test_every_block_is_in_a_document():
+    texts = "".join(path.read_text("utf-8") for path in table.DOCUMENTS)
+    for name in table.BLOCKS:
+        assert f"<!-- table: {name} -->" in texts, f"nobody shows the table {name}"
+
+
+@pytest.mark.parametrize("name", ["summary", "speed", "stages"])
+def test_without_results_nothing_is_measured(name, tmp_path):
+    text = table.BLOCKS[name](table.read_results(tmp_path), table.read_cpu(tmp_path))
+    assert table.NOT_MEASURED in text and " ms" not in text
+
+
+def test_numbers_come_from_the_files(tmp_path):
+    write(tmp_path, "test-gpu.json", result())
+    line = {
+        "case": "target_200k",
+        "platform": "cpu",
+        "direction": "forward",
+        "median_ms": 812.0,
+        "cores": 2,
+        "peak_bytes": 1e9,
+    }
+    backward = line | {"direction": "forward_backward", "median_ms": 3000.0}
+    lines = [json.dumps(line), json.dumps(backward), json.dumps(line | {"case": "tiny"})]
+    (tmp_path / "cpu.jsonl").write_text("\n".join(lines) + "\n")
+    results, cpu = table.read_results(tmp_path), table.read_cpu(tmp_path)
+    text = table.rewrite(TEXT, results, cpu)
+    assert "| `xla`, 2 CPU cores | 812.0 ms | 3000.0 ms | 1000 MB |" in text
+    assert "| `triton`, Test GPU | 180 µs | 500 µs | 300 MB |" in text
+    assert "gsplat 1.5.3" in text and text.startswith("a\n") and text.endswith("\nb\n")
+    speed = table.speed(results, cpu)
+    assert "| 200,000 | 512² | 1 | 3 | 180 µs | 1.67x | 500 µs | 1.40x |" in speed
+    assert "180 µs, 1.67x: reached" in speed and "500 µs, 1.40x: missed" in speed
+    assert "1.02x: reached" in speed and "jax 1.2.3" in speed
+    assert "| depth sort + tile sort | 9 µs | 18 µs | 2.0x |" in table.stages(results, cpu)
+
+
+def test_rehearsals_and_older_results_do_not_count(tmp_path):
+    write(tmp_path, "a.json", result(interpreted=True))
+    assert table.read_results(tmp_path) == []
+    write(tmp_path, "b.json", result(date="2026-05-01"))
+    write(tmp_path, "c.json", result(date="2026-04-01"))
+    assert [record["date"] for record in table.read_results(tmp_path)] == ["2026-05-01"]
+
+
+def test_a_block_that_does_not_exist_is_named():
+    with pytest.raises(cli.UserError, match="seconds"):
+        table.rewrite(TEXT.replace("summary", "seconds"), [], {})
+
+
+def part(**changes):
+    """parity.json or bench.json as they begin."""
+    record = {
+        "date": "2026-01-02",
+        "device": "Test GPU",
+        "driver": "580",
+        "interpreted": False,
+        "versions": {"jax": "1.2.3"},
+        "commit": "abc",
+        "kernels_sha256": "1",
+        "triton_sources_sha256": "2",
+        "bound": 1e-4,
+        "cases": [],
+    }
+    return record | changes
+
+
+def test_collecting_joins_what_a_visit_left(tmp_path):
+    write(tmp_path, "parity.json", part())
+    write(tmp_path, "bench.json", part(cases=result()["bench"]))
+    write(tmp_path, "gpu-test.json", {"tests_passed": 7})
+    (tmp_path / "sanitizer.txt").write_text("memcheck: exit 0\n")
+    record = collect.collect(tmp_path)
+    assert record["gpu_tests_passed"] == 7 and record["sanitizer"] == "memcheck: exit 0"
+    assert record["commit"] == "abc" and record["tuned"] == collect.NOT_RUN
+    provenance.write(tmp_path / "results" / "test-gpu.json", record)
+    assert table.read_results(tmp_path / "results") == [record]
+
+
+def test_collecting_refuses_parts_of_different_sources(tmp_path):
+    with pytest.raises(cli.UserError, match=r"neither parity\.json nor bench\.json"):
+        collect.collect(tmp_path)
+    write(tmp_path, "parity.json", part())
+    write(tmp_path, "bench.json", part(kernels_sha256="other"))
+    with pytest.raises(cli.UserError, match="other sources"):
+        collect.collect(tmp_path)
