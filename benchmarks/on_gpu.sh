@@ -17,6 +17,11 @@
 # as does OUT/gpu-*.json, the verification that `make test` looks for; OUT/tuned.json is the new
 # kernels/rasterize/triton_tuned.json. Then: python -m benchmarks.table
 #
+# Where a visit is shorter than everything takes, make two, and join their files in one folder:
+#   SKIP="gsplat bench tune train" benchmarks/on_gpu.sh OUT       correctness
+#   SKIP="parity tests sanitizer" benchmarks/on_gpu.sh OUT        speed
+#   python -m benchmarks.collect --folder=JOINED                  anywhere
+#
 # A step that fails does not stop the next; the last lines tell which failed. Nothing is installed
 # outside OUT, and the GPU's settings stay as they are.
 set -u
@@ -130,9 +135,9 @@ fi
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
 
 step environment $((60 * scale)) environment
-step parity $((150 * scale)) "$PYTHON" -m benchmarks.gpu_parity "${tiny[@]+"${tiny[@]}"}" \
+step parity $((200 * scale)) "$PYTHON" -m benchmarks.gpu_parity "${tiny[@]+"${tiny[@]}"}" \
   --out="$OUT/parity.json"
-step tests $((120 * scale)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \
+step tests $((260 * scale)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \
   "${tiny[@]+"${tiny[@]}"}"
 step sanitizer $((90 * scale)) sanitize "$PYTHON" -m benchmarks.gpu_parity --small \
   "${tiny[@]+"${tiny[@]}"}"
@@ -144,7 +149,7 @@ elif [ -n "$GSPLAT_WHEEL" ]; then
 else
   echo "== gsplat: no GSPLAT_WHEEL, not compared" | tee -a "$LOG"
 fi
-step bench $((240 * scale)) "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
+step bench $((300 * scale)) "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
   --minutes=$((3 * scale)) "${tiny[@]+"${tiny[@]}"}" "${gsplat[@]+"${gsplat[@]}"}"
 if [ -n "$REHEARSE" ]; then
   step tune $((120 * scale)) "$PYTHON" -m kernels.tune --channels=3 --splats=8 --size=16 --loops=1 \
