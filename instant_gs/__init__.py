@@ -5,8 +5,8 @@
 
     import instant_gs
 
-    engine = instant_gs.load()
-    avatar = engine.encode(photo)
+    model = instant_gs.load()
+    avatar = model.encode(photo)
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def load(directory: str | os.PathLike[str] | None = None):
         weights that ship with the package.
 
     Returns:
-      `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `encode`, `motion_code`,
-      `animate` and `render`.
+      `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `motion_code`, `encode`,
+      `motion`, `animate` and `render`.
 
     Raises:
       FileNotFoundError: there are no weights in `directory`.

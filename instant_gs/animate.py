@@ -2,7 +2,8 @@
 
     python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=avatar.mp4
 
-Without --driving the camera swings around the still head (--orbit).
+--pose says what moves the camera: nothing, the driver's head, or a swing around the avatar, for
+which no --driving is needed.
 """
 
 import functools
@@ -20,10 +21,19 @@ _WEIGHTS = flags.DEFINE_string(
 _SOURCE = flags.DEFINE_string("source", None, "Photo of one face: PNG, JPEG or WebP.")
 _DRIVING = flags.DEFINE_string("driving", None, "Video of one face, or a folder of frames.")
 _OUT = flags.DEFINE_string("out", None, "The .mp4 to write.")
+_POSE = flags.DEFINE_enum(
+    "pose",
+    None,
+    ["fixed", "driver", "orbit"],
+    "Camera: stays, shows the driver's head pose, or swings. Default: fixed; orbit with --orbit.",
+)
 _YAW = flags.DEFINE_float("yaw", 0.0, "Camera to the head's left (+) or right (-), degrees.")
 _PITCH = flags.DEFINE_float("pitch", 0.0, "Camera up (+) or down (-), degrees.")
-_ORBIT = flags.DEFINE_float("orbit", 0.0, "Degrees by which the camera swings to either side.")
+_ORBIT = flags.DEFINE_float("orbit", 30.0, "Degrees of --pose=orbit to either side of --yaw.")
 _SIZE = flags.DEFINE_integer("size", 0, "Side of the picture; default: the model's.")
+_GAUSSIANS = flags.DEFINE_integer(
+    "gaussians", 0, "Draw only so many, the most important ones; 0: all.", lower_bound=0
+)
 _SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Photo | driving face | avatar.")
 _PLY = flags.DEFINE_string("ply", None, "Write one frame's Gaussians to this .ply, too.")
 _PLY_FRAME = flags.DEFINE_integer("ply_frame", 0, "Which frame, from 0.", lower_bound=0)
@@ -36,6 +46,9 @@ _DRIVING_MATTE = flags.DEFINE_boolean(
 )
 _BOX = flags.DEFINE_enum(
     "driving_box", "smoothed", ["smoothed", "fixed"], "How the crop follows the driving head."
+)
+_STEADY = flags.DEFINE_boolean(
+    "steady", True, "Calm motion and head pose by a One-Euro filter; --nosteady passes all on."
 )
 _FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
@@ -54,18 +67,26 @@ def main(argv: list[str]) -> None:
 
     engine = inference.load(_WEIGHTS.value)
     source = _read_source(engine.image_size)
-    drivers, count, fps = _read_drivers(engine.image_size, source.image)
+    drivers, poses, count, fps = _read_drivers(engine.image_size, source.image)
     if _PLY.value and _PLY_FRAME.value >= count:
         raise cli.UserError(
             f"--ply_frame: the result has {count} frames, 0 to {count - 1}; there is no "
             f"{_PLY_FRAME.value}"
         )
     size = _SIZE.value or engine.image_size
-    cameras = animate.camera_path(
-        count, yaw=_YAW.value, pitch=_PITCH.value, orbit=_ORBIT.value, fps=fps
-    )
+    cameras = _cameras(poses, count, fps)
     clock = animate.Clock()
-    made = animate.frames(engine, source.image, drivers, cameras, size=size, clock=clock)
+    made = animate.frames(
+        engine,
+        source.image,
+        drivers,
+        cameras,
+        size=size,
+        fps=fps,
+        steady=_STEADY.value,
+        gaussians=_GAUSSIANS.value,
+        clock=clock,
+    )
     with video.Writer(_OUT.value, fps=fps, overwrite=_OVERWRITE.value) as writer:
         for index, frame in enumerate(_progress(made, count, "animate")):
             wide = _SIDE_BY_SIDE.value
@@ -91,10 +112,7 @@ def _check(argv: list[str]) -> None:
     for flag in (_SOURCE, _OUT):
         if not flag.value:
             raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)
-    if not _DRIVING.value and not _ORBIT.value:
-        raise cli.UserError(
-            "--driving is missing; give a video, or --orbit=30 to look around a still head", 2
-        )
+    _check_pose()
     for flag in (_YAW, _PITCH, _ORBIT, _FPS):
         if not math.isfinite(flag.value):
             raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
@@ -114,6 +132,36 @@ def _check(argv: list[str]) -> None:
             output.check_free(flag.value, overwrite=_OVERWRITE.value, option=f"--{flag.name}")
 
 
+def _pose() -> str:
+    return _POSE.value or ("orbit" if _ORBIT.present else "fixed")
+
+
+def _check_pose() -> None:
+    pose = _pose()
+    if not _DRIVING.value and pose != "orbit":
+        raise cli.UserError(
+            "--driving is missing; give a video, or --pose=orbit to look around a still head", 2
+        )
+    if _ORBIT.present and pose != "orbit":
+        raise cli.UserError(f"--orbit: has no effect with --pose={pose}; leave one out", 2)
+    if pose == "driver" and _DRIVING_ALIGNED.value:
+        raise cli.UserError(
+            "--pose=driver: frames that are cut out already do not tell the head's pose; leave "
+            "out --driving_aligned, or take another --pose",
+            2,
+        )
+
+
+def _cameras(poses, count: int, fps: float):
+    from instant_gs.inference import camera_path
+
+    around = {"yaw": _YAW.value, "pitch": _PITCH.value, "fps": fps}
+    if _pose() == "driver":
+        return camera_path.follow(poses, steady=_STEADY.value, **around)
+    swing = _ORBIT.value if _pose() == "orbit" else 0.0
+    return camera_path.orbit(count, swing=swing, **around)
+
+
 def _read_source(size: int):
     from instant_gs.inference import photo, source
 
@@ -129,24 +177,24 @@ def _read_source(size: int):
 
 
 def _read_drivers(size: int, still):
-    """The driving faces, how many there are, and their rate."""
-    from instant_gs.inference import animate, tracking, video
+    """The driving faces, their head poses or None, how many there are, and their rate."""
+    from instant_gs.inference import camera_path, tracking, video
 
     limit = _MAX_FRAMES.value
     if not _DRIVING.value:
         fps = _FPS.value or video.DEFAULT_FPS
-        count = limit or round(animate.ORBIT_SECONDS * fps)
-        return itertools.repeat(still, count), count, fps
+        count = limit or round(camera_path.ORBIT_SECONDS * fps)
+        return itertools.repeat(still, count), None, count, fps
     clip = video.open_video(_DRIVING.value, fps=_FPS.value)
     if _DRIVING_ALIGNED.value:
         frames = list(tracking.aligned_drivers(clip, size, limit=limit))
         _warn([clip.problem])
-        return frames, len(frames), clip.fps
+        return frames, None, len(frames), clip.fps
     decoded = _progress(clip.frames(limit), min(clip.expected_frames, limit or 10**9), "track")
     track = tracking.track(clip.path, decoded, _detector(), fps=clip.fps, box=_BOX.value)
     _warn([clip.problem, *track.warnings(clip.path)])
     drivers = tracking.drivers(clip.frames(limit), track, size, matte=_DRIVING_MATTE.value)
-    return drivers, len(track.found), clip.fps
+    return drivers, track.poses, len(track.found), clip.fps
 
 
 def _write_ply(frame) -> int:

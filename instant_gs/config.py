@@ -45,7 +45,8 @@ class GaussianConfig:
     fine samples). ``position``: "absolute" is tanh(raw) as released; "anchored" adds a learned
     offset, at most ``max_offset`` world units an axis, to a rough head surface, which is what
     trains from scratch. ``cull``: "source" drops Gaussians invisible under the source
-    expression, as released; "none" keeps them (teeth!).
+    expression, as released; "envelope" only those that no driver of a bank makes visible (teeth
+    stay; at inference, training keeps all); "none" keeps them.
     """
 
     instantiation: str = "plane"
@@ -234,7 +235,7 @@ def _checks(config: Config):
     gaussians, motion = model.gaussians, model.motion
     yield _one_of("model.gaussians.instantiation", gaussians.instantiation, ("plane", "ray"))
     yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
-    yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
+    yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "envelope", "none"))
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
     yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
     if motion.encoder == "fan":

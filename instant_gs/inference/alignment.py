@@ -48,6 +48,19 @@ class Crop:
         shift = size / 2 - turn @ [self.x, self.y]
         return np.concatenate([turn, shift[:, None]], axis=1)
 
+    def viewpoint(self) -> tuple[float, float, float]:
+        """The camera that sees an upright head at the world's origin as this picture shows it.
+
+        Returns:
+            Yaw, pitch and roll in radians, as ``geometry.camera.look_at`` takes them.
+        """
+        right = math.cos(self.pitch_rad) * math.sin(self.yaw_rad)  # where the face looks
+        down = -math.sin(self.pitch_rad)
+        near = math.cos(self.pitch_rad) * math.cos(self.yaw_rad)
+        cosine, sine = math.cos(self.roll_rad), math.sin(self.roll_rad)
+        right, down = cosine * right + sine * down, cosine * down - sine * right
+        return -math.asin(max(-1.0, min(1.0, right))), math.atan2(down, near), -self.roll_rad
+
     def corners(self) -> np.ndarray:
         """(4, 2) corners in picture pixels, from the top left clockwise."""
         inverse = cv2.invertAffineTransform(self.matrix(1))

@@ -1,7 +1,6 @@
 """The loop from driving faces to pictures: what ``python -m instant_gs.animate`` runs."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterable, Iterator
 
@@ -9,14 +8,7 @@ import jax
 import numpy as np
 
 from instant_gs import types
-from instant_gs.geometry import camera as camera_lib
-from instant_gs.inference import alignment
-
-#: One swing of the orbiting camera to the left, to the right and back.
-ORBIT_SECONDS = 4.0
-
-#: Elevations near the poles have no "up".
-MAX_PITCH_DEGREES = 80.0
+from instant_gs.inference import alignment, level_of_detail, one_euro, still_face
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +33,9 @@ class Clock:
     Attributes:
         frames: Timed frames, the first (which compiles) left out.
         seconds: From the aligned driving image in memory to the picture in memory: motion code,
-            animation, rendering and both transfers, one frame after the other. Neither
+            filter, animation, rendering and all transfers, one frame after the other. Neither
             compilation nor decoding, tracking, matting and writing of video.
-        compile_seconds: What the first frame took.
+        compile_seconds: What the first frame took, with the filter's calibration.
     """
 
     frames: int = 0
@@ -56,30 +48,6 @@ class Clock:
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
 
-def camera_path(
-    count: int, *, yaw: float = 0.0, pitch: float = 0.0, orbit: float = 0.0, fps: float = 25.0
-) -> Iterator[types.Camera]:
-    """Reference cameras, one a frame; angles in degrees.
-
-    Args:
-        count: Frames.
-        yaw: Positive moves the camera to the head's left side.
-        pitch: Positive moves it up.
-        orbit: How far it swings to either side of ``yaw``; 0 keeps it still.
-        fps: Frames a second; one swing takes ``ORBIT_SECONDS``.
-
-    Raises:
-        ValueError: A pitch beyond ``MAX_PITCH_DEGREES``.
-    """
-    if not abs(pitch) <= MAX_PITCH_DEGREES:
-        raise ValueError(
-            f"pitch: expected within ±{MAX_PITCH_DEGREES:.0f} degrees, got {pitch}; lower it"
-        )
-    for index in range(count):
-        swing = orbit * math.sin(2 * math.pi * index / (fps * ORBIT_SECONDS))
-        yield camera_lib.orbit_camera(math.radians(yaw + swing), math.radians(pitch))
-
-
 def frames(
     engine,
     source: np.ndarray,
@@ -87,28 +55,45 @@ def frames(
     cameras: Iterable[types.Camera],
     *,
     size: int,
+    fps: float,
+    steady: bool = True,
+    gaussians: int = 0,
     clock: Clock | None = None,
 ) -> Iterator[Frame]:
     """Animates one photo.
 
     Args:
-        engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code`` and
-            ``frame``.
+        engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code``,
+            ``fold``, ``read_motion`` and ``frame``.
         source: (S, S, 3) uint8, aligned, over black.
         drivers: (S, S, 3) uint8, aligned, over black.
         cameras: At least as many as drivers.
         size: Side of the pictures in pixels.
+        fps: Frames a second.
+        steady: Whether a One-Euro filter calms the motion; it takes the tremble of the first
+            driving face for noise (``still_face.motion_noise``).
+        gaussians: How many to draw, the most important first; 0 draws all.
         clock: Filled while the frames are made.
 
     Yields:
         Frame.
+
+    Raises:
+        ValueError: The avatar has fewer than ``gaussians``.
     """
     clock = clock if clock is not None else Clock()
-    avatar = engine.encode(source)
     code_source = engine.motion_code(source)
+    avatar = engine.encode(source, code_source)
+    if gaussians:
+        avatar = _reduced(engine, avatar, code_source, gaussians)
+    avatar, calm = engine.fold(avatar), None
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):
         start = time.perf_counter()
-        image, gaussians = engine.frame(avatar, code_source, driver, camera, size)
+        if calm is None:
+            noise = still_face.motion_noise(engine, code_source, driver) if steady else 0.0
+            calm = one_euro.OneEuro(fps, noise)
+        motion = calm(still_face.as_array(engine.read_motion(code_source, driver)))
+        image, gaussians = engine.frame(avatar, types.Motion(*motion), camera, size)
         image = np.asarray(jax.device_get(image))
         elapsed = time.perf_counter() - start
         if index == 0:
@@ -116,6 +101,13 @@ def frames(
         else:
             clock.frames, clock.seconds = clock.frames + 1, clock.seconds + elapsed
         yield Frame(image, driver, gaussians)
+
+
+def _reduced(engine, avatar: types.Avatar, code_source, count: int) -> types.Avatar:
+    """A level of detail; the release's weights, which have no bank, know the photo's pose only."""
+    learned = engine.config.model.motion.encoder == "learned"
+    bank = None if learned else code_source[None]
+    return level_of_detail.prefix(level_of_detail.order(engine, avatar, code_source, bank), count)
 
 
 def side_by_side(source: np.ndarray, frame: Frame) -> np.ndarray:

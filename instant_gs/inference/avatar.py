@@ -15,10 +15,15 @@ from instant_gs import config as config_lib
 from instant_gs.data import format as format_lib
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
+from instant_gs.inference import culling, motion_bank
+from instant_gs.models import folded
 from instant_gs.training import checkpoint
 
 #: What ships with the package.
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "demo"
+
+#: What arithmetic may add to an image in [-1, 1] before it counts as of another range.
+_ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +31,8 @@ class InstantAvatar:
     """A model with its weights; all methods are pure and compiled once per shape.
 
     Images are aligned "wide" crops over black (``instant_gs.inference.alignment`` makes them).
-    Each method takes one item, or a batch if its arrays have one more leading axis.
+    Every image that goes in is uint8, 0 to 255, or float in [-1, 1], never in [0, 1]. Each method
+    takes one item, or a batch if its arrays have one more leading axis.
 
     Attributes:
         config: The configuration that the weights were trained with.
@@ -41,55 +47,83 @@ class InstantAvatar:
         """Side of the photo that the encoder reads, in pixels."""
         return self.config.model.image_size
 
-    def encode(self, image) -> types.Avatar:
+    @functools.cached_property
+    def model(self) -> models.AvatarModel:
+        """The pure functions behind the methods, for use inside one's own ``jax.jit``."""
+        return models.build(self.config.model)
+
+    @functools.cached_property
+    def bank(self):
+        """(K, 512) motion codes of ``motion_bank.EXPRESSIONS``.
+
+        Raises:
+            ValueError: The motion encoder is the release's, which reads pictures only.
+        """
+        if self.config.model.motion.encoder != "learned":
+            raise ValueError(
+                "bank: these weights make motion codes from pictures only; pass "
+                "bank=model.motion_code(pictures), pictures of many expressions"
+            )
+        return self._code_from_coefficients(self.params, motion_bank.coefficients())
+
+    def encode(self, image, code=None, bank=None) -> types.Avatar:
         """Lifts an aligned photo.
 
         Args:
-            image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [0, 1].
+            image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [-1, 1].
+            code: (512,) or (B, 512), the photo's ``motion_code``. Culling over the motion envelope
+                (``config.model.gaussians.cull`` "envelope") starts from it; None reads it from
+                the image there. Other ways of culling need none.
+            bank: (K, 512) motion codes of the drivers that span the envelope; None is ``bank``.
 
         Returns:
             Avatar.
 
         Raises:
-            ValueError: Another shape.
+            ValueError: Another shape or range.
         """
-        return self._encode(self.params, self._checked("image", image, self.image_size))
+        pixels = self._checked("image", image, self.image_size)
+        if code is not None:
+            self._check_code(np.shape(code), pixels.shape[:-3])
+        avatar = self._encode(self.params, pixels)
+        if self.config.model.gaussians.cull != "envelope":
+            return avatar
+        code = self.motion_code(pixels) if code is None else jnp.asarray(code)
+        bank = self.bank if bank is None else jnp.asarray(bank)
+        return self._cull(self.params, avatar, code, bank)
 
     def planes(self, images):
         """The photo encoder's feature planes.
 
         Args:
-            images: (B, S, S, 3), S = ``image_size``, float in [-1, 1].
+            images: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [-1, 1].
 
         Returns:
-            (B, P, S/2, S/2, 2F); as released (B, 3, 256, 256, 96).
+            (P, S/2, S/2, 2F) or (B, P, S/2, S/2, 2F); as released (B, 3, 256, 256, 96).
 
         Raises:
-            ValueError: Another shape.
+            ValueError: Another shape or range.
         """
-        self._check_shape("images", np.shape(images), self.image_size)
-        return self._planes(self.params, images)
+        return self._planes(self.params, self._checked("images", images, self.image_size))
 
     def motion_code(self, image):
         """Reads the expression from an aligned image of any face, or from a crop of it.
 
         Args:
-            image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [0, 1]. The
-                motion encoder sees its centred ``data.format.MOTION_CROP``, cut out as in
-                training. Or what the motion encoder reads, (M, M, 3) or (B, M, M, 3), M =
-                ``config.model.motion.image_size``; uint8, or float in [-1, 1].
+            image: (S, S, 3) or (B, S, S, 3), S = ``image_size``: the motion encoder sees its
+                centred ``data.format.MOTION_CROP``, cut out as in training. Or what the motion
+                encoder reads, (M, M, 3) or (B, M, M, 3), M = ``config.model.motion.image_size``
+                (224 as released). uint8, or float in [-1, 1].
 
         Returns:
             (512,) or (B, 512) float32.
 
         Raises:
-            ValueError: Another shape.
+            ValueError: Another shape or range.
         """
         size = self.config.model.motion.image_size
         if np.shape(image)[-3:] == (size, size, 3) and size != self.image_size:
-            image = np.asarray(image)
-            crop = _to_model(image) if image.dtype == np.uint8 else image
-            return self._crop_code(self.params, np.asarray(crop, np.float32))
+            return self._crop_code(self.params, self._checked("image", image, size))
         return self._motion_code(self.params, self._checked("image", image, self.image_size))
 
     def motion(self, code_source, code_driving) -> types.Motion:
@@ -105,22 +139,22 @@ class InstantAvatar:
         return self._motion(self.params, code_source, code_driving)
 
     def animate(
-        self, avatar: types.Avatar, code_source: types.Motion | types.Array, code_driving=None
+        self, avatar: types.Avatar, motion: types.Motion | types.Array, code_driving=None
     ) -> types.Gaussians:
         """Gives an avatar the driving face's expression.
 
         Args:
             avatar: From ``encode``.
-            code_source: Motion code of the photo that the avatar was made from; or a Motion,
-                from ``motion``, instead of both codes.
-            code_driving: Motion code of the driving face.
+            motion: From ``motion``, of this or another avatar, recorded or edited. Or the motion
+                code of the photo; then without folding, as in training.
+            code_driving: With it the motion code of the driving face.
 
         Returns:
             Gaussians in world space.
         """
-        if isinstance(code_source, types.Motion):
-            return self._animate_motion(self.params, avatar, code_source)
-        return self._animate(self.params, avatar, code_source, code_driving)
+        if isinstance(motion, types.Motion):
+            return self._animate_motion(self.params, avatar, motion)
+        return self._animate(self.params, avatar, motion, code_driving)
 
     def rest(self, avatar: types.Avatar) -> types.Gaussians:
         """The avatar as the photo shows it, without any motion residual."""
@@ -140,48 +174,71 @@ class InstantAvatar:
         Returns:
             Rendered, over black.
         """
-        camera = camera_lib.orbit_camera(0.0, 0.0) if camera is None else camera
+        if camera is None:
+            view = self.config.model.fov_degrees
+            camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=view)
         return _render(gaussians, camera, size or self.image_size)
 
-    def frame(self, avatar: types.Avatar, code_source, driver, camera: types.Camera, size: int):
-        """One video frame in one compiled call: driving face in, picture and Gaussians out.
+    def read_motion(self, code_source, driver) -> types.Motion:
+        """``motion`` of a driving face, in one compiled call: the first half of a video frame.
 
         Args:
-            avatar: From ``encode``, one item.
-            code_source: (512,).
+            code_source: (512,) motion code of the photo.
             driver: (S, S, 3) uint8, aligned, S = ``image_size``.
+
+        Returns:
+            Motion. It knows no avatar: filter it, keep it, replay it on another.
+        """
+        return self._read_motion(self.params, code_source, driver)
+
+    def fold(self, avatar: types.Avatar) -> folded.FoldedAvatar:
+        """What ``frame`` wants: the avatar with everything computed that no frame changes."""
+        return self._fold(avatar)
+
+    def frame(
+        self, avatar: folded.FoldedAvatar, motion: types.Motion, camera: types.Camera, size: int
+    ):
+        """The second half of a video frame in one compiled call: motion in, picture out.
+
+        Args:
+            avatar: From ``fold``, one item.
+            motion: From ``read_motion`` or ``motion``.
             camera: Camera without a batch axis.
             size: Side of the picture in pixels, static.
 
         Returns:
             (size, size, 3) uint8 and the Gaussians.
         """
-        return self._frame(self.params, avatar, code_source, driver, camera, size)
-
-    @functools.cached_property
-    def _model(self):
-        return models.build(self.config.model)
+        return self._frame(self.params, avatar, motion, camera, size)
 
     @functools.cached_property
     def _encode(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self._model.encode(p, y), x))
+        return jax.jit(lambda p, x: _batched(lambda y: self.model.encode(p, y), x))
 
     @functools.cached_property
     def _planes(self):
-        return jax.jit(self._model.planes)
+        return jax.jit(lambda p, x: _batched(lambda y: self.model.planes(p, y), x))
+
+    @functools.cached_property
+    def _code_from_coefficients(self):
+        return jax.jit(self.model.code_from_coefficients)
+
+    @functools.cached_property
+    def _cull(self):
+        return jax.jit(functools.partial(culling.envelope, self.model))
 
     @functools.cached_property
     def _crop_code(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self._model.motion_code(p, y), x))
+        return jax.jit(lambda p, x: _batched(lambda y: self.model.motion_code(p, y), x))
 
     @functools.cached_property
     def _motion(self):
-        return jax.jit(self._model.motion)
+        return jax.jit(self.model.motion)
 
     @functools.cached_property
     def _animate_motion(self):
         def animate(params, avatar, motion):
-            return self._model.animate_folded(params, self._model.fold(avatar), motion)
+            return self.model.animate_folded(params, self.model.fold(avatar), motion)
 
         return jax.jit(animate)
 
@@ -191,38 +248,60 @@ class InstantAvatar:
 
     @functools.cached_property
     def _animate(self):
-        return jax.jit(lambda *arrays: self._model.animate(*arrays)[0])
+        return jax.jit(lambda *arrays: self.model.animate(*arrays)[0])
 
     @functools.cached_property
     def _rest(self):
-        return jax.jit(self._model.rest)
+        return jax.jit(self.model.rest)
+
+    @functools.cached_property
+    def _read_motion(self):
+        def read_motion(params, code_source, driver):
+            code = self._code(params, _to_model(driver)[None])[0]
+            return self.model.motion(params, code_source, code)
+
+        return jax.jit(read_motion)
+
+    @functools.cached_property
+    def _fold(self):
+        return jax.jit(self.model.fold)
 
     @functools.cached_property
     def _frame(self):
-        def frame(params, avatar, code_source, driver, camera, size):
-            code = self._code(params, _to_model(driver)[None])[0]
-            gaussians, _ = self._model.animate(params, avatar, code_source, code)
+        def frame(params, avatar, motion, camera, size):
+            gaussians = self.model.animate_folded(params, avatar, motion)
             image = _render(gaussians, camera, size).image
             return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), gaussians
 
-        return jax.jit(frame, static_argnums=5)
+        return jax.jit(frame, static_argnums=4)
 
     def _code(self, params, image):
         size = self.config.model.motion.image_size
         crop = crop_lib.motion_crop(image, size, format_lib.MOTION_CROP)
-        return self._model.motion_code(params, crop)
+        return self.model.motion_code(params, crop)
 
     def _checked(self, name: str, image, size: int):
+        """The model's float32 pixels; before jit, so that one compilation serves both types."""
         image = np.asarray(image)
-        self._check_shape(name, image.shape, size)
-        # Before jit: one compilation serves uint8 and float.
-        return np.asarray(_to_model(image), np.float32)
-
-    def _check_shape(self, name: str, shape: tuple[int, ...], size: int):
-        if len(shape) not in (3, 4) or shape[-3:] != (size, size, 3):
+        if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
             raise ValueError(
                 f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
-                f"{shape}; align and resize it (instant_gs.inference.alignment)"
+                f"{image.shape}; align and resize it (instant_gs.inference.alignment)"
+            )
+        if image.dtype == np.uint8:
+            return _to_model(image)
+        if not (image.dtype.kind == "f" and np.abs(image).max(initial=0) <= 1 + _ROUNDING):
+            raise ValueError(
+                f"{name}: expected uint8, or float in [-1, 1], got {image.dtype} from "
+                f"{image.min()} to {image.max()}; scale it"
+            )
+        return image.astype(np.float32)
+
+    def _check_code(self, shape: tuple[int, ...], batch: tuple[int, ...]):
+        expected = (*batch, self.config.model.motion.code_width)
+        if shape != expected:
+            raise ValueError(
+                f"code: expected shape {expected}, got {shape}; pass motion_code of the same image"
             )
 
 
@@ -257,8 +336,8 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
 
 
 def _to_model(image):
-    """uint8, or float in [0, 1], NumPy's or JAX's, to the model's [-1, 1]."""
-    return image.astype(np.float32) * (2 / 255 if image.dtype == np.uint8 else 2) - 1
+    """uint8, NumPy's or JAX's, to the model's [-1, 1]."""
+    return image.astype(np.float32) * np.float32(2 / 255) - 1
 
 
 def _batched(function, image):

@@ -26,12 +26,15 @@ class Track:
     Attributes:
         crops: One Crop a frame; of frames without a face between those of its neighbours.
         landmarks: (T, 478, 2) float32 pixels; of frames without a face the last before.
+        poses: (T, 3) yaw, pitch and roll of ``alignment.Crop.viewpoint``, radians, as detected;
+            of frames without a face between those of its neighbours.
         found: (T,) bool.
         crowded: How many frames show several faces; the largest is followed.
     """
 
     crops: tuple[alignment.Crop, ...]
     landmarks: np.ndarray
+    poses: np.ndarray
     found: np.ndarray
     crowded: int
 
@@ -94,9 +97,10 @@ def track(
     held = np.maximum(np.cumsum(found) - 1, 0)
     times, found_times = np.arange(len(found)), np.flatnonzero(found)
     filled = [np.interp(times, found_times, column) for column in np.array(rows).T]
-    boxes = _steady(np.stack(filled, axis=-1), fps, box)
-    crops = tuple(alignment.Crop(*row) for row in boxes.tolist())
-    return Track(crops, np.stack(landmarks)[held], found, crowded)
+    rows = np.stack(filled, axis=-1)
+    poses = np.array([alignment.Crop(*row).viewpoint() for row in rows.tolist()])
+    crops = tuple(alignment.Crop(*row) for row in _steady(rows, fps, box).tolist())
+    return Track(crops, np.stack(landmarks)[held], poses, found, crowded)
 
 
 def drivers(

@@ -75,11 +75,12 @@ class Detector:
 
 
 class Engine:
-    """A model whose picture is the driving image's mean colour; records its calls."""
+    """A model whose motion, and picture, is the driving image's mean colour."""
 
     image_size = SIZE
 
-    def encode(self, image):
+    def encode(self, image, code):
+        assert code.shape == (4,)
         assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
         return image
 
@@ -87,9 +88,17 @@ class Engine:
         assert image.shape == (SIZE, SIZE, 3)
         return np.zeros(4)
 
-    def frame(self, avatar, code_source, driver, camera, size):
-        assert driver.shape == (SIZE, SIZE, 3) and camera.cam2world.shape == (4, 4)
-        color = driver.mean((0, 1)).astype(np.uint8)
+    def read_motion(self, code_source, driver):
+        assert driver.shape == (SIZE, SIZE, 3) and driver.dtype == np.uint8
+        color = driver.mean((0, 1)).astype(np.float32)
+        return types.Motion(color, np.zeros(3, np.float32))
+
+    def fold(self, avatar):
+        return avatar
+
+    def frame(self, avatar, motion, camera, size):
+        assert camera.cam2world.shape == (4, 4)
+        color = np.clip(np.round(motion.scale), 0, 255).astype(np.uint8)
         return np.broadcast_to(color, (size, size, 3)), gaussians()
 
 

@@ -13,7 +13,8 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from instant_gs import cli, inference
-from instant_gs.inference import animate, export, photo, video
+from instant_gs.geometry import camera as geometry
+from instant_gs.inference import animate, camera_path, export, photo, video
 from tests.inference import fake
 
 
@@ -113,7 +114,8 @@ def test_everything_at_once(inputs, run):
     assert leftovers == []
 
 
-def test_aligned_inputs_need_no_detector(inputs, run, command, monkeypatch):
+@pytest.mark.parametrize("steady", [True, False])
+def test_aligned_inputs_need_no_detector(inputs, run, command, monkeypatch, steady):
     monkeypatch.setattr(command, "_detector", lambda: pytest.fail("no face detection expected"))
     Image.new("RGB", (64, 64), (9, 9, 9)).save(inputs / "aligned.png")
     status = run(
@@ -122,9 +124,26 @@ def test_aligned_inputs_need_no_detector(inputs, run, command, monkeypatch):
         driving=inputs / "aligned.mp4",
         driving_aligned=True,
         out=inputs / "out.mp4",
+        steady=steady,
     )
     means = [frame.mean() for frame in decode(inputs / "out.mp4")]
-    assert status == 0 and np.allclose(means, [20, 60, 100, 140, 180], atol=4)
+    assert status == 0
+    # The fake model shows the driver's mean colour: a ramp, which the filter follows, behind it.
+    assert np.allclose(means, [20, 60, 100, 140, 180], atol=25 if steady else 4)
+
+
+def test_frames_are_calm_unless_told_otherwise():
+    drivers = [np.full((32, 32, 3), 100 + (-1) ** index, np.uint8) for index in range(30)]
+
+    def colors(steady):
+        cameras = camera_path.orbit(30)
+        made = animate.frames(
+            fake.Engine(), drivers[0], drivers, cameras, size=16, fps=25, steady=steady
+        )
+        return [int(frame.image[0, 0, 0]) for frame in made]
+
+    assert colors(False) == [101, 99] * 15 or colors(False) == [99, 101] * 15
+    assert len(set(colors(True)[10:])) == 1
 
 
 def test_orbit_without_a_video(inputs, run):
@@ -132,19 +151,51 @@ def test_orbit_without_a_video(inputs, run):
     assert status == 0 and len(decode(inputs / "o.mp4")) == 7
 
 
-def test_camera_path_swings_to_both_sides():
-    cameras = list(animate.camera_path(100, yaw=10, orbit=30, fps=25))
-    yaws = [math.degrees(math.atan2(c.cam2world[0, 3], c.cam2world[2, 3])) for c in cameras]
-    assert max(yaws) == pytest.approx(40, abs=0.1) and min(yaws) == pytest.approx(-20, abs=0.1)
-    assert yaws[0] == pytest.approx(10)
-    with pytest.raises(ValueError, match="pitch"):
-        list(animate.camera_path(1, pitch=90))
+@pytest.mark.parametrize("options", [{"pose": "orbit"}, {"orbit": 30}])
+def test_orbit_is_a_pose_of_the_camera(inputs, run, command, monkeypatch, options):
+    yaws = record_yaws(command, monkeypatch)
+    assert run(source=inputs / "photo.png", out=inputs / "o.mp4", fps=10, yaw=5, **options) == 0
+    assert max(yaws) == pytest.approx(35, abs=0.2) and min(yaws) == pytest.approx(-25, abs=0.2)
+
+
+def test_the_drivers_head_leads_the_camera(inputs, run, command, monkeypatch):
+    yaws = record_yaws(command, monkeypatch)
+    pose = geometry.look_at(math.radians(20), 0.0)
+    turned = fake.landmarks(130, 90, 120, pose[:3, :3].T @ np.diag([1.0, -1.0, -1.0]))
+    monkeypatch.setattr(command, "_detector", lambda: fake.Detector(fake.Face(turned)))
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "overwrite": True}
+    assert run(**values, out=inputs / "a.mp4", pose="driver", yaw=-5) == 0
+    assert yaws == pytest.approx([15] * 6, abs=0.01)
+    yaws.clear()
+    assert run(**values, out=inputs / "a.mp4", yaw=-5) == 0
+    assert yaws == pytest.approx([-5] * 6), "fixed is the default"
+
+
+def record_yaws(command, monkeypatch):
+    """Degrees of the cameras that the engine gets, filled while the command runs."""
+    yaws = []
+
+    class Engine(fake.Engine):
+        def frame(self, avatar, motion, camera, size):
+            place = camera.cam2world[:3, 3]
+            yaws.append(math.degrees(math.atan2(place[0], place[2])))
+            return super().frame(avatar, motion, camera, size)
+
+    monkeypatch.setattr(inference, "load", lambda directory: Engine())
+    return yaws
 
 
 BAD_INPUTS = {
     "no source": ({"source": None}, 2, "--source is missing"),
     "no out": ({"out": None}, 2, "--out is missing"),
     "no driving": ({"driving": None}, 2, "--driving is missing"),
+    "driver's pose of nobody": ({"driving": None, "pose": "driver"}, 2, "--driving is missing"),
+    "driver's pose of crops": (
+        {"pose": "driver", "driving_aligned": True},
+        2,
+        "--pose=driver: frames that are cut out already",
+    ),
+    "swing of a fixed camera": ({"pose": "fixed", "orbit": 9}, 2, "--orbit: has no effect with"),
     "wrong flag": ({"sorce": "x"}, 2, "unknown flag --sorce: did you mean --source?"),
     "wrong value": ({"size": "big"}, 2, "--size"),
     "tiny size": ({"size": 3}, 2, "--size: expected 16 to 4096"),

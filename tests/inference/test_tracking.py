@@ -41,6 +41,21 @@ def test_fixed_box_is_the_median():
     assert [crop.x for crop in tracked.crops] == pytest.approx([103] * 4)
 
 
+def test_poses_are_those_of_the_head_whatever_the_box_does():
+    answers = [fake.Face(fake.landmarks(100, 90, 120, turn(angle))) for angle in (0, 0.2, 0.4)]
+    answers.insert(2, None)
+    for box in tracking.BOXES:
+        tracked = run(answers, box)
+        assert tracked.poses[:, 0] == pytest.approx([0, 0.2, 0.3, 0.4])
+        assert np.abs(tracked.poses[:, 1:]).max() < 1e-6
+
+
+def turn(yaw):
+    """Of a head seen by a camera at this yaw."""
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+
+
 def test_lost_faces_are_held_and_counted():
     tracked = run([None, face(100), None, None, fake.Face(face(100).landmarks, num_faces=2)])
     assert tracked.found.tolist() == [False, True, False, False, True]

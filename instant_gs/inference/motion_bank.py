@@ -1,0 +1,59 @@
+"""A small bank of drivers: what a face does that shows what it hides at rest.
+
+Codes of these expressions span the motion envelope of an avatar, over which ``culling`` asks what
+is ever visible and ``level_of_detail`` what matters. The learned motion encoder's code is linear in
+the coefficients, so no picture of a driver is needed.
+"""
+
+import numpy as np
+
+from instant_gs.data import format as format_lib
+
+_BOTH = ("Left", "Right")
+
+
+def _pair(name: str, value: float = 1.0) -> dict[str, float]:
+    return {name + side: value for side in _BOTH}
+
+
+#: Each uncovers something: teeth, tongue, the mouth's inside, lids, the white of the eyes, and the
+#: skin that lips, cheeks and brows leave behind.
+EXPRESSIONS = {
+    "neutral": {},
+    "jaw open": {"jawOpen": 1.0},
+    "jaw half open": {"jawOpen": 0.5},
+    "tongue": {"jawOpen": 0.7, "tongueOut": 1.0},
+    "smile": _pair("mouthSmile"),
+    "bared teeth": {
+        **_pair("mouthUpperUp"),
+        **_pair("mouthLowerDown"),
+        **_pair("mouthStretch", 0.5),
+    },
+    "laugh": {"jawOpen": 0.6, **_pair("mouthSmile"), **_pair("cheekSquint")},
+    "pucker": {"mouthPucker": 1.0},
+    "funnel": {"mouthFunnel": 1.0, "jawOpen": 0.3},
+    "mouth to the left": {"mouthLeft": 1.0, "jawLeft": 1.0},
+    "mouth to the right": {"mouthRight": 1.0, "jawRight": 1.0},
+    "puffed cheeks": {"cheekPuff": 1.0},
+    "closed eyes": _pair("eyeBlink"),
+    "surprise": {
+        **_pair("eyeWide"),
+        "browInnerUp": 1.0,
+        **_pair("browOuterUp"),
+        "jawOpen": 0.4,
+    },
+    "frown": {**_pair("browDown"), **_pair("noseSneer"), **_pair("mouthFrown")},
+    "look to the left": {"eyeLookOutLeft": 1.0, "eyeLookInRight": 1.0},
+    "look to the right": {"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0},
+    "look up": _pair("eyeLookUp"),
+    "look down": _pair("eyeLookDown"),
+}
+
+
+def coefficients() -> np.ndarray:
+    """(K, 52) float32 of ``EXPRESSIONS``, order ``data.format.COEFFICIENT_NAMES``."""
+    out = np.zeros((len(EXPRESSIONS), len(format_lib.COEFFICIENT_NAMES)), np.float32)
+    for row, expression in zip(out, EXPRESSIONS.values(), strict=True):
+        for name, value in expression.items():
+            row[format_lib.COEFFICIENT_NAMES.index(name)] = value
+    return out

@@ -1,0 +1,154 @@
+"""The still-face test: how much of the input's tremble comes out as flicker.
+
+    python -m instant_gs.inference.still_face --source=photo.png
+
+One picture drives the avatar made from it, frame after frame, each with fresh sensor noise and the
+tremble of a face crop. A perfect system shows a photograph; what moves is flicker.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from absl import flags
+
+from instant_gs import cli, types
+from instant_gs.geometry import camera
+from instant_gs.inference import one_euro
+
+#: Standard deviation of the sensor noise, in steps of 8 bits: a phone's camera in a lit room.
+SENSOR_NOISE = 2.0
+
+#: Pixels of the aligned picture by which the crop may be off, either way along both axes.
+CROP_JITTER = 1.0
+
+#: Disturbed pictures from which the noise of a motion is estimated: the estimate averages 2F
+#: numbers each, so few are enough.
+CALIBRATION_FRAMES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Flicker:
+    """Mean absolute change from one frame to the next.
+
+    Attributes:
+        motion: Of the ``Motion`` numbers.
+        motion_filtered: The same behind the One-Euro filter.
+        image: Of the rendered pictures, in steps of 8 bits.
+        image_filtered: Of those that the filtered motion makes.
+    """
+
+    motion: float
+    motion_filtered: float
+    image: float
+    image_filtered: float
+
+
+def disturb(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """What another exposure of a still face looks like behind tracking and matting.
+
+    Args:
+        image: (S, S, 3) uint8, aligned, over black.
+        random: Draws ``SENSOR_NOISE`` and ``CROP_JITTER``.
+
+    Returns:
+        (S, S, 3) uint8, over black.
+    """
+    size = image.shape[0]
+    shift = random.uniform(-CROP_JITTER, CROP_JITTER, 2)
+    matrix = np.concatenate([np.eye(2), shift[:, None]], axis=1)
+    moved = cv2.warpAffine(image, matrix, (size, size)).astype(np.float32)
+    noise = random.normal(0, SENSOR_NOISE, moved.shape)
+    person = moved.max(-1, keepdims=True) > 0  # noise of the background went with it
+    return np.clip(np.round(moved + noise * person), 0, 255).astype(np.uint8)
+
+
+def motion_noise(engine, code_source, image: np.ndarray, seed: int = 0) -> float:
+    """How much a motion trembles while the face is still: the unit of ``one_euro``.
+
+    Args:
+        engine: ``avatar.InstantAvatar`` or anything with its ``read_motion``.
+        code_source: (C,) motion code of the photo.
+        image: (S, S, 3) uint8, a driving face, aligned, over black.
+        seed: Of the disturbances.
+
+    Returns:
+        Standard deviation of one of the ``Motion`` numbers, root mean square over all.
+    """
+    random = np.random.default_rng(seed)
+    rows = [
+        as_array(engine.read_motion(code_source, disturb(image, random)))
+        for _ in range(CALIBRATION_FRAMES)
+    ]
+    return float(np.sqrt(np.var(rows, axis=0, ddof=1).mean()))
+
+
+def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1) -> Flicker:
+    """Runs the test.
+
+    Args:
+        engine: ``avatar.InstantAvatar``.
+        image: (S, S, 3) uint8, aligned, over black: photo and driving face in one.
+        frames: How many, at least 2.
+        fps: Frames a second.
+        seed: Of the disturbances; another than the calibration's.
+
+    Returns:
+        Flicker.
+    """
+    if frames < 2:
+        raise ValueError(f"frames: expected at least 2, got {frames}; flicker is a difference")
+    code = engine.motion_code(image)
+    avatar = engine.fold(engine.encode(image))
+    calm = one_euro.OneEuro(fps, motion_noise(engine, code, image))
+    random, view = np.random.default_rng(seed), camera.orbit_camera(0.0, 0.0)
+    raw, filtered, pictures, calm_pictures = [], [], [], []
+    for _ in range(frames):
+        raw.append(as_array(engine.read_motion(code, disturb(image, random))))
+        filtered.append(calm(raw[-1]))
+        for motion, shown in ((raw[-1], pictures), (filtered[-1], calm_pictures)):
+            picture, _ = engine.frame(avatar, types.Motion(*motion), view, engine.image_size)
+            shown.append(np.asarray(picture, np.float32))
+    return Flicker(*(_change(rows) for rows in (raw, filtered, pictures, calm_pictures)))
+
+
+def as_array(motion: types.Motion) -> np.ndarray:
+    """(2, F) float32 on the host; ``types.Motion(*array)`` goes back."""
+    return np.stack([np.asarray(motion.scale), np.asarray(motion.shift)])
+
+
+def _change(rows: list[np.ndarray]) -> float:
+    return float(np.abs(np.diff(np.stack(rows), axis=0)).mean())
+
+
+def main(argv: list[str]) -> None:
+    """Measures and prints."""
+    from instant_gs import inference
+    from instant_gs.inference import source
+    from instant_gs.metrics import face
+
+    values = flags.FLAGS
+    if len(argv) > 1:
+        raise cli.UserError(f"{argv[1]}: not expected; every option has a flag (--help)", 2)
+    if not values.source:
+        raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
+    engine = inference.load(values.weights)
+    if values.source_aligned:
+        still = source.read_aligned(values.source, engine.image_size)
+    else:
+        still = source.align(values.source, face.FaceLandmarker(), engine.image_size)
+    flicker = measure(engine, still.image, frames=values.frames, fps=values.fps)
+    print("mean change from frame to frame        plain  One-Euro filter")
+    print(
+        f"motion numbers                    {flicker.motion:10.5f} {flicker.motion_filtered:10.5f}"
+    )
+    print(f"picture, steps of 8 bits          {flicker.image:10.5f} {flicker.image_filtered:10.5f}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("source", None, "Photo of one face.")
+    flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
+    flags.DEFINE_string("weights", None, "Folder of weights; default: those that ship.")
+    flags.DEFINE_integer("frames", 50, "Frames to make.", lower_bound=2)
+    flags.DEFINE_float("fps", 25.0, "Frames a second that the filter counts with.", lower_bound=1)
+    cli.run(main)

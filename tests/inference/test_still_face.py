@@ -1,0 +1,51 @@
+"""A still face must look still: flicker in, less flicker out."""
+
+import numpy as np
+import pytest
+
+from instant_gs.inference import still_face
+from tests.inference import fake, tiny
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return tiny.build(residual_scale=0.03)  # of order one, an untrained decoder saturates
+
+
+@pytest.fixture(scope="module")
+def face():
+    return fake.picture(64, 64, 32, 28, 40)[::2, ::2].copy()
+
+
+def test_disturbance_is_small_and_leaves_the_background_black(face):
+    face[:, :6] = 0
+    random = np.random.default_rng(0)
+    images = np.stack([still_face.disturb(face, random) for _ in range(20)]).astype(int)
+    assert images.shape == (20, 32, 32, 3) and not images[:, :, :4].any()
+    inside = images[:, 4:-4, 10:-4]
+    assert 1 < inside.std(0).mean() < 20
+    bias = np.abs(inside.mean(0) - face[4:-4, 10:-4]).mean()
+    assert bias < 15, "edges are blurred, and nothing else happens on average"
+
+
+def test_the_filter_at_least_halves_the_flicker(engine, face):
+    flicker = still_face.measure(engine, face, frames=25, fps=25)
+    assert flicker.motion > 0 and flicker.image > 0.01, "nothing trembles: the test is void"
+    assert flicker.motion_filtered < 0.5 * flicker.motion
+    assert flicker.image_filtered < 0.5 * flicker.image
+
+
+def test_calibration_finds_the_noise(engine, face):
+    code = engine.motion_code(face)
+    noise = still_face.motion_noise(engine, code, face)
+    random = np.random.default_rng(5)
+    rows = [
+        still_face.as_array(engine.read_motion(code, still_face.disturb(face, random)))
+        for _ in range(60)
+    ]
+    assert noise == pytest.approx(np.sqrt(np.var(rows, axis=0).mean()), rel=0.4)
+
+
+def test_one_frame_is_no_test(engine, face):
+    with pytest.raises(ValueError, match="at least 2"):
+        still_face.measure(engine, face, frames=1, fps=25)

@@ -1,0 +1,54 @@
+"""The table of costs: counts that can be checked by hand, and a page that says what it knows."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import stage_cost
+from configs import demo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def result():
+    return stage_cost.record(demo.get_config("smoke"), 16, timed=False)
+
+
+def test_counts_are_those_of_the_layers(result):
+    rows = result["stages"]
+    assert list(rows) == ["encode", "motion code", "motion", "fold", "decode", "rasterize"]
+    # Two codes of 512 to 2 x 32 numbers, one product, whose matrix is multiplied by its gain first.
+    assert rows["motion"]["gflop"] == pytest.approx((2 + 1) * 1024 * 64 / 1e9, rel=0.1)
+    # 256 Gaussians through four layers.
+    layers = 32 * 64 + 64 * 32 + 32 * 64 + 64 * 14
+    assert rows["decode"]["gflop"] == pytest.approx(2 * 256 * layers / 1e9, rel=0.3)
+    assert rows["rasterize"]["gflop"] is None
+    for name, row in rows.items():
+        assert row["least_megabytes"] > 0 and row["milliseconds"] is None
+        if name != "rasterize":
+            assert row["gflop"] > 0 and row["megabytes"] > 0.5 * row["least_megabytes"]
+    assert rows["encode"]["gflop"] > 2 * rows["decode"]["gflop"]
+
+
+def test_page_says_what_was_not_measured(result):
+    page = stage_cost.document(result)
+    (line,) = re.findall(r"^\| rasterize .*", page, re.MULTILINE)
+    assert line.count("not counted") == 2 and line.count("not measured") == 2
+
+
+def test_a_stage_is_timed():
+    stage = stage_cost.stages(demo.get_config("smoke"), 16)["fold"]
+    assert 0 < stage_cost.measure(stage, timed=True)["milliseconds"] < 1e5
+
+
+def test_the_committed_page_is_that_of_the_committed_numbers():
+    stored = json.loads((ROOT / "benchmarks" / "stage_cost.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "stage_cost.md").read_text(encoding="utf-8")
+    assert page == stage_cost.document(stored)
+    # Counted independently for the reference: 563, 99 and, unfolded with 22 outputs, 9.6.
+    assert stored["stages"]["encode"]["gflop"] == pytest.approx(563, rel=0.1)
+    assert stored["stages"]["motion code"]["gflop"] == pytest.approx(99, rel=0.15)
+    assert 7 < stored["stages"]["decode"]["gflop"] < 9.6
