@@ -1,0 +1,115 @@
+"""Any prefix of an ordered avatar is the best that so few Gaussians can do."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from instant_gs.geometry import camera
+from instant_gs.inference import animate, camera_path, level_of_detail
+from instant_gs.training import checkpoint
+from tests.inference import tiny
+
+COUNTS = (16, 64, 5000)  # the avatar has 256
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return tiny.build(residual_scale=0.03)  # of order one, an untrained decoder paints black
+
+
+@pytest.fixture(scope="module")
+def scene(engine):
+    """An avatar of which half is not kept, its photo's code, and a bank of two drivers."""
+    photos = tiny.photos()
+    codes = engine.motion_code(photos)
+    avatar = engine.encode(photos[0], codes[0])
+    keep = np.random.default_rng(0).random(256) < 0.5
+    return dataclasses.replace(avatar, keep=keep), codes[0], codes
+
+
+@pytest.fixture(scope="module")
+def ordered(engine, scene):
+    return level_of_detail.order(engine, *scene)
+
+
+def test_order_changes_no_picture_and_puts_what_is_dropped_last(engine, scene, ordered):
+    avatar, code, codes = scene
+    kept = int(np.sum(avatar.keep))
+    assert ordered.keep[:kept].all() and not ordered.keep[kept:].any()
+    motion = engine.motion(code, codes[1])
+    views = [engine.render(engine.animate(head, motion)).image for head in (avatar, ordered)]
+    assert 0.02 < np.mean(views[0]) < 0.98
+    np.testing.assert_allclose(views[0], views[1], atol=1e-4)
+
+
+def test_importance_is_what_a_colour_adds_to_the_picture(engine, scene):
+    avatar, code, codes = scene
+    motion, view = engine.motion(code, codes[1]), camera.orbit_camera(0.2, 0.0)
+    measure = level_of_detail._weights(engine.model, tiny.SIZE)
+    got = np.asarray(measure(engine.params, engine.fold(avatar), motion, view))
+    assert (got[~np.asarray(avatar.keep)] == 0).all() and (got >= 0).all()
+    index = int(np.argmax(got))
+    gaussians = engine.animate(avatar, motion)
+    painted = dataclasses.replace(gaussians, colors=gaussians.colors.at[index].add(1.0))
+    images = [engine.render(shown, view).image[..., 0] for shown in (gaussians, painted)]
+    assert got[index] == pytest.approx(float((images[1] - images[0]).sum()), rel=1e-3)
+    assert got[index] > 1
+
+
+def test_longer_prefixes_err_less_and_all_is_exact(engine, scene, ordered):
+    levels = level_of_detail.report(engine, ordered, *scene[1:], counts=COUNTS)
+    assert [level.count for level in levels] == [16, 64, 256]
+    errors = [level.mean_error for level in levels]
+    assert errors == sorted(errors, reverse=True) and errors[0] > 1
+    assert all(level.worst_error >= level.mean_error for level in levels)
+    assert levels[-1].mean_error == 0 and levels[-1].psnr == np.inf
+    kept = int(np.sum(ordered.keep))
+    backwards = jax.tree.map(lambda leaf: leaf[:kept][::-1], ordered)
+    (least, *_) = level_of_detail.report(engine, backwards, *scene[1:], counts=(64,))
+    assert least.mean_error > 2 * errors[1], "the order says nothing"
+
+
+def test_animate_draws_so_many_gaussians(engine):
+    photos = tiny.photos()
+    made = animate.frames(
+        engine, photos[0], photos[1:], camera_path.orbit(1), size=tiny.SIZE, fps=25, gaussians=40
+    )
+    (frame,) = made
+    assert frame.gaussians.means.shape == (40, 3) and frame.image.mean() > 2
+
+
+def test_prefix_refuses_what_is_not_there(ordered):
+    assert level_of_detail.prefix(ordered, 7).features.shape[0] == 7
+    for count in (0, 257):
+        with pytest.raises(ValueError, match="count: expected 1 to 256"):
+            level_of_detail.prefix(ordered, count)
+
+
+@pytest.mark.slow
+def test_command_prints_a_table_and_writes_it(engine, tmp_path):
+    checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
+    Image.fromarray(tiny.photos()[0]).save(tmp_path / "photo.png")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "instant_gs.inference.level_of_detail", "--source_aligned"),
+            *(f"--weights={tmp_path}/weights", f"--source={tmp_path}/photo.png"),
+            *("--levels=64,16", f"--out={tmp_path}/levels.json"),
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "levels.json").read_text())["levels"]
+    assert [row["count"] for row in rows] == [16, 64, 256]
+    assert rows[0]["psnr"] < rows[1]["psnr"] and rows[2]["psnr"] is None
+    assert len(done.stdout.splitlines()) == 4
