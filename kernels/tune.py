@@ -141,7 +141,8 @@ def tune(channels: int, splats: int, size: int, loops: int, minutes: float):
             if seconds < 0.99 * fastest:  # less is noise
                 best, fastest = candidate, seconds
         times["forward_backward" if backward else "forward"] = fastest
-    return dataclasses.replace(best, measured=True), times
+    measured = not triton_call.is_interpreting()  # times of the interpreter mean nothing
+    return dataclasses.replace(best, measured=measured), times
 
 
 def write(path: Path, capability: int, found: dict[int, triton_config.KernelConfig]) -> None:
