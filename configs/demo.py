@@ -38,7 +38,7 @@ def get_config(arg: str = "") -> config_lib.Config:
     config.loss = config_lib.LossConfig(
         l1=1.0, lpips=0.5, lpips_network="alexnet", region=2.0, mask=0.2, driven=1.5
     )
-    config.motion_pretrain = config_lib.MotionPretrainConfig(steps=800, learning_rate=1e-3)
+    config.motion_pretrain = config_lib.MotionPretrainConfig(steps=8000, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(
         learning_rate=5e-4,
         final_learning_rate_ratio=0.05,
@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> config_lib.Config:
         clip_norm=1.0,
         multipliers={"decoder": 5.0, "motion_decoder": 2.0},
     )
-    config.train = config_lib.TrainConfig(steps=2200)
+    config.train = config_lib.TrainConfig(steps=4500)
     if arg == "smoke":
         _shrink(config)
     elif arg:
@@ -64,7 +64,7 @@ def _shrink(config: config_lib.Config) -> None:
     config.model.encoder.tail_widths = (8, 8, 8)
     config.model.motion.image_size = 32
     config.model.motion.widths = (8, 8, 8)
-    config.data.batch_size = 2
+    config.data.batch_size = 4
     config.data.driven_per_sample = 1
     config.motion_pretrain.steps = 4
     config.train = config_lib.TrainConfig(steps=4, log_every=1, image_every=4, checkpoint_every=4)

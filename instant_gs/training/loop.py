@@ -10,7 +10,7 @@ from instant_gs import cli, models
 from instant_gs.config import Config
 from instant_gs.data import pipeline
 from instant_gs.data.error import PackError
-from instant_gs.training import checkpoint, provenance, sample_grid, state, step, writer
+from instant_gs.training import checkpoint, parallel, provenance, sample_grid, state, step, writer
 
 # May differ between a run and its continuation: they say how long and how often, not what.
 _FREE_FIELDS = ("train", "name")
@@ -45,7 +45,7 @@ def train(
     _check_same_run(workdir, config)
     model = models.build(config.model)
     train_state = state.create(model, config)
-    loader = _loader(config, "train", config.seed)
+    loader = _loader(config, "train", config.seed, jax.process_count())
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
     if checkpointer.latest_step() is not None:
         train_state, data_state, _ = checkpointer.restore(train_state)
@@ -53,7 +53,8 @@ def train(
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
     else:
         train_state, origins = _start(train_state, init_from, motion_encoder)
-        provenance.write(workdir, provenance.record(config) | origins)
+        if jax.process_index() == 0:
+            provenance.write(workdir, provenance.record(config) | origins)
     metric_writer = writer.MetricWriter(workdir)
     try:
         return _run(config, model, train_state, loader, checkpointer, metric_writer)
@@ -77,19 +78,21 @@ def _start(fresh: state.TrainState, init_from: str | None, motion_encoder: str |
     return state.start_from(fresh, params, named), origins
 
 
-def _loader(config: Config, split: str, seed: int):
+def _loader(config: Config, split: str, seed: int, hosts: int = 1):
     data = config.data
     return iter(
         pipeline.make_loader(
             data.packs,
             split,
-            batch_size=data.batch_size,
+            batch_size=data.batch_size // hosts,
             driven_per_sample=data.driven_per_sample,
             cross_identity=data.cross_identity,
             same_expression=data.same_expression,
             seed=seed,
             image_size=config.model.image_size,
             cache_gigabytes=data.cache_gigabytes,
+            shard_index=jax.process_index() if hosts > 1 else 0,
+            shard_count=hosts,
         )
     )
 
@@ -105,14 +108,16 @@ def _batch_to_show(config: Config):
 
 def _run(config, model, train_state, loader, checkpointer, metric_writer):
     total = config.motion_pretrain.steps + config.train.steps
+    mesh = parallel.make_mesh(config.data.batch_size)
     draw = sample_grid.make(model, config)
     shown = _batch_to_show(config)
-    steps = {phase: step.make(model, config, phase) for phase in step.PHASES}
+    steps = {phase: step.make(model, config, phase, mesh) for phase in step.PHASES}
+    train_state = parallel.replicate(train_state, mesh)
     progress = _Progress(total)
     number = int(train_state.step)
     while number < total:
         phase = step.phase_of(number, config)
-        train_state, metrics = steps[phase](train_state, next(loader))
+        train_state, metrics = steps[phase](train_state, parallel.split(next(loader), mesh))
         number += 1
         last = number == total
         if number % config.train.log_every == 0 or last:

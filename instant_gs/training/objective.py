@@ -21,31 +21,30 @@ def unit(image):
     return image.astype(jnp.float32) / 255.0
 
 
-def driving_crops(model: AvatarModel, image, key=None):
+def driving_crops(model: AvatarModel, image, keys=None):
     """What the motion encoder sees of aligned images.
 
     Args:
         model: For the crop's size.
         image: (B, S, S, 3) in [0, 1].
-        key: Random key of the augmentation; None crops exactly.
+        keys: (B,) random keys of the augmentation; None crops exactly.
 
     Returns:
         (B, M, M, 3) in [-1, 1].
     """
     size, scale, shift = model.config.motion.image_size, None, None
-    if key is not None:
-        keys = jax.random.split(key, 4)
-        batch = image.shape[0]
-        scale = 1 + jax.random.uniform(keys[0], (batch,), minval=-1) * CROP_SCALE
-        shift = jax.random.uniform(keys[1], (batch, 2), minval=-1) * CROP_SHIFT
-        gain = jnp.exp(jax.random.uniform(keys[2], (batch, 1, 1, 3), minval=-1) * COLOR_GAIN)
-        gamma = jnp.exp(jax.random.uniform(keys[3], (batch, 1, 1, 1), minval=-1) * COLOR_GAMMA)
+    if keys is not None:
+        draws = jax.vmap(lambda key: jax.random.uniform(key, (7,), minval=-1))(keys)
+        scale = 1 + draws[:, 0] * CROP_SCALE
+        shift = draws[:, 1:3] * CROP_SHIFT
+        gain = jnp.exp(draws[:, None, None, 3:6] * COLOR_GAIN)
+        gamma = jnp.exp(draws[:, None, None, 6:7] * COLOR_GAMMA)
         image = jnp.clip(gain * jnp.maximum(image, 1e-4) ** gamma, 0, 1)
     crops = crop.motion_crop(image, size, data_format.MOTION_CROP, scale=scale, shift=shift)
     return 2 * crops - 1
 
 
-def motion_objective(model: AvatarModel, config: Config, params, batch: types.Batch, key):
+def motion_objective(model: AvatarModel, config: Config, params, batch: types.Batch, keys):
     """Mean squared error of the coefficients plus the invariance of the code.
 
     Args:
@@ -53,27 +52,20 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
         config: Weights.
         params: Parameters.
         batch: All of its views are used, in pairs of one expression seen twice.
-        key: Random key of the augmentation.
+        keys: (B,) random keys of the augmentation.
 
     Returns:
         () loss and a dict of () metrics.
     """
-
-    first = [batch.source, batch.driven]
-    second = [batch.reconstruction, batch.driver]
-
-    def images(views):
-        return jnp.concatenate([unit(v.image).reshape(-1, *v.image.shape[-3:]) for v in views])
-
-    def targets(views):
-        return jnp.concatenate([v.coefficients.reshape(-1, 52) for v in views])
-
-    crops = driving_crops(model, jnp.concatenate([images(first), images(second)]), key)
+    views = _join(_join(batch.source, batch.driven), _join(batch.reconstruction, batch.driver))
+    count = views.image.shape[1]
+    keys = jax.vmap(lambda key: jax.random.split(key, count))(keys)
+    crops = driving_crops(model, _flat(unit(views.image)), _flat(keys))
     _, predicted = model.motion_code_and_coefficients(params, crops)
-    target = jnp.concatenate([targets(first), targets(second)])
+    target = _flat(views.coefficients)
     error = jnp.mean((predicted - target) ** 2)
-    pair = predicted.reshape(2, -1, predicted.shape[-1])
-    invariance = jnp.mean((pair[0] - pair[1]) ** 2)
+    pair = predicted.reshape(-1, 2, count // 2, predicted.shape[-1])
+    invariance = jnp.mean((pair[:, 0] - pair[:, 1]) ** 2)
     baseline = jnp.mean((target - target.mean(0, keepdims=True)) ** 2)
     loss = error + config.motion_pretrain.invariance * invariance
     return loss, {
@@ -84,7 +76,22 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
     }
 
 
-def avatar_objective(model: AvatarModel, config: Config, perceptual, params, batch, key):
+def _join(first: types.View, second: types.View) -> types.View:
+    """Views (B, …) or (B, D, …) of both behind one another, (B, K, …)."""
+
+    def listed(view):
+        alone = view.coefficients.ndim == 2
+        return jax.tree.map(lambda a: a[:, None], view) if alone else view
+
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), listed(first), listed(second))
+
+
+def _flat(array):
+    """(B, K, …) to (B * K, …)."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def avatar_objective(model: AvatarModel, config: Config, perceptual, params, batch, keys):
     """The paper's image objective over both branches (arXiv 2512.16893, section 3.4).
 
     The reconstruction branch renders the un-animated avatar, the driven branch the animated
@@ -96,15 +103,13 @@ def avatar_objective(model: AvatarModel, config: Config, perceptual, params, bat
         perceptual: ``losses.lpips.Lpips``, or None when its weight is 0.
         params: Parameters.
         batch: types.Batch.
-        key: Random key of the driving crops' augmentation.
+        keys: (B,) random keys of the driving crops' augmentation.
 
     Returns:
         () loss and a dict of () metrics.
     """
-    gaussians, residuals = animated_and_rest(model, params, batch, key, config)
-    views = jax.tree.map(
-        lambda a, b: jnp.concatenate([a[:, None], b], 1), batch.reconstruction, batch.driven
-    )
+    gaussians, residuals = animated_and_rest(model, params, batch, keys, config)
+    views = _join(batch.reconstruction, batch.driven)
     rendered = rendering.render(
         gaussians,
         types.Camera(views.cam2world, views.intrinsics),
@@ -125,11 +130,12 @@ def avatar_objective(model: AvatarModel, config: Config, perceptual, params, bat
     metrics = {name: (value.mean(0) @ branch) for name, value in terms.items()}
     metrics["residual"] = residual.norm(residuals)
     loss = sum(getattr(config.loss, name) * value for name, value in metrics.items())
-    error = jnp.mean((jnp.clip(rendered.image, 0, 1) - target) ** 2, (0, 2, 3, 4))
+    error = jnp.mean((jnp.clip(rendered.image, 0, 1) - target) ** 2, (2, 3, 4))
+    psnr = -10 * jnp.log10(jnp.maximum(error, 1e-10)).mean(0)
     metrics |= {
         "loss": loss,
-        "psnr_reconstruction": -10 * jnp.log10(error[0]),
-        "psnr_driven": -10 * jnp.log10(error[1:].mean()),
+        "psnr_reconstruction": psnr[0],
+        "psnr_driven": psnr[1:].mean(),
         "region_driven": terms["region"][:, 1:].mean(),
         "overflow": rendered.overflow.sum(),
     }
@@ -139,34 +145,38 @@ def avatar_objective(model: AvatarModel, config: Config, perceptual, params, bat
 REGION_LABELS = tuple(data_format.REGIONS.index(name) for name in ("eyes", "mouth"))
 
 
-def animated_and_rest(model, params, batch, key, config):
+def animated_and_rest(model, params, batch, keys, config):
     """Gaussians (B, 1 + D, N, ·): at rest first, then driven; and the residuals (B, D, N, ·)."""
-    source = unit(batch.source.image)
-    avatar = model.encode(params, 2 * source - 1)
-    count, driven_count = batch.driver.image.shape[:2]
+    avatar = model.encode(params, 2 * unit(batch.source.image) - 1)
+    seen = _join(batch.source, batch.driver)
     if config.motion_pretrain.teacher_forcing:
-        codes = _codes_from_coefficients(model, params, batch, key)
+        codes = _codes_from_coefficients(model, params, seen.coefficients, keys)
     else:
-        drivers = unit(batch.driver.image).reshape(-1, *source.shape[1:])
-        crops = driving_crops(model, jnp.concatenate([source, drivers]), key)
-        codes = model.motion_code(params, crops)
+        codes = _codes_from_images(model, params, unit(seen.image), keys)
     if config.motion_pretrain.freeze:
         codes = jax.lax.stop_gradient(codes)
-    code_source = jnp.repeat(codes[:count, None], driven_count, 1)
-    code_driving = codes[count:].reshape(count, driven_count, -1)
+    driven_count = codes.shape[1] - 1
+    code_source = jnp.repeat(codes[:, :1], driven_count, 1)
     rest = model.rest(params, avatar)
     spread = jax.tree.map(lambda a: jnp.repeat(a[:, None], driven_count, 1), avatar)
-    moved, residuals = model.animate(params, spread, code_source, code_driving)
+    moved, residuals = model.animate(params, spread, code_source, codes[:, 1:])
     both = jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], b], 1), rest, moved)
     return both, residuals
 
 
-def _codes_from_coefficients(model, params, batch, key):
-    """Codes (B + B * D, C) of the sources and drivers, from what the teacher knows."""
-    width = batch.source.coefficients.shape[-1]
-    known = jnp.concatenate(
-        [batch.source.coefficients, batch.driver.coefficients.reshape(-1, width)]
+def _codes_from_images(model, params, image, keys):
+    """Codes (B, K, C) of aligned images (B, K, S, S, 3), augmented if there are keys."""
+    batch, count = image.shape[:2]
+    if keys is not None:
+        keys = _flat(jax.vmap(lambda key: jax.random.split(key, count))(keys))
+    return model.motion_code(params, driving_crops(model, _flat(image), keys)).reshape(
+        batch, count, -1
     )
-    if key is not None:
-        known = known + COEFFICIENT_NOISE * jax.random.normal(key, known.shape)
-    return model.code_from_coefficients(params, known)
+
+
+def _codes_from_coefficients(model, params, known, keys):
+    """Codes (B, K, C) from what the teacher knows (B, K, 52), with noise if there are keys."""
+    if keys is not None:
+        noise = jax.vmap(lambda key: jax.random.normal(key, known.shape[1:]))(keys)
+        known = known + COEFFICIENT_NOISE * noise
+    return model.code_from_coefficients(params, _flat(known)).reshape(*known.shape[:2], -1)

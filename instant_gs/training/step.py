@@ -7,7 +7,7 @@ import optax
 from instant_gs.config import Config
 from instant_gs.losses import lpips as lpips_lib
 from instant_gs.models import AvatarModel
-from instant_gs.training import objective, optimizer
+from instant_gs.training import objective, optimizer, parallel
 from instant_gs.training.state import TrainState
 
 PHASES = ("motion", "avatar")
@@ -18,27 +18,32 @@ def phase_of(step: int, config: Config) -> str:
     return "motion" if step < config.motion_pretrain.steps else "avatar"
 
 
-def make(model: AvatarModel, config: Config, phase: str):
+def make(model: AvatarModel, config: Config, phase: str, mesh: jax.sharding.Mesh):
     """Builds ``step(state, batch) -> (state, metrics)``, jitted, ``state`` donated.
 
-    The random key of a step is a function of ``config.seed`` and the step alone, so that a
-    resumed run repeats what an undisturbed one would have drawn. A step whose loss or gradient
-    is not finite changes no parameter and is recorded in ``state.bad_step``.
+    The state is a copy on every device of the mesh and the batch is split among them
+    (``training.parallel``). The random keys of a step are a function of ``config.seed`` and the
+    step alone, so that a resumed run repeats what an undisturbed one would have drawn. A step
+    whose loss or gradient is not finite changes no parameter and is recorded in
+    ``state.bad_step``.
     """
     transform = optimizer.build(config)[phase]
     if phase == "motion":
 
-        def loss_fn(params, batch, key):
-            return objective.motion_objective(model, config, params, batch, key)
+        def loss_fn(params, batch, keys):
+            return objective.motion_objective(model, config, params, batch, keys)
     else:
         perceptual = lpips_lib.Lpips(config.loss.lpips_network) if config.loss.lpips else None
 
-        def loss_fn(params, batch, key):
-            return objective.avatar_objective(model, config, perceptual, params, batch, key)
+        def loss_fn(params, batch, keys):
+            return objective.avatar_objective(model, config, perceptual, params, batch, keys)
+
+    gradient = parallel.mean_gradient(loss_fn, mesh)
 
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, batch, key)
+        keys = parallel.sample_keys(key, config.data.batch_size)
+        grads, metrics = gradient(state.params, batch, keys)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         updates, opt_state = transform.update(grads, state.optimizers[phase], state.params)
