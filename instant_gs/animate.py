@@ -23,9 +23,9 @@ _DRIVING = flags.DEFINE_string("driving", None, "Video of one face, or a folder 
 _OUT = flags.DEFINE_string("out", None, "The .mp4 to write.")
 _POSE = flags.DEFINE_enum(
     "pose",
-    None,
+    "fixed",
     ["fixed", "driver", "orbit"],
-    "Camera: stays, shows the driver's head pose, or swings. Default: fixed; orbit with --orbit.",
+    "Camera: stays, shows the driver's head pose, or swings.",
 )
 _YAW = flags.DEFINE_float("yaw", 0.0, "Camera to the head's left (+) or right (-), degrees.")
 _PITCH = flags.DEFINE_float("pitch", 0.0, "Camera up (+) or down (-), degrees.")
@@ -132,18 +132,14 @@ def _check(argv: list[str]) -> None:
             output.check_free(flag.value, overwrite=_OVERWRITE.value, option=f"--{flag.name}")
 
 
-def _pose() -> str:
-    return _POSE.value or ("orbit" if _ORBIT.present else "fixed")
-
-
 def _check_pose() -> None:
-    pose = _pose()
+    pose = _POSE.value
     if not _DRIVING.value and pose != "orbit":
         raise cli.UserError(
             "--driving is missing; give a video, or --pose=orbit to look around a still head", 2
         )
     if _ORBIT.present and pose != "orbit":
-        raise cli.UserError(f"--orbit: has no effect with --pose={pose}; leave one out", 2)
+        raise cli.UserError(f"--orbit: has no effect with --pose={pose}; add --pose=orbit", 2)
     if pose == "driver" and _DRIVING_ALIGNED.value:
         raise cli.UserError(
             "--pose=driver: frames that are cut out already do not tell the head's pose; leave "
@@ -156,9 +152,9 @@ def _cameras(poses, count: int, fps: float):
     from instant_gs.inference import camera_path
 
     around = {"yaw": _YAW.value, "pitch": _PITCH.value, "fps": fps}
-    if _pose() == "driver":
+    if _POSE.value == "driver":
         return camera_path.follow(poses, steady=_STEADY.value, **around)
-    swing = _ORBIT.value if _pose() == "orbit" else 0.0
+    swing = _ORBIT.value if _POSE.value == "orbit" else 0.0
     return camera_path.orbit(count, swing=swing, **around)
 
 

@@ -36,7 +36,15 @@ def main(argv):
     _render(out / "test_source", start=HELD_OUT + 1, identities=4, performances=12, frames=3)
     source = _join_frames(out)
     _title("2. One photo, animated")
-    _animate(out, source, "avatar", "--source_aligned", "--orbit=25", f"--ply={out}/avatar.ply")
+    _animate(
+        out,
+        source,
+        "avatar",
+        "--source_aligned",
+        "--pose=orbit",
+        "--orbit=25",
+        f"--ply={out}/avatar.ply",
+    )
     first = time.monotonic() - start
     photo = _write_photo(out)
     _animate(out, photo, "astronaut", f"--show_crop={out}/astronaut_crop.png")
