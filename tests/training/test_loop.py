@@ -33,7 +33,7 @@ def finished_run(pack, tmp_path_factory):
     config = demo.get_config("smoke")
     config.data.packs = (str(pack),)
     workdir = tmp_path_factory.mktemp("run")
-    return config, workdir, loop.train(config, workdir)
+    return config, workdir, jax.tree.map(np.asarray, loop.train(config, workdir))
 
 
 @pytest.mark.slow
