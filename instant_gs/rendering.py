@@ -1,5 +1,6 @@
 """Gaussians seen by cameras: the only place that calls the rasterizer."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,25 @@ class Rendered(NamedTuple):
     alpha: jax.Array
     depth: jax.Array
     overflow: jax.Array
+
+
+def options_at(size: int, trained_size: int) -> kernels.RasterizeOptions:
+    """Options for pictures larger than those that a model was trained on.
+
+    The rasterizer widens every Gaussian by a filter of about half a pixel, and a model learns
+    sizes that close its surface together with that filter. Larger pictures keep the filter's
+    width on the head, or gaps would open between Gaussians.
+
+    Args:
+        size: Side of the picture in pixels.
+        trained_size: Side of the model's own pictures in pixels.
+
+    Returns:
+        Default options but for ``eps2d``; the defaults where ``size`` is not larger.
+    """
+    default = kernels.RasterizeOptions()
+    finer = max(1.0, size / trained_size)
+    return dataclasses.replace(default, eps2d=default.eps2d * finer**2)
 
 
 def render(

@@ -58,3 +58,18 @@ def test_opacity_zero_leaves_the_background():
     )
     expected = np.broadcast_to(np.float32([0.1, 0.2, 0.3]), (16, 16, 3))
     np.testing.assert_array_equal(np.asarray(out.image), expected)
+
+
+def test_a_larger_picture_keeps_a_speck_as_large():
+    speck = ball([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], opacity=0.9, scale=1e-4)
+
+    def share(size, options):
+        out = rendering.render(
+            speck, camera.orbit_camera(0.0, 0.0), image_size=(size, size), options=options
+        )
+        return float(out.alpha.sum()) / size**2
+
+    trained = share(32, rendering.options_at(32, 32))
+    assert 0.85 < share(96, rendering.options_at(96, 32)) / trained < 1.15
+    assert share(96, None) / trained < 0.3, "without, it shrinks with the pixels"
+    assert rendering.options_at(16, 32) == rendering.options_at(32, 32)

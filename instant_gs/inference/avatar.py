@@ -177,7 +177,7 @@ class InstantAvatar:
         if camera is None:
             view = self.config.model.fov_degrees
             camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=view)
-        return _render(gaussians, camera, size or self.image_size)
+        return _render(gaussians, camera, size or self.image_size, self.image_size)
 
     def read_motion(self, code_source, driver) -> types.Motion:
         """``motion`` of a driving face, in one compiled call: the first half of a video frame.
@@ -270,7 +270,7 @@ class InstantAvatar:
     def _frame(self):
         def frame(params, avatar, motion, camera, size):
             gaussians = self.model.animate_folded(params, avatar, motion)
-            image = _render(gaussians, camera, size).image
+            image = _render(gaussians, camera, size, self.image_size).image
             return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), gaussians
 
         return jax.jit(frame, static_argnums=4)
@@ -347,8 +347,9 @@ def _batched(function, image):
     return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _render(gaussians, camera, size: int) -> rendering.Rendered:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _render(gaussians, camera, size: int, trained_size: int) -> rendering.Rendered:
     batch = jnp.shape(gaussians.means)[:-2]
     camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *jnp.shape(leaf))), camera)
-    return rendering.render(gaussians, camera, image_size=(size, size))
+    options = rendering.options_at(size, trained_size)
+    return rendering.render(gaussians, camera, image_size=(size, size), options=options)
