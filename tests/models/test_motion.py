@@ -1,0 +1,30 @@
+"""What the learned motion encoder sees: local contrast."""
+
+import jax
+import numpy as np
+
+from instant_gs.models import motion
+
+
+def _face(seed: int = 0):
+    return jax.random.uniform(jax.random.key(seed), (2, 32, 32, 3), minval=-0.5, maxval=0.5)
+
+
+def test_exposure_cancels():
+    image = _face()
+    plain = np.asarray(motion.local_contrast(image))
+    assert plain.shape == (2, 32, 32, 1) and 0.8 < plain.std() < 1.2
+    brighter = np.asarray(motion.local_contrast(0.6 * image + 0.3))
+    assert np.corrcoef(brighter.ravel(), plain.ravel())[0, 1] > 0.999
+
+
+def test_smooth_shading_nearly_cancels():
+    ramp = np.linspace(-0.4, 0.4, 32, dtype=np.float32)[None, None, :, None]
+    image = 0.5 * _face(1)
+    plain, shaded = (np.asarray(motion.local_contrast(x)) for x in (image, image + ramp))
+    inner = np.s_[:, 4:-4, 4:-4]
+    assert np.corrcoef(plain[inner].ravel(), shaded[inner].ravel())[0, 1] > 0.98
+
+
+def test_a_flat_picture_says_nothing():
+    np.testing.assert_allclose(motion.local_contrast(0 * _face() + 0.2), 0, atol=1e-4)
