@@ -143,7 +143,6 @@ def main(argv: list[str]) -> None:
     """Measures, prints a table and writes it as JSON."""
     from instant_gs import inference
     from instant_gs.inference import output, source
-    from instant_gs.metrics import face
 
     values = flags.FLAGS
     if len(argv) > 1:
@@ -154,10 +153,7 @@ def main(argv: list[str]) -> None:
         output.check_free(values.out, overwrite=False, option="--out")
     counts = sorted({_count(text) for text in values.levels})
     engine = inference.load(values.weights)
-    if values.source_aligned:
-        photo = source.read_aligned(values.source, engine.image_size).image
-    else:
-        photo = source.align(values.source, face.FaceLandmarker(), engine.image_size).image
+    photo = source.read(values.source, engine.image_size, aligned=values.source_aligned).image
     code = engine.motion_code(photo)
     ordered = order(engine, engine.encode(photo, code), code)
     levels = report(engine, ordered, code, counts=counts)

@@ -140,6 +140,24 @@ def read_aligned(path: str | os.PathLike, size: int) -> Source:
     return Source(image=alignment.fit(image, size))
 
 
+def read(path: str | os.PathLike, size: int, *, aligned: bool) -> Source:
+    """``read_aligned`` for a wide crop, ``align`` with the packaged landmark network otherwise.
+
+    Args:
+        path: PNG, JPEG or WebP.
+        size: Side of the result in pixels.
+        aligned: Whether the picture is a wide crop already.
+
+    Raises:
+        As the function that it calls.
+    """
+    if aligned:
+        return read_aligned(path, size)
+    from instant_gs.metrics import face
+
+    return align(path, face.FaceLandmarker(), size)
+
+
 def find_face(
     detector: Detector,
     image: np.ndarray,

@@ -125,7 +125,6 @@ def main(argv: list[str]) -> None:
     """Measures and prints."""
     from instant_gs import inference
     from instant_gs.inference import source
-    from instant_gs.metrics import face
 
     values = flags.FLAGS
     if len(argv) > 1:
@@ -133,10 +132,7 @@ def main(argv: list[str]) -> None:
     if not values.source:
         raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
     engine = inference.load(values.weights)
-    if values.source_aligned:
-        still = source.read_aligned(values.source, engine.image_size)
-    else:
-        still = source.align(values.source, face.FaceLandmarker(), engine.image_size)
+    still = source.read(values.source, engine.image_size, aligned=values.source_aligned)
     flicker = measure(engine, still.image, frames=values.frames, fps=values.fps)
     print("mean change from frame to frame        plain  One-Euro filter")
     print(
