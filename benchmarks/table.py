@@ -122,7 +122,7 @@ def summary(results: list[dict], cpu: dict[str, dict]) -> str:
     if not results:
         rows.append(["`triton`, NVIDIA GPU", *[NOT_MEASURED] * 3])
     head = [
-        "rasterizer, 200,000 small splats, 512 x 512",
+        "rasterizer, 200,000 splats, 512 x 512 (`target_200k`)",
         "forward",
         "forward + backward",
         "memory",
