@@ -180,8 +180,7 @@ def _time(compiled, shapes) -> float:
 
 def main(argv: list[str]) -> None:
     """Measures and writes both files."""
-    from instant_gs import convert
-    from instant_gs.inference import output
+    from instant_gs import convert, output
 
     if len(argv) > 1:
         raise cli.UserError(f"{argv[1]}: not expected; every option has a flag (--help)", 2)

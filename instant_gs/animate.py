@@ -63,7 +63,8 @@ def main(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every folder it reads
     _check(argv)
     from instant_gs import inference
-    from instant_gs.inference import animate, video
+    from instant_gs.inference import animate
+    from instant_gs.portrait import video
 
     engine = inference.load(_WEIGHTS.value)
     source = _read_source(engine.image_size)
@@ -105,7 +106,7 @@ def main(argv: list[str]) -> None:
 
 
 def _check(argv: list[str]) -> None:
-    from instant_gs.inference import output
+    from instant_gs import output
 
     if len(argv) > 1:
         raise cli.UserError(f"{argv[1]}: not expected; every input has a flag (--help)", 2)
@@ -159,7 +160,8 @@ def _cameras(poses, count: int, fps: float):
 
 
 def _read_source(size: int):
-    from instant_gs.inference import photo, source
+    from instant_gs.inference import source
+    from instant_gs.portrait import photo
 
     if _SOURCE_ALIGNED.value:
         aligned = source.read_aligned(_SOURCE.value, size)
@@ -174,7 +176,8 @@ def _read_source(size: int):
 
 def _read_drivers(size: int, still):
     """The driving faces, their head poses or None, how many there are, and their rate."""
-    from instant_gs.inference import camera_path, tracking, video
+    from instant_gs.inference import camera_path
+    from instant_gs.portrait import tracking, video
 
     limit = _MAX_FRAMES.value
     if not _DRIVING.value:

@@ -17,6 +17,7 @@ LAYERS = (
     "instant_gs.version",
     "instant_gs.flag_message",
     "instant_gs.cli",
+    "instant_gs.output",
     "instant_gs.data.format",  # names and constants only: it imports nothing
     "instant_gs.config",
     "instant_gs.types",
@@ -25,6 +26,7 @@ LAYERS = (
     "instant_gs.models",
     "instant_gs.losses",
     "instant_gs.metrics",
+    "instant_gs.portrait",
     "instant_gs.data",
     "instant_gs.teacher",
     "instant_gs.training",

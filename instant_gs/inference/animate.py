@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from instant_gs import types
-from instant_gs.inference import alignment, level_of_detail, one_euro, still_face
+from instant_gs.inference import level_of_detail, one_euro, still_face
+from instant_gs.portrait import alignment
 
 
 @dataclasses.dataclass(frozen=True)

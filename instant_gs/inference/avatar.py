@@ -30,7 +30,7 @@ _ROUNDING = 1e-3
 class InstantAvatar:
     """A model with its weights; all methods are pure and compiled once per shape.
 
-    Images are aligned "wide" crops over black (``instant_gs.inference.alignment`` makes them).
+    Images are aligned "wide" crops over black (``instant_gs.portrait.alignment`` makes them).
     Every image that goes in is uint8, 0 to 255, or float in [-1, 1], never in [0, 1]. Each method
     takes one item, or a batch if its arrays have one more leading axis.
 
@@ -286,7 +286,7 @@ class InstantAvatar:
         if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
             raise ValueError(
                 f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
-                f"{image.shape}; align and resize it (instant_gs.inference.alignment)"
+                f"{image.shape}; align and resize it (instant_gs.portrait.alignment)"
             )
         if image.dtype == np.uint8:
             return _to_model(image)

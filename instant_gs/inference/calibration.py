@@ -16,7 +16,7 @@ from absl import flags
 
 from instant_gs import cli
 from instant_gs.geometry import camera
-from instant_gs.inference import alignment, source, template
+from instant_gs.portrait import alignment, detection, template
 
 YAWS_DEGREES = (-40, -20, 0, 20, 40)
 PITCHES_DEGREES = (-15, 0, 15)
@@ -25,7 +25,7 @@ ROUNDS = 10  # of Procrustes analysis; five suffice
 PUPILS = (468, 473)
 
 
-def observe(detector: source.Detector, seed: int, identities: int, size: int) -> Iterator[tuple]:
+def observe(detector: detection.Detector, seed: int, identities: int, size: int) -> Iterator[tuple]:
     """Renders heads and detects their landmarks.
 
     Args:
@@ -54,7 +54,7 @@ def observe(detector: source.Detector, seed: int, identities: int, size: int) ->
             for yaw, pitch in angles:
                 view = camera.look_at(math.radians(yaw), math.radians(pitch))
                 image = scene.picture(who, moved, view, lens, (size, size)).image
-                found = source.find_face(detector, image)
+                found = detection.find_face(detector, image)
                 points = None
                 if found is not None:
                     points = np.asarray(found.landmarks, np.float64) / size - [0.5, 0.5, 0]

@@ -10,8 +10,7 @@ import os
 
 import numpy as np
 
-from instant_gs import cli, types
-from instant_gs.inference import output
+from instant_gs import cli, output, types
 
 #: Zeroth spherical harmonic, 1 / (2 sqrt(pi)): viewers show 0.5 + SH_C0 * f_dc.
 SH_C0 = 0.28209479177387814

@@ -141,8 +141,8 @@ def _weights(model, size: int):
 
 def main(argv: list[str]) -> None:
     """Measures, prints a table and writes it as JSON."""
-    from instant_gs import inference
-    from instant_gs.inference import output, source
+    from instant_gs import inference, output
+    from instant_gs.inference import source
 
     values = flags.FLAGS
     if len(argv) > 1:

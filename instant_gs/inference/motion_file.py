@@ -11,8 +11,7 @@ import zipfile
 
 import numpy as np
 
-from instant_gs import cli, types
-from instant_gs.inference import output
+from instant_gs import cli, output, types
 
 _FORMAT = "instant_gs.motion"
 _VERSION = 1

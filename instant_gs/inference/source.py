@@ -3,13 +3,12 @@
 import dataclasses
 import math
 import os
-from typing import Protocol
 
 import cv2
 import numpy as np
 
 from instant_gs import cli
-from instant_gs.inference import alignment, matting, photo
+from instant_gs.portrait import alignment, detection, matting, photo
 
 #: The crop is cut and matted at this size before it is reduced to the model's.
 WORK_SIZE = 512
@@ -19,18 +18,6 @@ MAX_YAW_DEGREES = 50.0
 
 #: A crop with fewer source pixels than this share of the model's side is blurred.
 MIN_DETAIL = 0.5
-
-#: Where the whole picture shows no face it is searched with a border of this share of its side,
-PADDING = 0.5
-#: then in squares of these shares of its longer side.
-TILES = (0.5, 0.25)
-
-
-class Detector(Protocol):
-    """What is needed of ``instant_gs.metrics.face.FaceLandmarker``."""
-
-    def detect(self, image: np.ndarray):
-        """(H, W, 3) uint8 -> object with landmarks (478, 3) px and num_faces, or None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +43,7 @@ class Source:
 
 def align(
     path: str | os.PathLike,
-    detector: Detector,
+    detector: detection.Detector,
     size: int,
     mask: str | os.PathLike | None = None,
 ) -> Source:
@@ -80,7 +67,7 @@ def align(
     picture = photo.read(path, mask)
     warnings = []
     # Under a transparent background may be anything; grey confuses no detector.
-    found = find_face(detector, picture.over(127))
+    found = detection.find_face(detector, picture.over(127))
     if found is None:
         raise cli.UserError(
             f"{path}: no face found; give a photo that shows one face clearly, from the front"
@@ -156,75 +143,6 @@ def read(path: str | os.PathLike, size: int, *, aligned: bool) -> Source:
     from instant_gs.metrics import face
 
     return align(path, face.FaceLandmarker(), size)
-
-
-def find_face(
-    detector: Detector,
-    image: np.ndarray,
-    *,
-    near: alignment.Crop | None = None,
-    thorough: bool = True,
-):
-    """Finds the largest face, also one that is small or fills the picture.
-
-    MediaPipe's detector misses heads narrower than a fifth of the picture, and faces that touch
-    its edges. So where the whole picture shows none, parts of it are searched.
-
-    Args:
-        detector: Finds landmarks.
-        image: (H, W, 3) uint8.
-        near: Where the face was a moment ago: searched second.
-        thorough: Whether to search with a border and in overlapping tiles, too: up to
-            60 detections, half a second, if there is no face.
-
-    Returns:
-        The detector's answer, landmarks in pixels of ``image``, or None.
-    """
-    height, width = image.shape[:2]
-    levels = [[(0, 0, width, height)]]
-    if near is not None:
-        x, y, reach = round(near.x), round(near.y), max(1, round(near.side))
-        levels.append([(x - reach, y - reach, x + reach, y + reach)])
-    if thorough:
-        border = round(PADDING * max(height, width))
-        levels.append([(-border, -border, width + border, height + border)])
-        levels += [_tiles(height, width, round(share * max(height, width))) for share in TILES]
-    for level in levels:
-        answers = [_find_in(detector, image, box) for box in level]
-        answers = [answer for answer in answers if answer is not None]
-        if answers:
-            return max(answers, key=lambda answer: np.ptp(answer.landmarks[:, 1]))
-    return None
-
-
-def _tiles(height: int, width: int, side: int) -> list[tuple[int, int, int, int]]:
-    """Squares that overlap by half and cover the picture."""
-    corners = [
-        np.linspace(0, max(0, length - side), max(1, math.ceil(2 * length / side) - 1)).astype(int)
-        for length in (height, width)
-    ]
-    return [(x, y, x + side, y + side) for y in corners[0].tolist() for x in corners[1].tolist()]
-
-
-def _find_in(detector: Detector, image: np.ndarray, box: tuple[int, int, int, int]):
-    """The detector's answer for a part of a picture; what lies outside of it is grey."""
-    height, width = image.shape[:2]
-    left, top, right, bottom = box
-    part = image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
-    if part.size == 0:
-        return None
-    outside = (-top, bottom - height, -left, right - width)
-    part = cv2.copyMakeBorder(
-        part,
-        *(max(0, length) for length in outside),
-        cv2.BORDER_CONSTANT,
-        value=(127, 127, 127),
-    )
-    found = detector.detect(part)
-    if found is None:
-        return None
-    landmarks = np.asarray(found.landmarks, np.float64) + np.array([left, top, 0])
-    return dataclasses.replace(found, landmarks=landmarks)
 
 
 def image_shape(picture: photo.Photo) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from instant_gs import types
-from instant_gs.inference import template
+from instant_gs.portrait import template
 
 SIZE = 32  # of the fake model's images
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from instant_gs import cli, inference
 from instant_gs.geometry import camera as geometry
-from instant_gs.inference import animate, camera_path, export, photo, video
+from instant_gs.inference import animate, camera_path, export
+from instant_gs.portrait import photo, video
 from tests.inference import fake
 
 

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from instant_gs.inference import alignment, calibration, template
+from instant_gs.inference import calibration
+from instant_gs.portrait import alignment, template
 
 VIEWS = list(itertools.product((-40, 0, 40), (-15, 0, 15)))
 

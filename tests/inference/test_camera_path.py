@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from instant_gs.geometry import camera
-from instant_gs.inference import alignment, camera_path
+from instant_gs.inference import camera_path
+from instant_gs.portrait import alignment
 from tests.inference import fake
 
 

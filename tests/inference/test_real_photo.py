@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instant_gs.inference import alignment, source, tracking
+from instant_gs.inference import source
 from instant_gs.metrics import face
+from instant_gs.portrait import alignment, detection, tracking
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_head_of_a_twentieth_of_the_picture_is_found(detector, astronaut):
     image = np.full((1000, 1500, 3), 120, np.uint8)
     image[400:600, 900:1100] = astronaut[20:420:2, 100:500:2]
     assert detector.detect(image) is None, "else this test is of no use"
-    crop = alignment.locate(source.find_face(detector, image).landmarks)
+    crop = alignment.locate(detection.find_face(detector, image).landmarks)
     expected = (900 + (225 - 100) / 2, 400 + (119 - 20) / 2, 201 / 2)
     assert (crop.x, crop.y, crop.side) == pytest.approx(expected, abs=4)
 

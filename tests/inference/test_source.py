@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
-from instant_gs.inference import alignment, matting, source
+from instant_gs.inference import source
+from instant_gs.portrait import alignment, detection, matting
 from tests.inference import fake
 
 FACE = fake.Face(fake.landmarks(130, 90, 120))
@@ -56,7 +57,7 @@ def test_warnings(path):
 
 
 def test_face_that_fills_the_picture_is_tried_with_a_border(path):
-    border = round(source.PADDING * 260)
+    border = round(detection.PADDING * 260)
     shifted = fake.Face(FACE.landmarks + np.array([border, border, 0]))
     aligned = source.align(path, fake.Detector(None, elsewhere=shifted), 64)
     assert (aligned.crop.x, aligned.crop.y) == pytest.approx((130, 90))
@@ -76,15 +77,15 @@ class RedDot:
 def test_small_face_is_found_in_a_part_of_the_picture():
     image = np.full((700, 1000, 3), 90, np.uint8)
     image[433:436, 811:814] = (255, 0, 0)
-    found = source.find_face(RedDot(), image)
+    found = detection.find_face(RedDot(), image)
     np.testing.assert_allclose(found.landmarks[33], fake.landmarks(812.5, 434.5, 120)[33], atol=1)
-    assert source.find_face(RedDot(), image, thorough=False) is None
+    assert detection.find_face(RedDot(), image, thorough=False) is None
     near = alignment.Crop(830, 420, 120)
-    found = source.find_face(RedDot(), image, near=near, thorough=False)
+    found = detection.find_face(RedDot(), image, near=near, thorough=False)
     np.testing.assert_allclose(found.landmarks[33], fake.landmarks(812.5, 434.5, 120)[33], atol=1)
     # A box beyond the picture's corner is grey there, not an error.
     corner = alignment.Crop(-500, -500, 120)
-    assert source.find_face(RedDot(), image, near=corner, thorough=False) is None
+    assert detection.find_face(RedDot(), image, near=corner, thorough=False) is None
 
 
 def test_errors_name_the_photo(path, tmp_path):

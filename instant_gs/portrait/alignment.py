@@ -17,7 +17,7 @@ import math
 import cv2
 import numpy as np
 
-from instant_gs.inference import template
+from instant_gs.portrait import template
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from instant_gs import cli
-from instant_gs.inference import tracking, video
+from instant_gs.portrait import tracking, video
 from tests.inference import fake
 
 

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from instant_gs import cli
-from instant_gs.inference import output
+from instant_gs import cli, output
 
 #: Longer side after reading, in pixels. The model reads at most 512 and a face that is worth
 #: animating fills a good part of the photo, so more only costs time.

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
-from instant_gs.inference import photo
+from instant_gs.portrait import photo
 
 
 @pytest.fixture

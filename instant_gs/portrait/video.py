@@ -16,8 +16,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from instant_gs import cli
-from instant_gs.inference import output, photo
+from instant_gs import cli, output
+from instant_gs.portrait import photo
 
 #: Longer side of decoded frames: a face that fills a third of it is still 400 pixels wide.
 MAX_SIDE = 1280

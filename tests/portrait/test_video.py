@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
-from instant_gs.inference import video
+from instant_gs.portrait import video
 
 FFMPEG = (imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-loglevel", "error")
 

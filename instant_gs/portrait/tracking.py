@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from instant_gs import cli
-from instant_gs.inference import alignment, matting, source, video
+from instant_gs.portrait import alignment, detection, matting, video
 
 #: Standard deviations in seconds of the Gaussian that smooths the box: detectors tremble from
 #: frame to frame, heads need about a third of a second to go anywhere, and hardly change size.
@@ -56,7 +56,7 @@ class Track:
 
 
 def track(
-    name, frames: Iterable[np.ndarray], detector: source.Detector, *, fps: float, box="smoothed"
+    name, frames: Iterable[np.ndarray], detector: detection.Detector, *, fps: float, box="smoothed"
 ) -> Track:
     """Follows the largest face.
 
@@ -80,7 +80,7 @@ def track(
     crop = None
     for index, frame in enumerate(frames):
         thorough = index % SEARCH_EVERY == 0
-        face = source.find_face(detector, frame, near=crop, thorough=thorough)
+        face = detection.find_face(detector, frame, near=crop, thorough=thorough)
         found.append(face is not None)
         if face is not None:
             crop = alignment.locate(face.landmarks)

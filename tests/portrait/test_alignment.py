@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from instant_gs.inference import alignment
+from instant_gs.portrait import alignment
 from tests.inference import fake
 
 
