@@ -1,12 +1,14 @@
 """Checkpoints of a run, and the weights that are released from one.
 
 A run's checkpoint is one Orbax unit: state, the averaged parameters as their own item, the data
-iterator and the configuration. A weights directory is what inference needs: parameters (bfloat16
-on disk), ``config.json`` and ``provenance.json``.
+iterator, the configuration, and checksums of all of these. A weights directory is what inference
+needs: parameters (bfloat16 on disk), ``config.json`` and ``provenance.json``.
 """
 
 import contextlib
+import dataclasses
 import json
+import logging
 import os
 import pathlib
 import re
@@ -18,13 +20,20 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import provenance
+from instant_gs.training import integrity, provenance
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
+BROKEN = "broken_checkpoints"  # beside it; nothing here reads or deletes them
+
+_ITEMS = ("state", "ema", "data", "config", "checksum")
+_REASON = 200  # characters of a library's error worth a place in one line
+
+_log = logging.getLogger(__name__)
 
 
 class RunCheckpointer:
@@ -39,16 +48,20 @@ class RunCheckpointer:
         self._workdir = pathlib.Path(workdir)
         self._manager = ocp.CheckpointManager(
             self._workdir.absolute() / CHECKPOINTS,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-            item_names=("state", "ema", "data", "config"),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=True,
+                cleanup_tmp_directories=True,  # what a killed process left half written
+            ),
+            item_names=_ITEMS,
         )
 
     def latest_step(self) -> int | None:
-        """Step of the newest whole checkpoint, or None."""
+        """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data_state: dict, config: Config) -> None:
-        """Begins to save; returns before the files are whole (see ``close``).
+        """Begins to save; returns when the arrays are copied, before they are written.
 
         Raises:
             UserError: The checkpoint before this one could not be written, e.g. a full disk.
@@ -56,14 +69,15 @@ class RunCheckpointer:
         step = int(state.step)
         if step == self._manager.latest_step():
             return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(_without_ema(state)),
-            ema=ocp.args.StandardSave(state.ema),
-            data=ocp.args.JsonSave(data_state),
-            config=ocp.args.JsonSave(json.loads(config.to_json())),
-        )
+        arrays = {"state": _without_ema(state), "ema": state.ema}
+        texts = {"data": data_state, "config": json.loads(config.to_json())}
+        texts["checksum"] = {
+            name: integrity.checksum(item) for name, item in (arrays | texts).items()
+        }
+        items = {name: ocp.args.StandardSave(item) for name, item in arrays.items()}
+        items |= {name: ocp.args.JsonSave(item) for name, item in texts.items()}
         with self._plain_errors():
-            self._manager.save(step, args=items)
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self, template: TrainState, step: int | None = None
@@ -72,24 +86,46 @@ class RunCheckpointer:
 
         Args:
             template: A state of the right shapes, e.g. a fresh one.
-            step: Which; None is the newest.
+            step: Which; None is the newest whole one. Broken ones that are newer are then moved
+                to ``broken_checkpoints`` in the run's folder, with a warning for each.
 
         Returns:
             State, the data iterator's state, and the configuration it was trained with.
+
+        Raises:
+            UserError: There are checkpoints and none is whole.
         """
-        step = self._manager.latest_step() if step is None else step
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        item = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(_without_ema(abstract)),
-                ema=ocp.args.StandardRestore(abstract.ema),
-                data=ocp.args.JsonRestore(),
-                config=ocp.args.JsonRestore(),
-            ),
-        )
+        items = {
+            "state": ocp.args.StandardRestore(_without_ema(abstract)),
+            "ema": ocp.args.StandardRestore(abstract.ema),
+            "data": ocp.args.JsonRestore(),
+            "config": ocp.args.JsonRestore(),
+        }
+        if step is None:
+            step, item, broken = _read_newest(self._manager, items)
+            self._move_aside(broken)
+        else:
+            item = _read(self._manager, step, items)
         state = TrainState(ema=item["ema"], **item["state"])
         return state, item["data"], Config.from_json(json.dumps(item["config"]))
+
+    def _move_aside(self, broken: dict[int, str]) -> None:
+        """Broken checkpoints make room for new ones of the same step, and are kept."""
+        if not broken:
+            return
+        aside = self._workdir.absolute() / BROKEN
+        for step, reason in broken.items():
+            _log.warning(
+                "checkpoint %d of %s is broken and was moved to %s: %s",
+                *(step, self._workdir, aside, reason),
+            )
+            if jax.process_index() == 0:
+                aside.mkdir(exist_ok=True)
+                place = tempfile.mkdtemp(dir=aside, prefix=f"{step}-")
+                os.rename(self._workdir.absolute() / CHECKPOINTS / str(step), place)
+        multihost_utils.sync_global_devices("broken checkpoints are moved")
+        self._manager.reload()
 
     def close(self) -> None:
         """Waits until the last checkpoint is whole.
@@ -119,26 +155,56 @@ class RunCheckpointer:
             ) from error
 
 
+def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
+    """Some items of a checkpoint, compared with their checksums."""
+    items = dict(items)
+    if (manager.directory / str(step) / "checksum").is_dir():  # older versions wrote none
+        items["checksum"] = ocp.args.JsonRestore()
+    found = dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
+    for name, expected in found.pop("checksum", {}).items():
+        if name in found:
+            integrity.check(name, found[name], expected)
+    return found
+
+
+def _read_newest(manager: ocp.CheckpointManager, items: dict) -> tuple[int, dict, dict[int, str]]:
+    """Step and items of the newest whole checkpoint, and why each newer one is broken.
+
+    Raises:
+        UserError: None is whole.
+    """
+    broken = {}
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            return step, _read(manager, step, items), broken
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            broken[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:_REASON]}"
+    reasons = "; ".join(f"step {step}: {reason}" for step, reason in broken.items())
+    raise cli.UserError(
+        f"{manager.directory}: no checkpoint can be read ({reasons}); restore one from a copy, or "
+        "use another folder"
+    )
+
+
 def read_run_config(workdir: str | pathlib.Path) -> Config | None:
-    """The configuration of a run's newest checkpoint, or None if there is none."""
+    """The configuration of a run's newest whole checkpoint, or None if there is no checkpoint.
+
+    Raises:
+        UserError: There are checkpoints and none can be read.
+    """
     folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
     if not folder.is_dir():
         return None
-    with ocp.CheckpointManager(folder, item_names=("config",)) as manager:
-        step = manager.latest_step()
-        if step is None:
+    with ocp.CheckpointManager(folder, item_names=_ITEMS) as manager:
+        if manager.latest_step() is None:
             return None
-        args = ocp.args.Composite(config=ocp.args.JsonRestore())
-        return Config.from_json(json.dumps(manager.restore(step, args=args)["config"]))
+        _, item, _ = _read_newest(manager, {"config": ocp.args.JsonRestore()})
+        return Config.from_json(json.dumps(item["config"]))
 
 
 def _without_ema(state: TrainState) -> dict:
-    return {
-        "step": state.step,
-        "params": state.params,
-        "optimizers": state.optimizers,
-        "bad_step": state.bad_step,
-    }
+    names = (field.name for field in dataclasses.fields(state))
+    return {name: getattr(state, name) for name in names if name != "ema"}
 
 
 def save_weights(
@@ -182,7 +248,7 @@ def save_weights(
 
 
 def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
-    """Reads a weights directory, or the averaged parameters of a run's newest checkpoint.
+    """Reads a weights directory, or the averaged parameters of a run's newest whole checkpoint.
 
     Args:
         folder: A weights directory or a run's folder.
@@ -192,6 +258,7 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
 
     Raises:
         FileNotFoundError: Neither kind is there.
+        UserError: A run none of whose checkpoints can be read.
     """
     folder = pathlib.Path(folder).absolute()
     if (folder / "config.json").is_file() and (folder / "params").is_dir():
@@ -200,10 +267,11 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
         with ocp.StandardCheckpointer() as checkpointer:
             params = checkpointer.restore(folder / "params")
     elif (config := read_run_config(folder)) is not None:
-        with ocp.CheckpointManager(folder / CHECKPOINTS, item_names=("ema",)) as manager:
-            step = manager.latest_step()
-            args = ocp.args.Composite(ema=ocp.args.StandardRestore())
-            params = manager.restore(step, args=args)["ema"]
+        with ocp.CheckpointManager(folder / CHECKPOINTS, item_names=_ITEMS) as manager:
+            step, item, broken = _read_newest(manager, {"ema": ocp.args.StandardRestore()})
+        params = item["ema"]
+        for other, reason in broken.items():
+            _log.warning("%s: using step %d; step %d is broken: %s", folder, step, other, reason)
         facts = provenance.read(folder) | {"step": step}
     else:
         raise FileNotFoundError(
