@@ -1,5 +1,6 @@
 """A broken checkpoint is noticed whatever broke, and the one before it takes its place."""
 
+import gc
 import logging
 import pathlib
 import shutil
@@ -13,8 +14,14 @@ from configs import demo
 from instant_gs import cli
 from instant_gs.training import checkpoint, state
 
-# Orbax drops the rest of a read when one array of it fails.
+# Orbax drops the rest of a read when one array of it fails; collected while it is ignored.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collect():
+    yield
+    gc.collect()
 
 
 def at(step):
