@@ -82,6 +82,9 @@ SHARD_FOLDER = "shards"
 INDEX_FOLDER = "index"
 SHARD_SUFFIX = ".array_record"
 
+#: In the place of the hash of a clip's coefficients, where they are estimates.
+ESTIMATED_TRACK = "estimated"
+
 #: Shares of identities, decided by a stable hash of the identity's name.
 SPLITS = ("train", "validation", "test")
 SPLIT_SHARES = (0.90, 0.05, 0.05)

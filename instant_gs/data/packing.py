@@ -4,23 +4,17 @@ A shard counts only once its index file exists, which is written after the shard
 only once its manifest exists, which is written last. See docs/teacher_pack.md.
 """
 
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent import futures
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tqdm import tqdm
 
-from instant_gs.data import atomic, digest, packed_index, record, source
+from instant_gs.data import atomic, digest, packed_index, record, source, worker
 from instant_gs.data import format as pack_format
 from instant_gs.data.error import BrokenClipError, PackError
 
@@ -233,48 +227,12 @@ def _run(
     total = sum(clip.frames for task in tasks for one in task.identities for clip in one.clips)
     indices, broken = [], []
     with tqdm(total=total, unit="frame", desc="packing", disable=not progress) as bar:
-        for index, errors in _results(tasks, workers):
+        for index, errors in worker.results(_write_shard, tasks, workers):
             if index is not None:
                 indices.append(index)
                 bar.update(index["records"])
             broken += errors
     return indices, broken
-
-
-def _results(tasks: Sequence[_Task], workers: int) -> Iterator[tuple[dict | None, list]]:
-    if workers == 1:
-        yield from map(_write_shard, tasks)
-        return
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (stop,))
-    try:
-        yield from (item.result() for item in futures.as_completed(_submit(pool, tasks)))
-    finally:  # Also after Ctrl-C or a full disk: workers stop at their next clip.
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _submit(pool: futures.Executor, tasks: Sequence[_Task]) -> list[futures.Future]:
-    return [pool.submit(_write_shard, task) for task in tasks]
-
-
-_stop: Any = None  # In a worker: the event that asks it to give up.
-
-
-def _start_worker(stop: Any) -> None:
-    global _stop
-    _stop = stop
-    cv2.setNumThreads(1)  # The processes share the cores already.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what Ctrl-C means.
-    parent = multiprocessing.parent_process()
-
-    def follow_parent() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)  # The parent was killed: an orphan would wait for work for ever.
-
-    threading.Thread(target=follow_parent, daemon=True).start()
 
 
 class _NothingGoodError(Exception):
@@ -342,8 +300,7 @@ def _encode_identity(
     records: list[bytes] = []
     errors: list[BrokenClipError] = []
     for clip in identity.clips:
-        if _stop is not None and _stop.is_set():
-            raise KeyboardInterrupt
+        worker.stop_if_asked()
         try:
             entry, encoded = _encode_clip(clip, task, first + len(records))
         except BrokenClipError as error:
@@ -375,10 +332,17 @@ def _encode_clip(clip: source.Clip, task: _Task, first: int) -> tuple[dict[str, 
             codec=task.options.codec,
         )
         records.append(data)
-    entry = packed_index.clip_entry(clip, first, _track_hash(coefficients))
+    entry = packed_index.clip_entry(clip, first, _track(clip, coefficients))
     return entry, records
 
 
-def _track_hash(coefficients: np.ndarray | None) -> str | None:
-    """Tells whether two clips of one performance's name really perform the same."""
-    return None if coefficients is None else digest.bytes_sha256(coefficients.tobytes())
+def _track(clip: source.Clip, coefficients: np.ndarray | None) -> str | None:
+    """Tells whether two clips of one performance's name really perform the same.
+
+    Estimates differ from face to face even then, so the name alone is believed.
+    """
+    if coefficients is None:
+        return None
+    if clip.coefficients_estimated:
+        return pack_format.ESTIMATED_TRACK
+    return digest.bytes_sha256(coefficients.tobytes())

@@ -47,6 +47,7 @@ class Clip:
       rgb: video file or folder of PNG frames, relative to `folder`.
       alpha, regions: folders of PNG frames, or None.
       coefficients: .npy file, or None.
+      coefficients_estimated: whether they were read off the frames instead of known beforehand.
       cam2world: (frames, 4, 4) float32, or None where the camera is unknown.
       intrinsics: (3, 3) float32 normalised, or None where the camera is unknown.
       sha256: relative path -> hash, one for each of the paths above.
@@ -65,6 +66,7 @@ class Clip:
     cam2world: np.ndarray | None
     intrinsics: np.ndarray | None
     sha256: dict[str, str]
+    coefficients_estimated: bool = False
 
     def broken(self, reason: str) -> BrokenClipError:
         """The error that says why this clip cannot be used."""
@@ -246,8 +248,9 @@ def read_frames(
             if clip.regions is not None:
                 regions = frame_file.read_gray(clip.folder / clip.regions, index, palette=True)
                 _check_size(clip, clip.regions, index, regions, image_size)
-                if regions.max() >= len(pack_format.REGIONS):
-                    raise clip.broken(f"{clip.regions} frame {index}: label {regions.max()} > 7")
+                wrong = regions[regions != pack_format.REGION_UNKNOWN].max(initial=0)
+                if wrong >= len(pack_format.REGIONS):
+                    raise clip.broken(f"{clip.regions} frame {index}: label {wrong} > 7")
             yield image, alpha, regions
     except frame_file.FrameError as error:
         raise clip.broken(str(error)) from None
@@ -285,6 +288,9 @@ def _parse_clip(folder: Path, identity: str, entry: Any) -> Clip:
         if not isinstance(value, str) or not _is_inside(value):
             raise broken(f"{key!r} must be a path inside the identity's folder, got {value!r}")
         paths[key] = value
+    estimated = entry.get("coefficients_estimated", False)
+    if not isinstance(estimated, bool):
+        raise broken(f"'coefficients_estimated' must be true or false, got {estimated!r}")
     hashes = entry.get("sha256")
     if not isinstance(hashes, dict):
         raise broken("'sha256' must map each file or folder to its hash")
@@ -296,6 +302,7 @@ def _parse_clip(folder: Path, identity: str, entry: Any) -> Clip:
         cam2world=cam2world,
         intrinsics=intrinsics,
         sha256=hashes,
+        coefficients_estimated=estimated,
         **texts,
         **paths,
     )

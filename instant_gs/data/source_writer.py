@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instant_gs.data import atomic, digest
+from instant_gs.data import atomic, digest, source
 from instant_gs.data import format as pack_format
 
 
@@ -43,6 +43,42 @@ def write_manifest(
         "regions": list(pack_format.REGIONS),
     }
     atomic.write_json(pack / pack_format.MANIFEST_NAME, content)
+
+
+def start(
+    pack: str | Path,
+    *,
+    teacher: Mapping[str, Any],
+    licence: str,
+    fps: float,
+    image_size: tuple[int, int],
+) -> None:
+    """Starts a pack, or checks that the one which is there was started just like this.
+
+    Args:
+      pack, teacher, licence, fps, image_size: as `write_manifest`; `teacher` holds every setting
+        that decides what the pack's frames are.
+
+    Raises:
+      ValueError: the folder holds something else, or a pack of other settings.
+    """
+    pack = Path(pack)
+    path = pack / pack_format.MANIFEST_NAME
+    if path.exists():
+        content = source.load_json(path)
+        found = {**(content.get("teacher") or {}), "licence": content.get("licence")}
+        wanted = {**teacher, "licence": licence}
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
+        if differing:
+            detail = ", ".join(f"{key} {found.get(key)!r} -> {wanted[key]!r}" for key in differing)
+            raise ValueError(
+                f"{pack}: this pack was made with other settings ({detail}); "
+                "give the same settings to continue it or another folder"
+            )
+        return
+    if pack.exists() and any(item.suffix != atomic.PARTIAL_SUFFIX for item in pack.iterdir()):
+        raise ValueError(f"{pack}: not empty and not a teacher pack; give another folder")
+    write_manifest(pack, teacher=teacher, licence=licence, fps=fps, image_size=image_size)
 
 
 def write_identity(

@@ -57,7 +57,7 @@ def _clip_problems(
     coefficients = source.load_coefficients(clip)
     for _ in source.read_frames(clip, image_size):
         pass
-    if coefficients is not None:
+    if coefficients is not None and not clip.coefficients_estimated:
         track = coefficients.tobytes()
         where = f"{clip.identity}/{clip.name}"
         first, expected = tracks.setdefault((clip.performance, clip.frames), (where, track))

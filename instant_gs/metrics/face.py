@@ -230,7 +230,8 @@ def _mediapipe():
         from mediapipe.tasks.python.vision import face_landmarker
     except ImportError as error:
         raise ImportError(
-            f"mediapipe does not start ({error}); install the pinned packages: `make venv`"
+            f"mediapipe does not start ({error}); run `make venv`, or `pip install .[face] &&"
+            " pip install --no-deps -r constraints/no_deps.txt`"
         ) from error
     except OSError as error:
         raise ImportError(

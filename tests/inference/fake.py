@@ -17,6 +17,7 @@ class Face:
 
     landmarks: np.ndarray
     num_faces: int = 1
+    coefficients: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(52, np.float32))
 
 
 def landmarks(x: float, y: float, side: float, rotation=None) -> np.ndarray:

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import tqdm
 
-from instant_gs.data import atomic, source, source_writer
 from instant_gs.data import format as pack_format
+from instant_gs.data import source_writer
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, performance, scene, view
 
@@ -75,24 +75,9 @@ def open_pack(pack, settings):
     Raises:
         ValueError: The folder holds something else, or a pack of other settings.
     """
-    pack = Path(pack)
-    path = pack / pack_format.MANIFEST_NAME
-    teacher = {"name": NAME, "version": VERSION, **dataclasses.asdict(settings)}
-    if path.exists():
-        found = source.load_json(path).get("teacher") or {}
-        differing = [key for key in teacher if found.get(key) != teacher[key]]
-        if differing:
-            detail = ", ".join(f"{key} {found.get(key)!r} -> {teacher[key]!r}" for key in differing)
-            raise ValueError(
-                f"{pack}: this pack was made with other settings ({detail}); "
-                "give the same settings to continue it or another folder"
-            )
-        return
-    if pack.exists() and any(item.suffix != atomic.PARTIAL_SUFFIX for item in pack.iterdir()):
-        raise ValueError(f"{pack}: not empty and not a teacher pack; give another folder")
-    source_writer.write_manifest(
+    source_writer.start(
         pack,
-        teacher=teacher,
+        teacher={"name": NAME, "version": VERSION, **dataclasses.asdict(settings)},
         licence=LICENCE,
         fps=FPS,
         image_size=(settings.image_size, settings.image_size),

@@ -1,0 +1,116 @@
+"""One frame: the camera of a known head, and frames that teach nothing."""
+
+import numpy as np
+import pytest
+
+from instant_gs.geometry import camera
+from instant_gs.inference import calibration
+from instant_gs.metrics import face
+from instant_gs.portrait import matting
+from instant_gs.teacher.importer import accuracy, frame, region
+from tests.inference import fake
+
+
+def seen(yaw=0.0, pitch=0.0, x=130.0, y=90.0, side=120.0, roll=0.0):
+    turn = calibration.head_to_picture(yaw, pitch)
+    cosine, sine = np.cos(np.radians(roll)), np.sin(np.radians(roll))
+    lean = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    return fake.Face(fake.landmarks(x, y, side, lean @ turn))
+
+
+def take(answer, picture=None, size=64):
+    picture = fake.picture() if picture is None else picture
+    return frame.take(picture, fake.Detector(answer), size, thorough=False)
+
+
+@pytest.mark.parametrize(("yaw", "pitch", "roll"), [(0, 0, 0), (30, 0, 0), (0, 12, 0), (20, -8, 9)])
+def test_camera_of_a_known_head(yaw, pitch, roll, monkeypatch):
+    covers(monkeypatch, slice(20, 44))  # the painted head does not turn
+    taken = take(seen(yaw, pitch, roll=roll))
+    expected = camera.look_at(np.radians(yaw), np.radians(pitch))
+    np.testing.assert_allclose(taken.cam2world, expected, atol=1e-5)
+    assert np.degrees(taken.crop.roll_rad) == pytest.approx(roll, abs=1e-4)
+    assert (taken.crop.x, taken.crop.y, taken.crop.side) == pytest.approx((130, 90, 120), abs=1e-4)
+
+
+def test_what_is_taken():
+    taken = take(seen())
+    assert taken.image.shape == (64, 64, 3) and taken.image.dtype == np.uint8
+    assert taken.image[32, 32, 0] > 150, "the red dot is in the middle"
+    assert taken.alpha[32, 32] == 255 and taken.alpha[3, 3] == 0
+    assert (taken.image[taken.alpha == 0] == 0).all()
+    rgba = frame.associated(taken)
+    np.testing.assert_array_equal(rgba[..., :3], taken.image)
+    np.testing.assert_array_equal(rgba[..., 3], taken.alpha)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "no face found"),
+        (seen(yaw=70), "turned by 70 degrees"),
+        (seen(side=24), "only 24 pixels wide"),
+        (seen(x=10.0), "inside the picture"),
+    ],
+)
+def test_refused(answer, words):
+    with pytest.raises(frame.RefusedError, match=words):
+        take(answer)
+
+
+def covers(monkeypatch, columns):
+    """Makes the matte cover these columns of a picture of 64."""
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[:, columns] = 255
+    monkeypatch.setattr(matting, "matte", lambda *_: (alpha, ""))
+
+
+@pytest.mark.parametrize("columns", [slice(0, 44), slice(20, 64)])
+def test_a_matte_that_keeps_the_wall_is_refused(columns, monkeypatch):
+    covers(monkeypatch, columns)
+    with pytest.raises(frame.RefusedError, match="background"):
+        take(seen())
+
+
+def test_high_hair_is_no_wall(monkeypatch):
+    covers(monkeypatch, slice(4, 60))
+    assert take(seen()).alpha[0].max() == 255
+
+
+def test_a_guessed_matte_is_refused(monkeypatch):
+    monkeypatch.setattr(matting, "matte", lambda *_: (np.zeros((64, 64), np.uint8), "guessed"))
+    with pytest.raises(frame.RefusedError, match="background"):
+        take(seen())
+
+
+def test_several_faces_are_said():
+    answer = fake.Face(seen().landmarks, num_faces=3)
+    assert take(answer).warnings == ("3 faces, the largest is taken",)
+
+
+def test_regions_without_a_person_are_background():
+    points = np.full((478, 3), -50.0)
+    labels = region.label(points, np.zeros((32, 32), np.uint8))
+    assert labels.max() == 0
+
+
+def test_errors_on_drawn_heads_stay_small():
+    """Bounds well above what `python -m instant_gs.teacher.importer.accuracy` measures."""
+    try:
+        detector = face.FaceLandmarker()
+    except ImportError as error:
+        pytest.skip(str(error))
+    rows = []
+    for shot in accuracy.draw(seed=53, identities=2, views=3):
+        try:
+            taken = frame.take(shot.picture, detector, 128)
+        except frame.RefusedError:
+            continue
+        rows.append(accuracy.compare(shot, taken))
+    assert len(rows) >= 4
+    mean = {name: np.mean([abs(row[name]) for row in rows]) for name in rows[0]}
+    assert mean["view"] < 7 and mean["roll"] < 4
+    assert mean["centre"] < 0.04 and mean["size"] < 0.1
+    assert mean["iou_eyes"] > 0.6 and mean["iou_mouth"] > 0.45
+    text = "\n".join(accuracy.report(rows))
+    assert "view" in text and "iou_mouth" in text
