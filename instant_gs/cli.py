@@ -9,7 +9,8 @@
     if __name__ == "__main__":
         cli.run(main)
 
-Exit codes: 0 success, 1 an expected error (one line on stderr), 2 a wrong flag, 130 interrupted.
+Exit codes: 0 success, 1 an expected error (one line on stderr), 2 a wrong flag, 75 stopped on
+request and saved (the same command resumes), 130 interrupted.
 A failure nobody expected keeps its traceback: it is a bug in this project and worth reporting.
 Set INSTANT_GS_TRACEBACK=1 to see the traceback of expected errors, too.
 """
@@ -35,6 +36,7 @@ from instant_gs import flag_message
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 TRACEBACK_VARIABLE = "INSTANT_GS_TRACEBACK"

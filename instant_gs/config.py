@@ -99,7 +99,10 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class DataConfig:
-    """Teacher packs and sampling. Probabilities are per driven target."""
+    """Teacher packs and sampling. Probabilities are per driven target.
+
+    ``broken``: "stop" ends training at a broken record; "skip" takes another sample instead.
+    """
 
     packs: tuple[str, ...] = ()
     batch_size: int = 32
@@ -107,6 +110,7 @@ class DataConfig:
     cross_identity: float = 0.0
     same_expression: float = 0.1
     cache_gigabytes: float = 2.0
+    broken: str = "stop"
 
 
 @dataclasses.dataclass
@@ -248,6 +252,7 @@ def _checks(config: Config):
         )
         steps = config.motion_pretrain.steps
         yield "motion_pretrain.steps", steps, steps == 0, '0: the "fan" encoder is frozen'
+    yield _one_of("data.broken", data.broken, ("stop", "skip"))
     yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
     for name, value in (
         ("model.gaussians.grid", gaussians.grid),

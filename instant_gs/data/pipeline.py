@@ -16,6 +16,7 @@ import numpy as np
 from instant_gs import types
 from instant_gs.data import record as record_lib
 from instant_gs.data import sampler
+from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 from instant_gs.data.reader import Pack, open_packs
 
@@ -119,6 +120,7 @@ def make_loader(
     cache_gigabytes: float = 0.0,
     read_threads: int = 1,
     prefetch: int = 2,
+    broken: BrokenRecords | None = None,
 ) -> grain.DatasetIterator:
     """Makes the iterator that training reads; docs/teacher_pack.md says what a sample is.
 
@@ -136,16 +138,18 @@ def make_loader(
       cache_gigabytes: memory for decoded frames, H * W * 5 bytes each (12,000 of 128x128 a
         gigabyte); what fits is decoded once.
       read_threads, prefetch: batches assembled at the same time, and batches held ready.
+      broken: receives broken records, and samples that hold one are replaced; None is an error.
 
     Returns:
       A Grain iterator of types.Batch of numpy arrays (images uint8), leading axes (B,) and (B, D).
-      `get_state` and `set_state` restore it exactly; next() raises PackError for a broken record.
+      `get_state` and `set_state` restore it exactly; next() raises PackError for a broken record
+      and then stays where it is.
 
     Raises:
       PackError: a pack cannot be read or has nothing to sample in this split.
       ValueError: an impossible argument.
     """
-    opened = open_packs(packs)
+    opened = open_packs(packs, allow_broken=broken is not None)
     size = None if image_size is None else (image_size, image_size)
     batches = make_batches(
         opened,
@@ -159,6 +163,7 @@ def make_loader(
         num_epochs=num_epochs,
         shard_index=shard_index,
         shard_count=shard_count,
+        broken=broken,
     )
     options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
     return iter(batches.to_iter_dataset(options))
@@ -177,6 +182,7 @@ def make_batches(
     num_epochs: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
+    broken: BrokenRecords | None = None,
 ) -> grain.MapDataset:
     """The same batches as `make_loader`, with random access: dataset[i] is the batch number i.
 
@@ -184,7 +190,7 @@ def make_batches(
       packs: open packs.
       store: reads their frames; must be made of the same packs.
       split, batch_size, driven_per_sample, cross_identity, same_expression, seed, num_epochs,
-        shard_index, shard_count: as in `make_loader`.
+        shard_index, shard_count, broken: as in `make_loader`.
 
     Raises:
       PackError: nothing to sample in this split.
@@ -214,7 +220,7 @@ def make_batches(
             f"batch_size: {batch_size} is more than the {len(samples)} samples that this host gets;"
             " give a smaller one or more data"
         )
-    return samples.batch(batch_size, drop_remainder=True).map(_Assemble(store))
+    return samples.batch(batch_size, drop_remainder=True).map(_Assemble(store, planner, broken))
 
 
 class _Plan(grain.transforms.RandomMap):
@@ -230,10 +236,21 @@ class _Plan(grain.transforms.RandomMap):
 class _Assemble(grain.transforms.Map):
     """(B, 2 + 2D) records -> Batch."""
 
-    def __init__(self, store: FrameStore):
-        self._store = store
+    def __init__(self, store: FrameStore, planner: sampler.Planner, broken: BrokenRecords | None):
+        self._store, self._planner, self._broken = store, planner, broken
 
     def map(self, element: np.ndarray) -> types.Batch:
+        try:
+            return self._read(element)
+        except PackError as error:
+            if self._broken is None:
+                raise PackError(f'{error}; or train with data.broken="skip"') from None
+        whole = [
+            self._broken.whole_sample(sample, self._planner, self._store.read) for sample in element
+        ]
+        return self._read(np.stack(whole))
+
+    def _read(self, element: np.ndarray) -> types.Batch:
         driven = (element.shape[1] - 2) // 2
         return types.Batch(
             source=self._store.read_views(element[:, 0]),

@@ -60,7 +60,7 @@ class Pack:
       attributes: identity -> what the teacher says of it.
     """
 
-    def __init__(self, path: str | Path, *, verify: bool = False):
+    def __init__(self, path: str | Path, *, verify: bool = False, allow_broken: bool = False):
         """Opens a pack; see `open_pack`."""
         self.path = Path(path)
         self.manifest = packed_index.load_manifest(self.path)
@@ -71,7 +71,11 @@ class Pack:
         self._shards: list[dict[str, Any]] = []
         total = 0
         for entry in self.manifest["shards"]:
-            index = self._load_shard_index(entry, verify)
+            index = self._load_shard_index(entry)
+            if not allow_broken:
+                self._check_shard(index)
+            if verify:
+                self._verify_shard(index)
             self._add_shard(index, total)
             total += index["records"]
         self._length = total
@@ -167,13 +171,21 @@ class Pack:
             f" restore the shard from a copy, or delete it and pack with --resume"
         )
 
-    def _load_shard_index(self, entry: dict[str, Any], verify: bool) -> dict[str, Any]:
+    def _load_shard_index(self, entry: dict[str, Any]) -> dict[str, Any]:
         path = self.path / entry["index"]
         if not path.is_file():
             raise PackError(f"{path}: missing; restore it, or pack with --resume")
         if digest.file_sha256(path) != entry["sha256"]:
             raise PackError(f"{path}: differs from its hash in the manifest; restore it")
         index = packed_index.load_index(path)
+        if index["image_size"] != self.manifest["image_size"]:
+            raise PackError(
+                f"{path}: image_size {index['image_size']}, the manifest says"
+                f" {self.manifest['image_size']}; pack again"
+            )
+        return index
+
+    def _check_shard(self, index: dict[str, Any]) -> None:
         shard = self.path / index["shard"]
         if not shard.is_file():
             raise PackError(f"{shard}: missing; restore it, or pack with --resume")
@@ -182,14 +194,6 @@ class Pack:
                 f"{shard}: {shard.stat().st_size} bytes instead of {index['bytes']}, truncated or"
                 " changed; restore it, or delete it and pack with --resume"
             )
-        if index["image_size"] != self.manifest["image_size"]:
-            raise PackError(
-                f"{path}: image_size {index['image_size']}, the manifest says"
-                f" {self.manifest['image_size']}; pack again"
-            )
-        if verify:
-            self._verify_shard(index)
-        return index
 
     def _verify_shard(self, index: dict[str, Any]) -> None:
         shard = self.path / index["shard"]
@@ -223,24 +227,31 @@ class Pack:
                 )
 
 
-def open_pack(path: str | Path, *, verify: bool = False) -> Pack:
+def open_pack(path: str | Path, *, verify: bool = False, allow_broken: bool = False) -> Pack:
     """Opens a packed teacher pack.
 
     Args:
       path: its folder.
       verify: compare every shard with its hash now (reads all bytes); every record is checked
         against its own checksum when read, anyway.
+      allow_broken: open it although a shard is missing or truncated; only reading the records of
+        that shard fails then.
 
     Raises:
       PackError: it is missing, unfinished, truncated, corrupted or inconsistent.
     """
-    return Pack(path, verify=verify)
+    return Pack(path, verify=verify, allow_broken=allow_broken)
 
 
-def open_packs(packs: Sequence[str | Path | Pack] | str | Path | Pack) -> list[Pack]:
-    """Opens one or several packs; opened ones pass through."""
+def open_packs(
+    packs: Sequence[str | Path | Pack] | str | Path | Pack, *, allow_broken: bool = False
+) -> list[Pack]:
+    """Opens one or several packs (see `open_pack`); opened ones pass through."""
     if isinstance(packs, str | Path | Pack):
         packs = [packs]
     if not packs:
         raise ValueError("packs: expected at least one, got none")
-    return [pack if isinstance(pack, Pack) else open_pack(pack) for pack in packs]
+    return [
+        pack if isinstance(pack, Pack) else open_pack(pack, allow_broken=allow_broken)
+        for pack in packs
+    ]

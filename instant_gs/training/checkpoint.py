@@ -127,6 +127,12 @@ class RunCheckpointer:
         multihost_utils.sync_global_devices("broken checkpoints are moved")
         self._manager.reload()
 
+    def check(self) -> None:
+        """Raises the UserError of a save that failed meanwhile, instead of at the next save."""
+        with self._plain_errors():
+            if not self._manager.is_saving_in_progress():
+                self._manager.wait_until_finished()  # raises what the writing thread met
+
     def close(self) -> None:
         """Waits until the last checkpoint is whole.
 
@@ -147,7 +153,8 @@ class RunCheckpointer:
             if not code and not isinstance(error, OSError):
                 raise
             reason = os.strerror(int(code[1])) if code else error.strerror or str(error)
-            whole = max(self._manager.all_steps(), default=None)
+            self._manager.reload()  # forgets the step that it counted already
+            whole = self._manager.latest_step()
             before = "there is none before it" if whole is None else f"step {whole} is whole"
             raise cli.UserError(
                 f"--workdir={self._workdir}: a checkpoint could not be written: {reason}; {before}."

@@ -9,11 +9,23 @@ import jax
 from instant_gs import cli, models
 from instant_gs.config import Config
 from instant_gs.data import pipeline
+from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
-from instant_gs.training import checkpoint, parallel, provenance, sample_grid, state, step, writer
+from instant_gs.training import (
+    bad_batch,
+    checkpoint,
+    parallel,
+    preemption,
+    provenance,
+    run_folder,
+    sample_grid,
+    state,
+    step,
+    writer,
+)
 
 # May differ between a run and its continuation: they say how long and how often, not what.
-_FREE_FIELDS = ("train", "name")
+_FREE_FIELDS = ("train", "name", "data.broken")
 
 
 def train(
@@ -36,16 +48,23 @@ def train(
 
     Raises:
         ValueError: The configuration is invalid.
-        UserError: ``workdir`` holds a run of another configuration.
-        FloatingPointError: Loss or gradient was not finite; names the step. The newest
-            checkpoint is from before it.
+        UserError: ``workdir`` holds a run of another configuration, is in use, cannot be written
+            or is too small; or SIGTERM or Ctrl-C stopped the run, which is then saved.
+        FloatingPointError: Loss or gradient was not finite; names the step and the file with its
+            batch. The newest checkpoint is from before it.
     """
     config.validate()
     workdir = pathlib.Path(workdir)
+    with run_folder.held(workdir), preemption.StopRequest() as stop:
+        return _train(config, workdir, init_from, motion_encoder, stop)
+
+
+def _train(config, workdir, init_from, motion_encoder, stop):
     _check_same_run(workdir, config)
     model = models.build(config.model)
     train_state = state.create(model, config)
-    loader = _loader(config, "train", config.seed, jax.process_count())
+    broken = BrokenRecords() if config.data.broken == "skip" else None
+    loader = _loader(config, "train", config.seed, jax.process_count(), broken)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
     if checkpointer.latest_step() is not None:
         train_state, data_state, _ = checkpointer.restore(train_state)
@@ -55,9 +74,13 @@ def train(
         train_state, origins = _start(train_state, init_from, motion_encoder)
         if jax.process_index() == 0:
             provenance.write(workdir, provenance.record(config) | origins)
-    metric_writer = writer.MetricWriter(workdir)
+    run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
+    metric_writer = writer.MetricWriter(workdir, int(train_state.step))
     try:
-        return _run(config, model, train_state, loader, checkpointer, metric_writer)
+        return _run(
+            *(config, workdir, model, train_state, loader, broken),
+            *(checkpointer, metric_writer, stop),
+        )
     finally:
         checkpointer.close()
         metric_writer.close()
@@ -78,7 +101,7 @@ def _start(fresh: state.TrainState, init_from: str | None, motion_encoder: str |
     return state.start_from(fresh, params, named), origins
 
 
-def _loader(config: Config, split: str, seed: int, hosts: int = 1):
+def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):
     data = config.data
     return iter(
         pipeline.make_loader(
@@ -93,53 +116,83 @@ def _loader(config: Config, split: str, seed: int, hosts: int = 1):
             cache_gigabytes=data.cache_gigabytes,
             shard_index=jax.process_index() if hosts > 1 else 0,
             shard_count=hosts,
+            broken=broken,
         )
     )
 
 
-def _batch_to_show(config: Config):
+def _batch_to_show(config: Config, broken):
     """A batch of people whom training does not see, if the packs have any."""
     try:
-        return next(_loader(config, "validation", config.seed + 1))
+        loader = _loader(config, "validation", config.seed + 1, broken=broken)
     except PackError:
         print("too few identities for a validation split: sample pictures show training identities")
-        return next(_loader(config, "train", config.seed + 1))
+        loader = _loader(config, "train", config.seed + 1, broken=broken)
+    return next(loader)
 
 
-def _run(config, model, train_state, loader, checkpointer, metric_writer):
+def _run(config, workdir, model, train_state, loader, broken, checkpointer, metric_writer, stop):
     total = config.motion_pretrain.steps + config.train.steps
     mesh = parallel.make_mesh(config.data.batch_size)
     draw = sample_grid.make(model, config)
-    shown = _batch_to_show(config)
+    shown = _batch_to_show(config, broken)
     steps = {phase: step.make(model, config, phase, mesh) for phase in step.PHASES}
     train_state = parallel.replicate(train_state, mesh)
     progress = _Progress(total)
     number = int(train_state.step)
+    finite = (number, loader.get_state())  # when that was last known
+
+    def save():
+        _stop_if_not_finite(workdir, train_state, loader, *finite)
+        checkpointer.save(train_state, loader.get_state(), config)
+
     while number < total:
         phase = step.phase_of(number, config)
-        train_state, metrics = steps[phase](train_state, parallel.split(next(loader), mesh))
+        batch = parallel.split(_next_batch(loader, save), mesh)
+        train_state, metrics = steps[phase](train_state, batch)
         number += 1
         last = number == total
         if number % config.train.log_every == 0 or last:
             values = {name: float(value) for name, value in metrics.items()}
-            _stop_if_not_finite(train_state)
+            _stop_if_not_finite(workdir, train_state, loader, *finite)
+            finite = (number, loader.get_state())
+            checkpointer.check()
+            if broken is not None:
+                values["broken_records"] = len(broken)
             metric_writer.scalars(number, {f"{phase}/{k}": v for k, v in values.items()})
             progress.show(number, phase, values)
         if phase == "avatar" and (number % config.train.image_every == 0 or last):
             metric_writer.image(number, "validation", draw(train_state.ema, shown))
-        if number % config.train.checkpoint_every == 0 or last:
-            _stop_if_not_finite(train_state)
-            checkpointer.save(train_state, loader.get_state(), config)
+        request = stop.after(number)
+        if number % config.train.checkpoint_every == 0 or last or request:
+            save()
+        if request and not last:
+            raise cli.UserError(
+                f"{request} stopped training after step {number} of {total}, which is saved in "
+                f"{workdir}; run the same command again to resume",
+                cli.EXIT_RESUMABLE,
+            )
     return train_state
 
 
-def _stop_if_not_finite(train_state: state.TrainState) -> None:
+def _next_batch(loader, save):
+    try:
+        return next(loader)
+    except PackError:
+        if jax.process_count() == 1:  # other hosts would have to save, too, and know of nothing
+            save()
+        raise
+
+
+def _stop_if_not_finite(workdir, train_state, loader, number, data_state) -> None:
+    """Raises if a step since ``number``, when the iterator's state was this, was not finite."""
     bad = int(train_state.bad_step)
     if bad >= 0:
+        path = bad_batch.write(workdir, bad, bad_batch.redraw(loader, data_state, bad - number))
         raise FloatingPointError(
-            f"training stopped: loss or gradient was not finite at step {bad}; the newest "
-            "checkpoint is from before it. Lower optimizer.learning_rate or set "
-            "optimizer.clip_norm, then run the same command to resume"
+            f"training stopped: loss or gradient was not finite at step {bad}; its batch is in "
+            f"{path}, the newest checkpoint is from before it. Lower optimizer.learning_rate or "
+            "set optimizer.clip_norm, then run the same command to resume"
         )
 
 
@@ -154,6 +207,7 @@ def _check_same_run(workdir: pathlib.Path, config: Config) -> None:
         if section not in _FREE_FIELDS and _plain(before[section]) != _plain(value)
         for field in (value if isinstance(value, dict) else (section,))
         if not isinstance(value, dict) or _plain(before[section][field]) != _plain(value[field])
+        if f"{section}.{field}" not in _FREE_FIELDS
     )
     if differing:
         raise cli.UserError(

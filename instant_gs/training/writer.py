@@ -8,16 +8,27 @@ import jax
 import numpy as np
 import tensorboardX
 
+from instant_gs.data import atomic
+
 
 class MetricWriter:
-    """Writes ``metrics.jsonl``, TensorBoard events and ``samples/*.png`` under a folder."""
+    """Writes ``metrics.jsonl``, TensorBoard events and ``samples/*.png`` under a folder.
 
-    def __init__(self, folder: str | pathlib.Path):
+    Args:
+        folder: The run's.
+        step: Where the run goes on. What was written of later steps, by a process that was
+            killed, is taken back: these steps are taken again.
+    """
+
+    def __init__(self, folder: str | pathlib.Path, step: int = 0):
         self._active = jax.process_index() == 0
         self._folder = pathlib.Path(folder)
         if self._active:
             (self._folder / "samples").mkdir(parents=True, exist_ok=True)
-            self._board = tensorboardX.SummaryWriter(str(self._folder / "tensorboard"))
+            self._board = tensorboardX.SummaryWriter(
+                str(self._folder / "tensorboard"), purge_step=step + 1
+            )
+            _keep_lines_until(self._folder / "metrics.jsonl", step)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Appends one line and the same values as TensorBoard scalars."""
@@ -37,3 +48,21 @@ class MetricWriter:
         """Flushes and closes the files."""
         if self._active:
             self._board.close()
+
+
+def _keep_lines_until(path: pathlib.Path, step: int) -> None:
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]  # a kill may cut off the last one
+    kept = [line for line in whole if _step_of(line) <= step]
+    if kept != lines:
+        with atomic.replacing(path) as partial:
+            partial.write_text("".join(kept))
+
+
+def _step_of(line: str) -> int:
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return 0  # not ours to delete

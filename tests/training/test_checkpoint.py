@@ -3,9 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 # In a process of its own: a limit on the size of files stands for a full disk, and stays.
 _PROGRAM = """
-import resource, sys
+import resource, sys, time
 import jax.numpy as jnp, numpy as np
 from configs import demo
 from instant_gs import cli
@@ -21,18 +23,23 @@ def main(argv):
     checkpointer._manager.wait_until_finished()
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     checkpointer.save(at(2), {}, demo.get_config("smoke"))
+    while argv[2] == "training goes on":
+        checkpointer.check()
+        time.sleep(0.02)
     checkpointer.close()
 
 cli.run(main)
 """
 
 
-def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path):
+@pytest.mark.parametrize("when", ["training goes on", "training ends"])
+def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path, when):
     run = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(tmp_path / "run")],
+        [sys.executable, "-c", _PROGRAM, str(tmp_path / "run"), when],
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     assert run.returncode != 0
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("error:")]

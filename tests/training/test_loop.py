@@ -1,7 +1,9 @@
 """The loop on a tiny pack: it learns, resumes exactly, stops on NaN, refuses another run."""
 
 import json
+import os
 import shutil
+import signal
 
 import imageio.v3 as iio
 import jax
@@ -80,6 +82,26 @@ def test_a_run_resumed_in_its_middle_equals_the_undisturbed_one(finished_run, tm
     jax.tree.map(np.testing.assert_array_equal, resumed.ema, final.ema)
 
 
+@pytest.mark.slow
+def test_sigterm_saves_the_step_and_the_run_resumes_exactly(finished_run, tmp_path, monkeypatch):
+    config, _, final = finished_run
+    scalars = loop.writer.MetricWriter.scalars
+
+    def kill_at_six(self, step, values):
+        scalars(self, step, values)
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.writer.MetricWriter, "scalars", kill_at_six)
+    with pytest.raises(cli.UserError, match=r"SIGTERM stopped .* after step 6 of 8") as caught:
+        loop.train(config, tmp_path / "run")
+    assert caught.value.exit_code == 75
+    monkeypatch.undo()
+    assert checkpoint.RunCheckpointer(tmp_path / "run").latest_step() == 6
+    resumed = loop.train(config, tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, resumed, final)
+
+
 def test_a_finished_run_does_nothing_more(finished_run):
     config, workdir, final = finished_run
     before = (workdir / "metrics.jsonl").read_text()
@@ -139,8 +161,18 @@ def test_nan_stops_the_run_and_names_the_step(config, tmp_path):
     config.optimizer.clip_norm = 0.0
     config.optimizer.warmup_steps = 0
     config.train.steps = 6
-    with pytest.raises(FloatingPointError, match=r"not finite at step [1-5]"):
+    config.train.log_every = 4  # it is noticed later
+    with pytest.raises(FloatingPointError, match=r"not finite at step [1-3]; its batch") as caught:
         loop.train(config, tmp_path / "run")
+    (path,) = (tmp_path / "run").glob("bad_batch_*.npz")
+    assert str(path) in str(caught.value)
+    bad = int(path.stem.split("_")[-1])
+    loader = loop._loader(config, "train", config.seed)
+    batch = [next(loader) for _ in range(bad + 1)][bad]
+    with np.load(path) as kept:
+        assert len(kept) == len(jax.tree.leaves(batch))
+        np.testing.assert_array_equal(kept["source.image"], batch.source.image)
+        np.testing.assert_array_equal(kept["driver.coefficients"], batch.driver.coefficients)
 
 
 def test_an_impossible_configuration_lists_every_problem(config, tmp_path):

@@ -1,0 +1,188 @@
+"""Kills a small training again and again, and compares its end with that of an undisturbed one.
+
+    python -m benchmarks.chaos --kills=20
+
+Each kill is a SIGKILL at a random moment of one kind: while the process starts, between two steps,
+or while a checkpoint is being written. Prints a JSON line; the exit code is 1 if a bit differs.
+"""
+
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import flags
+
+from benchmarks import provenance
+from instant_gs import cli
+from instant_gs.data import packing, synthetic
+
+_KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+
+KINDS = ("start", "step", "checkpoint")
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+# A compiled step serves all processes; without it they would spend their lives compiling.
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+_CHECKPOINT_EVERY = 2
+_STEPS_A_KILL = 4  # of the whole run: more than a killed process gets done on average
+_PATIENCE = 1800  # seconds without a new line before a process counts as stuck
+
+
+class _Process:
+    """A running training: its lines as they come."""
+
+    def __init__(self, folder: pathlib.Path, name: str, kills: int):
+        settings = {
+            "data.packs": f'("{folder / "packed"}",)',
+            "motion_pretrain.steps": kills,
+            "train.steps": (_STEPS_A_KILL - 1) * kills,
+            "train.log_every": 1,
+            "train.image_every": 10_000,
+            "train.checkpoint_every": _CHECKPOINT_EVERY,
+            "loss.lpips": 0.0,
+        }
+        self.workdir = folder / name
+        self.started = time.monotonic()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "train.py", "--config=configs/demo.py:smoke"),
+                f"--workdir={self.workdir}",
+                *(f"--config.{field}={value}" for field, value in settings.items()),
+            ],
+            cwd=_ROOT,
+            env=os.environ | _ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": str(folder / "xla")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines = queue.Queue()
+        self.text = ""
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def wait_for_steps(self, count: int) -> None:
+        """Returns after the lines of ``count`` steps."""
+        while count:
+            line = self._lines.get(timeout=_PATIENCE)
+            if line is None:
+                raise RuntimeError(f"the run ended before it was killed:\n{self.text}")
+            count -= line.startswith(("motion ", "avatar "))
+
+    def writing(self) -> bool:
+        """Whether a checkpoint is half written."""
+        return any((self.workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
+
+    def wait_for_writing(self) -> None:
+        """Returns as soon as a checkpoint begins to be written."""
+        while not self.writing():
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the run ended before it was killed:\n{self.text}")
+            time.sleep(0.0005)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def finish(self) -> None:
+        if self._process.wait():
+            raise RuntimeError(f"the run failed:\n{self.text}")
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:
+            self.text += line
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+def run(folder: pathlib.Path, kills: int, seed: int) -> dict:
+    """Trains undisturbed, then with kills, and compares.
+
+    Returns:
+        JSON-able: kills by kind, ``half_written`` checkpoints that kills left behind, and
+        ``different``, the arrays that differ in the end.
+    """
+    names = synthetic.names_in_split("train", 6)
+    source = synthetic.write_pack(folder / "source", names, image_size=32, views=3, frames=3)
+    packing.pack(source, folder / "packed", packing.Options(image_size=32), workers=1)
+    undisturbed = _Process(folder, "undisturbed", kills)
+    undisturbed.finish()
+    rng = np.random.default_rng(seed)
+    kinds = rng.permutation(np.resize(KINDS, kills)).tolist()
+    half_written, start_seconds = 0, 5.0
+    for kind in kinds:
+        process = _Process(folder, "killed", kills)
+        if kind == "start":
+            time.sleep(rng.uniform(0, start_seconds))
+        else:
+            process.wait_for_steps(1)
+            start_seconds = time.monotonic() - process.started
+            if kind == "step":
+                process.wait_for_steps(int(rng.integers(1, 4)))
+                time.sleep(rng.uniform(0, 0.2))
+            else:
+                process.wait_for_writing()
+                time.sleep(rng.uniform(0, 0.05))
+        process.kill()
+        half_written += process.writing()
+        print(f"killed: {kind}, {time.monotonic() - process.started:.1f} s", flush=True)
+    last = _Process(folder, "killed", kills)
+    last.finish()
+    return {
+        "kills": {kind: kinds.count(kind) for kind in KINDS},
+        "half_written": half_written,
+        "steps": _STEPS_A_KILL * kills,
+        "different": _differences(_end(undisturbed.workdir), _end(last.workdir)),
+    }
+
+
+def _end(workdir: pathlib.Path) -> dict:
+    """Everything in the last checkpoint, and the logged losses, by name."""
+    with ocp.CheckpointManager(
+        workdir / "checkpoints", item_names=("state", "ema", "data")
+    ) as manager:
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(),
+            ema=ocp.args.StandardRestore(),
+            data=ocp.args.JsonRestore(),
+        )
+        found = dict(manager.restore(manager.latest_step(), args=arguments).items())
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    losses = [(line["step"], line.get("motion/loss"), line.get("avatar/loss")) for line in lines]
+    return arrays | {"losses": losses}
+
+
+def _differences(one: dict, other: dict) -> list[str]:
+    return sorted(name for name in one | other if one.get(name) != other.get(name))
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise cli.UserError(f"unexpected argument {argv[1]!r}", cli.EXIT_USAGE)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(pathlib.Path(folder), _KILLS.value, _SEED.value)
+    result |= {
+        "seconds": round(time.monotonic() - begin),
+        "cores": len(os.sched_getaffinity(0)),
+        "commit": provenance.commit(),
+    }
+    print(json.dumps(result))
+    return 1 if result["different"] else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,85 @@
+"""What a run needs of its folder: that it can be written, has room, and belongs to one process."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import pathlib
+import shutil
+import socket
+from collections.abc import Iterator
+
+import jax
+
+from instant_gs import cli
+from instant_gs.training import checkpoint
+
+LOCK = "run.lock"
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Iterator[None]:
+    """Creates the folder if need be and keeps other processes from training in it.
+
+    The system frees the lock when its process ends, however it ends: no lock is ever stale. Of
+    several hosts, the first holds it.
+
+    Raises:
+        UserError: It cannot be written, or another process trains there.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / LOCK, "a+")  # noqa: SIM115
+    except OSError as error:
+        raise cli.UserError(
+            f"--workdir={workdir}: cannot be written: {error.strerror}; choose another folder or "
+            "change its permissions"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise cli.UserError(
+                f"--workdir={workdir}: {file.read().strip() or 'another process'} is training "
+                "there; wait until it ends, stop it, or choose another folder"
+            ) from None
+        except OSError as error:
+            _log.warning("%s cannot be locked (%s): see to it yourself", workdir, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def check_room(workdir: pathlib.Path, state, keep: int) -> None:
+    """Compares what the checkpoints will take with what is free, before hours are spent.
+
+    Args:
+        workdir: The run's folder, which exists.
+        state: All arrays of a checkpoint; they are stored as they are.
+        keep: Checkpoints kept; one more exists while the newest is written.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    one = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    folder = workdir / checkpoint.CHECKPOINTS
+    there = [path for path in folder.glob("*") if path.name.isdigit()]
+    needed = one * max(keep + 1 - len(there), 1)
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise cli.UserError(
+            f"--workdir={workdir}: checkpoints still need {_size(needed)} (up to {keep} + 1 of "
+            f"{_size(one)} each) and {_size(free)} are free; make room, lower "
+            "train.keep_checkpoints, or choose another folder"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
