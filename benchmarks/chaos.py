@@ -1,9 +1,11 @@
-"""Kills a small training again and again, and compares its end with that of an undisturbed one.
+"""Kills a small training again and again, and compares it with an undisturbed one.
 
     python -m benchmarks.chaos --kills=20
 
 Each kill is a SIGKILL at a random moment of one kind: while the process starts, between two steps,
-or while a checkpoint is being written. Prints a JSON line; the exit code is 1 if a bit differs.
+or while a checkpoint is being written. In the end both runs are stopped by SIGTERM, which must end
+in exit code 75, and their checkpoints of one step are compared. Prints a JSON line; the exit code
+is 1 if a bit differs.
 """
 
 import json
@@ -33,25 +35,25 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A compiled step serves all processes; without it they would spend their lives compiling.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "",  # one device, whatever the caller has
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-_CHECKPOINT_EVERY = 2
-_STEPS_A_KILL = 4  # of the whole run: more than a killed process gets done on average
 _PATIENCE = 1800  # seconds without a new line before a process counts as stuck
 
 
 class _Process:
     """A running training: its lines as they come."""
 
-    def __init__(self, folder: pathlib.Path, name: str, kills: int):
+    def __init__(self, folder: pathlib.Path, name: str, motion_steps: int):
         settings = {
             "data.packs": f'("{folder / "packed"}",)',
-            "motion_pretrain.steps": kills,
-            "train.steps": (_STEPS_A_KILL - 1) * kills,
+            "motion_pretrain.steps": motion_steps,
+            "train.steps": 10_000,  # it never ends by itself
             "train.log_every": 1,
             "train.image_every": 10_000,
-            "train.checkpoint_every": _CHECKPOINT_EVERY,
+            "train.checkpoint_every": 2,
+            "train.keep_checkpoints": 10_000,
             "loss.lpips": 0.0,
         }
         self.workdir = folder / name
@@ -73,12 +75,22 @@ class _Process:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def wait_for_steps(self, count: int) -> None:
-        """Returns after the lines of ``count`` steps."""
-        while count:
+        """Returns after the lines of ``count`` more steps."""
+        for _ in range(count):
+            self._next_step()
+
+    def wait_beyond(self, step: int) -> None:
+        """Returns after the line of a later step."""
+        while self._next_step() <= step:
+            pass
+
+    def _next_step(self) -> int:
+        while True:
             line = self._lines.get(timeout=_PATIENCE)
             if line is None:
-                raise RuntimeError(f"the run ended before it was killed:\n{self.text}")
-            count -= line.startswith(("motion ", "avatar "))
+                raise RuntimeError(f"the run ended by itself:\n{self.text}")
+            if line.startswith(("motion ", "avatar ")):
+                return int(line.split()[1].partition("/")[0])
 
     def writing(self) -> bool:
         """Whether a checkpoint is half written."""
@@ -88,16 +100,17 @@ class _Process:
         """Returns as soon as a checkpoint begins to be written."""
         while not self.writing():
             if self._process.poll() is not None:
-                raise RuntimeError(f"the run ended before it was killed:\n{self.text}")
+                raise RuntimeError(f"the run ended by itself:\n{self.text}")
             time.sleep(0.0005)
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
 
-    def finish(self) -> None:
-        if self._process.wait():
-            raise RuntimeError(f"the run failed:\n{self.text}")
+    def stop(self) -> None:
+        self._process.terminate()
+        if self._process.wait() != cli.EXIT_RESUMABLE:
+            raise RuntimeError(f"exit code {self._process.returncode} after SIGTERM:\n{self.text}")
 
     def _listen(self) -> None:
         for line in self._process.stdout:
@@ -106,23 +119,31 @@ class _Process:
         self._lines.put(None)
 
 
-def run(folder: pathlib.Path, kills: int, seed: int) -> dict:
+def run(folder: pathlib.Path, kills: int, seed: int, motion_steps: int) -> dict:
     """Trains undisturbed, then with kills, and compares.
 
+    Args:
+        folder: Receives pack, runs and compiled steps.
+        kills: How many; the kinds take turns in random order.
+        seed: Of order and moments.
+        motion_steps: Steps before the avatar phase, whose steps take longer to start.
+
     Returns:
-        JSON-able: kills by kind, ``half_written`` checkpoints that kills left behind, and
-        ``different``, the arrays that differ in the end.
+        JSON-able: kills by kind, ``half_written`` checkpoints that kills left behind, the step
+        that was ``compared``, in how many ``arrays``, and those ``different``.
     """
     names = synthetic.names_in_split("train", 6)
     source = synthetic.write_pack(folder / "source", names, image_size=32, views=3, frames=3)
     packing.pack(source, folder / "packed", packing.Options(image_size=32), workers=1)
-    undisturbed = _Process(folder, "undisturbed", kills)
-    undisturbed.finish()
+    compared = 2 * kills
+    undisturbed = _Process(folder, "undisturbed", motion_steps)
+    undisturbed.wait_beyond(compared)
+    undisturbed.stop()
     rng = np.random.default_rng(seed)
     kinds = rng.permutation(np.resize(KINDS, kills)).tolist()
     half_written, start_seconds = 0, 5.0
     for kind in kinds:
-        process = _Process(folder, "killed", kills)
+        process = _Process(folder, "killed", motion_steps)
         if kind == "start":
             time.sleep(rng.uniform(0, start_seconds))
         else:
@@ -137,18 +158,22 @@ def run(folder: pathlib.Path, kills: int, seed: int) -> dict:
         process.kill()
         half_written += process.writing()
         print(f"killed: {kind}, {time.monotonic() - process.started:.1f} s", flush=True)
-    last = _Process(folder, "killed", kills)
-    last.finish()
+    last = _Process(folder, "killed", motion_steps)
+    last.wait_beyond(compared)
+    last.stop()
+    one, other = _contents(undisturbed.workdir, compared), _contents(last.workdir, compared)
     return {
         "kills": {kind: kinds.count(kind) for kind in KINDS},
         "half_written": half_written,
-        "steps": _STEPS_A_KILL * kills,
-        "different": _differences(_end(undisturbed.workdir), _end(last.workdir)),
+        "motion_steps": motion_steps,
+        "compared": compared,
+        "arrays": len(one),
+        "different": _differences(one, other),
     }
 
 
-def _end(workdir: pathlib.Path) -> dict:
-    """Everything in the last checkpoint, and the logged losses, by name."""
+def _contents(workdir: pathlib.Path, step: int) -> dict:
+    """Everything in a checkpoint, and the losses logged until then, by name."""
     with ocp.CheckpointManager(
         workdir / "checkpoints", item_names=("state", "ema", "data")
     ) as manager:
@@ -157,11 +182,15 @@ def _end(workdir: pathlib.Path) -> dict:
             ema=ocp.args.StandardRestore(),
             data=ocp.args.JsonRestore(),
         )
-        found = dict(manager.restore(manager.latest_step(), args=arguments).items())
+        found = dict(manager.restore(step, args=arguments).items())
     leaves = jax.tree_util.tree_leaves_with_path(found)
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    losses = [(line["step"], line.get("motion/loss"), line.get("avatar/loss")) for line in lines]
+    losses = [
+        (line["step"], line.get("motion/loss"), line.get("avatar/loss"))
+        for line in lines
+        if line["step"] <= step
+    ]
     return arrays | {"losses": losses}
 
 
@@ -174,7 +203,7 @@ def main(argv: list[str]) -> int:
         raise cli.UserError(f"unexpected argument {argv[1]!r}", cli.EXIT_USAGE)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = run(pathlib.Path(folder), _KILLS.value, _SEED.value)
+        result = run(pathlib.Path(folder), _KILLS.value, _SEED.value, _KILLS.value)
     result |= {
         "seconds": round(time.monotonic() - begin),
         "cores": len(os.sched_getaffinity(0)),
