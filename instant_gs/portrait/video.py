@@ -39,14 +39,17 @@ class Video:
 
     Attributes:
         path: Where it is.
-        fps: Frames a second.
+        fps: Frames a second, as the caller wants to count them.
         expected_frames: What the file claims to hold, 0 if it does not say.
+        rate: Frames a second that a file is decoded at: its own average. Where its rate varies,
+            frames are repeated or left out so that each shows at its time.
         problem: After reading: what went wrong near the end, or "".
     """
 
     path: Path
     fps: float
     expected_frames: int = 0
+    rate: float = DEFAULT_FPS
     problem: str = ""
 
     def frames(self, limit: int = 0) -> Iterator[np.ndarray]:
@@ -77,7 +80,7 @@ class Video:
         count = 0
         with tempfile.TemporaryFile() as messages:
             process = subprocess.Popen(
-                _decode_command(self.path), stdout=subprocess.PIPE, stderr=messages
+                _decode_command(self.path, self.rate), stdout=subprocess.PIPE, stderr=messages
             )
             try:
                 while (frame := _read_ppm(process.stdout)) is not None:
@@ -142,7 +145,8 @@ def open_video(path: str | os.PathLike, *, fps: float = 0.0) -> Video:
     found = float(rate[1]) if rate else 0.0
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)
     seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
-    return Video(path, fps or found or DEFAULT_FPS, int(seconds * found))
+    rate = found or DEFAULT_FPS
+    return Video(path, fps or rate, int(seconds * found), rate)
 
 
 class Writer:
@@ -224,13 +228,14 @@ def _frame_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in _FRAME_SUFFIXES)
 
 
-def _decode_command(path: Path) -> list[str]:
+def _decode_command(path: Path, rate: float) -> list[str]:
     # Portable pixmaps carry their own size, so a turned phone video needs no special care.
-    limit = f"min(1,{MAX_SIDE}/max(iw,ih))"
+    limit = f"min(1,{MAX_SIDE}/max(iw*sar,ih))"  # "sar": pixels that are not square
     return [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", str(path)),
         *("-map", "0:v:0", "-fps_mode", "passthrough"),
-        *("-vf", f"scale=w='round(iw*{limit})':h='round(ih*{limit})':flags=area"),
+        "-vf",
+        f"fps={rate:.6g},scale=w='round(iw*sar*{limit})':h='round(ih*{limit})':flags=area",
         *("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"),
     ]
 

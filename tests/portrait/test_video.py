@@ -50,11 +50,47 @@ def test_written_video_is_yuv420p_of_even_size(tmp_path):
 
 
 def test_rotation_is_applied(clip, tmp_path):
+    """A phone held upright stores lying frames and the turn (here a quarter, to the left)."""
     turned = tmp_path / "turned.mp4"
     command = [*FFMPEG, "-display_rotation", "90", "-i", clip, "-c", "copy", turned]
     subprocess.run(command, check=True)
-    first = next(video.open_video(turned).frames())
+    first = next(video.open_video(turned).frames()).astype(int)
     assert first.shape == (64, 48, 3)
+    assert np.abs(first - np.rot90(frames(1)[0])).mean() < 4
+
+
+def test_pixels_that_are_not_square_are_stretched(clip, tmp_path):
+    command = [*FFMPEG, "-i", clip, "-vf", "setsar=3/2", tmp_path / "wide.mp4"]
+    subprocess.run(command, check=True)
+    first = next(video.open_video(tmp_path / "wide.mp4").frames())
+    assert first.shape == (48, 96, 3)
+    assert first[15, :14].min() > 150 > first[15, 18:].max(), "so is what they show"
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm"])
+def test_variable_frame_rate_keeps_the_time(tmp_path, ending):
+    """Two seconds of 25 frames, then two of 5: the picture's brightness is its time."""
+    path = tmp_path / f"clip.{ending}"
+    source = "color=black:size=64x48:rate=25:duration=4,geq=lum=50*T:cb=128:cr=128"
+    thin = "select='lt(t,2)+not(mod(n,5))'"
+    command = [*FFMPEG, "-f", "lavfi", "-i", f"{source},{thin}", "-fps_mode", "vfr", path]
+    subprocess.run(command, check=True)
+    opened = video.open_video(path)
+    seen = np.array([frame.mean() for frame in opened.frames()])
+    times = np.arange(len(seen)) / opened.fps
+    assert 3.4 < times[-1] < 4.1 and opened.problem == ""
+    # Brightness runs from 16 to 235 on the disk, from 0 to 255 here.
+    shown = (seen * 219 / 255 + 16) / 50
+    steady = times > 0.4  # video black is below 16
+    late = times[steady] - shown[steady]
+    assert -0.11 < late.min() and late.max() < 0.25, "never further off than the file's own gaps"
+
+
+def test_4k_is_reduced_while_it_is_decoded(tmp_path):
+    command = [*FFMPEG, "-f", "lavfi", "-i", "testsrc=size=2160x3840:rate=10:duration=0.2"]
+    subprocess.run([*command, "-preset", "ultrafast", tmp_path / "phone.mp4"], check=True)
+    shapes = [frame.shape for frame in video.open_video(tmp_path / "phone.mp4").frames()]
+    assert shapes == [(1280, 720, 3)] * 2
 
 
 def test_folder_of_frames(tmp_path):
