@@ -6,30 +6,38 @@
 FLOPs and bytes are those of XLA's cost analysis of each stage at batch 1, before fusion: exact for
 matrix products and convolutions, an upper bound for traffic. "Least" bytes are the stage's inputs,
 weights and outputs once. The rasterizer loops over as many splats as there are in a tile, which XLA
-counts once, so it has no counts. ``--time`` runs the stages on this machine with random weights.
+counts once, so it has no counts. ``--time`` runs the stages on this machine: with random weights,
+the rasterizer with a head's surface that the Gaussians tile once, at opacity 0.7. On a CPU the
+processor time of all threads counts, which is what stays meaningful while others use the machine.
 """
 
 import json
 import math
+import os
 import platform
+import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
 
+from benchmarks import provenance
 from instant_gs import cli
 
 NOT_MEASURED = "not measured"
-REPEATS = 5
+REPEATS = 7
 RANDOM_SCALE = 0.02  # of the random weights: nothing overflows
+OPACITY = 0.7  # of the head that is rasterized
 
 
 class Stage(NamedTuple):
-    """A pure function and what goes in, as shapes."""
+    """A pure function and what goes in, as shapes; what goes in while it is timed, if not noise."""
 
     function: Callable
     arguments: tuple
     counted: bool = True
+    example: Callable[[], tuple] | None = None
 
 
 def stages(config, size: int) -> dict[str, Stage]:
@@ -72,7 +80,9 @@ def stages(config, size: int) -> dict[str, Stage]:
         "motion": Stage(model.motion, (decoders, code, code)),
         "fold": Stage(model.fold, (avatar,)),
         "decode": Stage(model.animate_folded, (decoders, folded, motion)),
-        "rasterize": Stage(rasterize, (gaussians,), counted=False),
+        "rasterize": Stage(
+            rasterize, (gaussians,), counted=False, example=lambda: (_head(settings),)
+        ),
     }
 
 
@@ -80,8 +90,8 @@ def measure(stage: Stage, *, timed: bool) -> dict[str, Any]:
     """Counts one stage, and times it if asked to.
 
     Returns:
-        ``gflop``, ``megabytes``, ``least_megabytes`` and ``milliseconds`` (the median of
-        ``REPEATS`` after one that compiles); None where nothing was counted or timed.
+        ``gflop``, ``megabytes``, ``least_megabytes`` and ``milliseconds``; None where nothing was
+        counted or timed.
     """
     import jax
 
@@ -93,7 +103,7 @@ def measure(stage: Stage, *, timed: bool) -> dict[str, Any]:
         "gflop": counts["flops"] / 1e9 if stage.counted else None,
         "megabytes": counts["bytes accessed"] / 1e6 if stage.counted else None,
         "least_megabytes": least / 1e6,
-        "milliseconds": _time(lowered.compile(), stage.arguments) if timed else None,
+        "milliseconds": _time(lowered.compile(), stage) if timed else None,
     }
 
 
@@ -102,13 +112,12 @@ def record(config, size: int, *, timed: bool) -> dict[str, Any]:
     import jax
 
     rows = {name: measure(stage, timed=timed) for name, stage in stages(config, size).items()}
-    device = jax.devices()[0]
     return {
         "model": config.name,
         "frame": size,
         "jax": jax.__version__,
-        "platform": device.platform,
-        "device": f"{device.device_kind}, {platform.machine()}" if timed else None,
+        "platform": jax.devices()[0].platform,
+        "timed_on": _machine() if timed else None,
         "stages": rows,
     }
 
@@ -122,12 +131,12 @@ def document(result: dict[str, Any]) -> str:
         f"{result['frame']}; written by",
         "`python -m benchmarks.stage_cost`, whose docstring says how the numbers come about.",
         "",
-        f"| stage | GFLOP | MB before fusion | MB at least | ms, {_device(result)} | ms, GPU |",
+        "| stage | GFLOP | MB before fusion | MB at least | ms, CPU | ms, GPU |",
         "|---|---|---|---|---|---|",
     ]
     on_gpu = result["platform"] == "gpu"
     for name, row in result["stages"].items():
-        time = _number(row["milliseconds"])
+        time = _spread(row["milliseconds"])
         times = (NOT_MEASURED, time) if on_gpu else (time, NOT_MEASURED)
         counts = [
             _number(row[key], "not counted") for key in ("gflop", "megabytes", "least_megabytes")
@@ -138,11 +147,42 @@ def document(result: dict[str, Any]) -> str:
         "*encode* and *fold* run once a photo; *motion code* and *motion* once a driving frame,",
         "for any number of avatars; *decode* and *rasterize* once a frame.",
     ]
+    machine = result["timed_on"]
+    if machine:
+        clock = "elapsed time" if on_gpu else "processor time of all threads"
+        lines += [
+            "",
+            f"Times are the median (least to most) of {machine['runs']} calls after one that "
+            f"compiles, {clock},",
+            f"on {machine['cores']} core(s) of {machine['device']}, JAX {result['jax']}, commit",
+            f"{machine['commit'][:7]}; the machine's load average was {machine['load']:.0f}.",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _device(result: dict[str, Any]) -> str:
-    return result["device"] if result["device"] and result["platform"] == "cpu" else "CPU"
+def _machine() -> dict[str, Any]:
+    import jax
+
+    return {
+        "device": _processor() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "runs": REPEATS,
+        "commit": provenance.commit() or "unknown",
+    }
+
+
+def _processor() -> str:
+    """Linux's name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _spread(times: dict[str, float] | None) -> str:
+    if times is None:
+        return NOT_MEASURED
+    return f"{_number(times['median'])} ({_number(times['least'])} to {_number(times['most'])})"
 
 
 def _number(value: float | None, missing: str = NOT_MEASURED) -> str:
@@ -156,9 +196,25 @@ def _shape(*shape: int):
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _time(compiled, shapes) -> float:
+def _time(compiled, stage: Stage) -> dict[str, float]:
+    """Milliseconds of ``REPEATS`` calls: processor time on a CPU, elapsed time elsewhere."""
     import time
 
+    import jax
+
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    filled = stage.example() if stage.example else _noise(stage.arguments)
+    arguments = jax.device_put(filled)
+    spent = []
+    for _ in range(REPEATS + 1):
+        start = clock()
+        jax.block_until_ready(compiled(*arguments))
+        spent.append(1e3 * (clock() - start))
+    spent = spent[1:]
+    return {"median": statistics.median(spent), "least": min(spent), "most": max(spent)}
+
+
+def _noise(shapes):
     import jax
     import numpy as np
 
@@ -169,13 +225,25 @@ def _time(compiled, shapes) -> float:
             return np.ones(leaf.shape, bool)
         return RANDOM_SCALE * random.standard_normal(leaf.shape, np.float32).astype(leaf.dtype)
 
-    arguments = jax.device_put(jax.tree.map(fill, shapes))
-    seconds = []
-    for _ in range(REPEATS + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(seconds[1:]))
+    return jax.tree.map(fill, shapes)
+
+
+def _head(settings):
+    """Gaussians (1, N, ·) of one cell's size each, all over a head's surface."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from instant_gs import types
+    from instant_gs.models import gaussian_decoder
+
+    grid = settings.gaussians.grid
+    means = gaussian_decoder.head_surface(grid)
+    cell = float(np.ptp(means[:, 1])) / (grid - 1)
+    colors = np.random.default_rng(0).uniform(size=means.shape).astype(np.float32)
+    quats = jnp.broadcast_to(jnp.array([1.0, 0, 0, 0]), (grid * grid, 4))
+    opacities = jnp.full(grid * grid, OPACITY)
+    head = (means, quats, jnp.full(means.shape, cell), opacities, jnp.asarray(colors))
+    return types.Gaussians(*(leaf[None] for leaf in head))
 
 
 def main(argv: list[str]) -> None:
@@ -199,6 +267,6 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("out", None, "JSON file to write or replace.")
     flags.DEFINE_string("doc", None, "Markdown page to write or replace, too.")
-    flags.DEFINE_boolean("time", False, "Run the stages; the machine must have nothing else to do.")
+    flags.DEFINE_boolean("time", False, "Run the stages, too, and take their times.")
     flags.DEFINE_integer("size", 512, "Side of the frame in pixels.", lower_bound=16)
     cli.run(main)

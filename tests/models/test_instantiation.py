@@ -7,7 +7,7 @@ import pytest
 
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.models import instantiation
-from tests.models import small
+from tests.models import ray_oracle, small
 
 RAYS, SAMPLES = 6, 8
 
@@ -18,28 +18,12 @@ def planes():
     return jax.random.normal(jax.random.key(0), (3, 16, 16, 4))
 
 
-def slow_sample(planes, points):
-    """Three planes at points, one point and one corner at a time."""
-    planes, size = np.asarray(planes, np.float64), planes.shape[1]
-    out = np.zeros((len(points), planes.shape[-1]))
-    for index, (x, y, z) in enumerate(np.asarray(points, np.float64)):
-        for plane, (across, down) in zip(planes, ((x, y), (x, z), (z, y)), strict=True):
-            column = (2 * across + 1) * size / 2 - 0.5  # the box [-0.5, 0.5] spans the image
-            row = (2 * down + 1) * size / 2 - 0.5  # grows with the coordinate: no flip
-            for i in (int(np.floor(row)), int(np.floor(row)) + 1):
-                for j in (int(np.floor(column)), int(np.floor(column)) + 1):
-                    if 0 <= i < size and 0 <= j < size:  # zeros outside
-                        weight = (1 - abs(row - i)) * (1 - abs(column - j))
-                        out[index] += weight * plane[i, j] / 3
-    return out
-
-
 def test_planes_are_sampled_in_the_released_order(planes):
     inside = np.random.default_rng(0).uniform(-0.5, 0.5, (40, 3))
     around = np.random.default_rng(1).uniform(-0.7, 0.7, (40, 3))
     points = np.concatenate([inside, around]).astype(np.float32)
     got = instantiation.sample_planes(planes, jnp.asarray(points))
-    assert small.relative(got, slow_sample(planes, points)) < 1e-5
+    assert small.relative(got, ray_oracle.read_planes(planes, points)) < 1e-5
     assert not instantiation.sample_planes(planes, jnp.full((1, 3), 0.9)).any()
 
 
@@ -58,36 +42,8 @@ def test_plane_mode_averages_and_doubles():
 def test_rays_of_the_reference_camera():
     camera = camera_lib.orbit_camera(0.3, 0.2)
     origin, direction = instantiation.camera_rays(camera, RAYS)
-    focal, pose = camera.intrinsics[0, 0], camera.cam2world
-    row, column = 4, 1
-    x, y = ((column + 0.5) / RAYS - 0.5) / focal, ((row + 0.5) / RAYS - 0.5) / focal
-    want = pose[:3, :3] @ np.array([x, y, 1.0])
-    assert np.allclose(origin, pose[:3, 3])
-    got = direction[row * RAYS + column]
-    assert np.allclose(got, want / np.linalg.norm(want), atol=1e-6)
-
-
-def slow_fine(depth, sigma, uniform):
-    """Importance samples of one ray, step by step as specified."""
-    alpha = 1 - np.exp(-sigma)
-    weight, through = np.zeros_like(alpha), 1.0
-    for k, a in enumerate(alpha):
-        weight[k] = a * through
-        through *= 1 - a + 1e-10
-    padded = np.concatenate([[-np.inf], weight, [-np.inf]])
-    widest = np.maximum(padded[1:], padded[:-1])
-    weight = 0.5 * (widest[1:] + widest[:-1]) + 0.01
-    edges = 0.5 * (depth[1:] + depth[:-1])
-    pdf = weight[1:-1] + 1e-5
-    cdf = np.concatenate([[0], np.cumsum(pdf / pdf.sum())])
-    out = []
-    for u in uniform:
-        above = np.searchsorted(cdf, u, side="right")
-        below, above = max(above - 1, 0), min(above, len(edges) - 1)
-        span = cdf[above] - cdf[below]
-        span = 1.0 if span < 1e-5 else span
-        out.append(edges[below] + (u - cdf[below]) / span * (edges[above] - edges[below]))
-    return np.array(out)
+    place, want = ray_oracle.rays(camera.cam2world, camera.intrinsics, RAYS)
+    assert np.allclose(origin, place, atol=1e-6) and np.allclose(direction, want, atol=1e-6)
 
 
 def test_fine_samples_follow_the_density():
@@ -97,7 +53,7 @@ def test_fine_samples_follow_the_density():
     uniform = generator.uniform(0, 1, (5, SAMPLES)).astype(np.float32)
     weight = instantiation._weights(jnp.asarray(sigma))
     got = jax.vmap(instantiation._importance_sample)(depth, weight, uniform)
-    want = [slow_fine(*ray) for ray in zip(depth, sigma, uniform, strict=True)]
+    want = [ray_oracle.fine_depths(*ray) for ray in zip(depth, sigma, uniform, strict=True)]
     assert np.allclose(got, want, atol=1e-4)
 
 
@@ -145,3 +101,28 @@ def test_ray_mode_is_deterministic_with_static_shapes():
     assert jnp.abs(gaussians.means).max() < 1
     raw = model._decode(params, first.features)[..., 11:14]
     assert jnp.array_equal(gaussians.means, jnp.tanh(raw)), "the ray's point is not used"
+
+
+@pytest.mark.parametrize("view", [None, (0.3, -0.2)])
+def test_ray_mode_agrees_with_plain_numpy(view):
+    """From planes to Gaussians, the same random numbers in both."""
+    model = small.build(instantiation="ray", cull="source")
+    params, image, key = small.params(model), small.image(), jax.random.key(3)
+    camera = camera_lib.orbit_camera(*(view or (0, 0)), fov_degrees=model.config.fov_degrees)
+    batched = view and jax.tree.map(lambda leaf: leaf[None], camera)
+    avatar = jax.jit(model.encode)(params, image, camera=batched, key=key)
+    keys = jax.random.split(jax.random.split(key, 1)[0])  # of the photo: coarse, fine
+    jitter, uniform = (np.asarray(jax.random.uniform(k, (RAYS * RAYS, SAMPLES))) for k in keys)
+    planes = np.asarray(jax.jit(model.planes)(params, image)[0])
+    want = ray_oracle.features(
+        planes, params["decoder"], camera.cam2world, camera.intrinsics, jitter, uniform
+    )
+    got = np.concatenate([avatar.features[0], avatar.motion_basis[0]], -1)
+    assert np.std(want) > 0.05 and np.abs(got - want).max() < 2e-4 * np.abs(want).max()
+    raw = ray_oracle.decode(params["decoder"], want[:, :48])
+    sigma, gaussians = ray_oracle.density(raw), model.rest(params, avatar)
+    certain = np.abs(sigma - 1 / 255) > 1e-5
+    assert np.array_equal((sigma >= 1 / 255)[certain], np.asarray(avatar.keep[0])[certain])
+    shown = np.where(avatar.keep[0], 1 - np.exp(-sigma), 0)
+    assert np.abs(gaussians.opacities[0] - shown).max() < 1e-3
+    assert np.abs(gaussians.means[0] - np.tanh(raw[:, 11:14])).max() < 1e-3
