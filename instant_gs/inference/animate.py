@@ -36,17 +36,25 @@ class Clock:
         seconds: From the aligned driving image in memory to the picture in memory: motion code,
             filter, animation, rendering and all transfers, one frame after the other. Neither
             compilation nor decoding, tracking, matting and writing of video.
+        photo_seconds: What the avatar took: code, encoding, sorting where asked for, compiling.
         compile_seconds: What the first frame took, with the filter's calibration.
     """
 
     frames: int = 0
     seconds: float = 0.0
+    photo_seconds: float = 0.0
     compile_seconds: float = 0.0
 
     @property
     def fps(self) -> float:
         """Frames a second, 0 if nothing was timed."""
         return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+    def speed(self) -> str:
+        """The speed in words, by the unit in which it is a number above one."""
+        if self.fps >= 1:
+            return f"{self.fps:.1f} frames per second"
+        return f"{self.seconds / self.frames:.1f} seconds a frame"
 
 
 def frames(
@@ -83,11 +91,13 @@ def frames(
         ValueError: The avatar has fewer than ``gaussians``.
     """
     clock = clock if clock is not None else Clock()
+    start = time.perf_counter()
     code_source = engine.motion_code(source)
     avatar = engine.encode(source, code_source)
     if gaussians:
         avatar = _reduced(engine, avatar, code_source, gaussians)
-    avatar, calm = engine.fold(avatar), None
+    avatar, calm = jax.block_until_ready(engine.fold(avatar)), None
+    clock.photo_seconds = time.perf_counter() - start
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):
         start = time.perf_counter()
         if calm is None:

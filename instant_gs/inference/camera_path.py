@@ -27,7 +27,13 @@ POSE_NOISE_DEGREES = 0.33
 
 
 def orbit(
-    count: int, *, yaw: float = 0.0, pitch: float = 0.0, swing: float = 0.0, fps: float = 25.0
+    count: int,
+    *,
+    yaw: float = 0.0,
+    pitch: float = 0.0,
+    swing: float = 0.0,
+    fps: float = 25.0,
+    fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
 ) -> Iterator[types.Camera]:
     """Reference cameras that swing around the head, one a frame.
 
@@ -37,6 +43,7 @@ def orbit(
         pitch: Elevation.
         swing: How far to either side of ``yaw``; 0 keeps the camera still.
         fps: Frames a second; one swing takes ``ORBIT_SECONDS``.
+        fov_degrees: Field of view, the model's.
 
     Raises:
         ValueError: A pitch beyond ``MAX_PITCH_DEGREES``.
@@ -44,7 +51,7 @@ def orbit(
     _check_pitch(pitch)
     for index in range(count):
         turn = swing * math.sin(2 * math.pi * index / (fps * ORBIT_SECONDS))
-        yield _camera(yaw + turn, pitch)
+        yield _camera(yaw + turn, pitch, fov_degrees)
 
 
 def follow(
@@ -54,6 +61,7 @@ def follow(
     pitch: float = 0.0,
     fps: float = 25.0,
     steady: bool = True,
+    fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
 ) -> Iterator[types.Camera]:
     """Cameras that show the avatar in the driver's head pose, one a frame.
 
@@ -63,6 +71,7 @@ def follow(
         pitch: Added to the driver's.
         fps: Frames a second.
         steady: Whether a One-Euro filter calms the pose.
+        fov_degrees: Field of view, the model's.
 
     Raises:
         ValueError: A pitch beyond ``MAX_PITCH_DEGREES``.
@@ -72,12 +81,13 @@ def follow(
     for pose in np.degrees(poses):
         turn, nod, roll = calm(pose).tolist()
         nod = min(max(pitch + nod, -MAX_PITCH_DEGREES), MAX_PITCH_DEGREES)
-        yield _camera(yaw + turn, nod, roll)
+        yield _camera(yaw + turn, nod, fov_degrees, roll)
 
 
-def _camera(yaw: float, pitch: float, roll: float = 0.0) -> types.Camera:
+def _camera(yaw: float, pitch: float, fov_degrees: float, roll: float = 0.0) -> types.Camera:
     yaw, pitch, roll = (math.radians(angle) for angle in (yaw, pitch, roll))
-    return types.Camera(camera_lib.look_at(yaw, pitch, roll_rad=roll), camera_lib.intrinsics())
+    pose = camera_lib.look_at(yaw, pitch, roll_rad=roll)
+    return types.Camera(pose, camera_lib.intrinsics(fov_degrees))
 
 
 def _check_pitch(pitch: float) -> None:

@@ -117,10 +117,11 @@ def report(
 def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.Camera]]:
     """What is looked at: the photo's own expression and the bank's, each from all sides."""
     codes = [code_source, *(engine.bank if bank is None else bank)]
+    view = engine.config.model.fov_degrees
     for code in codes:
         motion = engine.motion(code_source, code)
         for yaw in YAWS_DEGREES:
-            yield motion, camera_lib.orbit_camera(math.radians(yaw), 0.0)
+            yield motion, camera_lib.orbit_camera(math.radians(yaw), 0.0, fov_degrees=view)
 
 
 @functools.lru_cache(maxsize=4)

@@ -101,7 +101,10 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1
     code = engine.motion_code(image)
     avatar = engine.fold(engine.encode(image))
     calm = one_euro.OneEuro(fps, motion_noise(engine, code, image))
-    random, view = np.random.default_rng(seed), camera.orbit_camera(0.0, 0.0)
+    random, view = (
+        np.random.default_rng(seed),
+        camera.orbit_camera(0.0, 0.0, fov_degrees=engine.config.model.fov_degrees),
+    )
     raw, filtered, pictures, calm_pictures = [], [], [], []
     for _ in range(frames):
         raw.append(as_array(engine.read_motion(code, disturb(image, random))))

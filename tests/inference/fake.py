@@ -5,6 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from instant_gs import config as config_lib
 from instant_gs import types
 from instant_gs.portrait import template
 
@@ -79,6 +80,7 @@ class Engine:
     """A model whose motion, and picture, is the driving image's mean colour."""
 
     image_size = SIZE
+    config = config_lib.Config()
 
     def encode(self, image, code):
         assert code.shape == (4,)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from absl import flags
@@ -83,9 +84,36 @@ def test_photo_and_video_to_video(inputs, run, capsys):
     status = run(source=inputs / "photo.png", driving=inputs / "video.mp4", out=out)
     assert status == 0
     assert len(decode(out)) == 6 and video.open_video(out).fps == 10
-    printed = capsys.readouterr().out
-    assert f"{out}: 6 frames of 32x32 at 10 a second" in printed
-    assert "frames per second: motion code, animation and rendering" in printed
+    printed = capsys.readouterr()
+    assert f"{out}: 6 frames of 32x32 at 10 a second" in printed.out
+    assert "frames per second: motion code, animation and rendering" in printed.out
+    assert "making the avatar and the first frame" in printed.err
+    assert "6/6" in printed.err, "the bar runs to the end"
+
+
+def test_slow_is_said_in_seconds():
+    assert animate.Clock(frames=4, seconds=2.0).speed() == "2.0 frames per second"
+    assert animate.Clock(frames=4, seconds=10.0).speed() == "2.5 seconds a frame"
+
+
+def test_variable_frame_rate_keeps_the_time_to_the_end(inputs, run):
+    """A second of 20 frames, then two of 5 by which the picture brightens at once."""
+    path, out = inputs / "phone.mp4", inputs / "out.mp4"
+    picture = "color=black:size=48x48:rate=20:duration=3,geq=lum='if(lt(T,2),60,200)':cb=128:cr=128"
+    thin = "select='lt(t,1)+not(mod(n,4))'"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-f", "lavfi"]
+    subprocess.run([*command, "-i", f"{picture},{thin}", "-fps_mode", "vfr", path], check=True)
+    assert run(**aligned(inputs, path, out)) == 0
+    made = video.open_video(out)
+    bright = [index for index, frame in enumerate(made.frames()) if frame.mean() > 128]
+    assert bright[0] / made.fps == pytest.approx(2.0, abs=0.2)
+    assert made.expected_frames / made.fps == pytest.approx(3.0, abs=0.3)
+
+
+def aligned(inputs, driving, out):
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(inputs / "aligned.png")
+    source = {"source": inputs / "aligned.png", "source_aligned": True}
+    return source | {"driving": driving, "driving_aligned": True, "out": out, "steady": False}
 
 
 def test_everything_at_once(inputs, run):
@@ -119,15 +147,8 @@ def test_everything_at_once(inputs, run):
 @pytest.mark.parametrize("steady", [True, False])
 def test_aligned_inputs_need_no_detector(inputs, run, command, monkeypatch, steady):
     monkeypatch.setattr(command, "_detector", lambda: pytest.fail("no face detection expected"))
-    Image.new("RGB", (64, 64), (9, 9, 9)).save(inputs / "aligned.png")
-    status = run(
-        source=inputs / "aligned.png",
-        source_aligned=True,
-        driving=inputs / "aligned.mp4",
-        driving_aligned=True,
-        out=inputs / "out.mp4",
-        steady=steady,
-    )
+    values = aligned(inputs, inputs / "aligned.mp4", inputs / "out.mp4")
+    status = run(**(values | {"steady": steady}))
     means = [frame.mean() for frame in decode(inputs / "out.mp4")]
     assert status == 0
     # The fake model shows the driver's mean colour: a ramp, which the filter follows, behind it.

@@ -26,6 +26,13 @@ def test_orbit_swings_to_both_sides():
     np.testing.assert_allclose(still, np.tile([-5, 7], (3, 1)), atol=1e-4)
 
 
+def test_the_view_is_the_models():
+    (swing,) = camera_path.orbit(1, fov_degrees=camera.FOV_LEGACY_DEGREES)
+    (led,) = camera_path.follow(np.zeros((1, 3)), fov_degrees=camera.FOV_LEGACY_DEGREES)
+    for shown in (swing, led):
+        assert shown.intrinsics[0, 0] == pytest.approx(4.26339, abs=1e-4)
+
+
 def viewed(yaw, pitch, roll, **place):
     """Crop of a head that a camera at these angles sees."""
     pose = camera.look_at(*map(math.radians, (yaw, pitch)), roll_rad=math.radians(roll))
