@@ -12,7 +12,8 @@ import pytest
 
 from configs import demo
 from instant_gs import cli
-from instant_gs.training import checkpoint, state
+from instant_gs.data.error import PackError
+from instant_gs.training import checkpoint, loop, state
 
 # Orbax drops the rest of a read when one array of it fails; collected while it is ignored.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -144,3 +145,20 @@ def test_a_checkpoint_of_a_version_without_checksums_is_read(run, tmp_path):
     shutil.copytree(run, folder)
     shutil.rmtree(folder / "checkpoints" / "2" / "checksum")
     assert int(restore(folder)[0].step) == 2
+
+
+def test_a_run_stopped_by_a_broken_record_is_saved_and_may_skip_it(run):
+    class Loader:
+        def __next__(self):
+            raise PackError("record 7")
+
+    saved = []
+    with pytest.raises(PackError, match="record 7"):
+        loop._next_batch(Loader(), lambda: saved.append("now"))
+    assert saved == ["now"]
+    config = demo.get_config("smoke")
+    config.data.broken = "skip"
+    loop._check_same_run(run, config)
+    config.data.cross_identity = 0.25
+    with pytest.raises(cli.UserError, match=r"differs in data\.cross_identity\)"):
+        loop._check_same_run(run, config)
