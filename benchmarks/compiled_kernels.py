@@ -8,9 +8,6 @@ Needs `triton` and `jax-cuda13-plugin` (`pip install --no-deps jax-cuda13-plugin
 """
 
 import os
-import re
-import subprocess
-import tempfile
 from pathlib import Path
 
 import jax
@@ -20,7 +17,7 @@ from absl import flags
 import kernels
 from benchmarks import provenance
 from instant_gs import cli
-from kernels import triton_call
+from kernels import cubin, triton_call
 from kernels.rasterize import vjp
 
 # Ampere, Hopper, Blackwell for data centres, Blackwell for desktops.
@@ -43,26 +40,6 @@ def lower(channels: int, mode: str, *, splats: int = 1000, size: int = 64) -> st
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (*shapes, (1, 4, 4), (1, 3, 3))]
     step = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(7))))
     return step.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
-
-
-def resources(compiled: triton_call.Compiled) -> dict:
-    """Registers, stack and local bytes a thread, shared bytes a program, from the machine code."""
-    import triton
-
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.cubin)
-        file.flush()
-        report = subprocess.run(
-            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
-        ).stdout
-    found = dict(re.findall(r"\b(REG|STACK|LOCAL):(\d+)", report))
-    return {
-        "registers": int(found["REG"]),
-        "spill_bytes": int(found["STACK"]) + int(found["LOCAL"]),
-        "shared_bytes": compiled.shared_bytes,
-        "warps": compiled.num_warps,
-    }
 
 
 def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
@@ -88,7 +65,7 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
             {
                 "kernel": launch.name,
                 "capability": compiled.capability,
-                **resources(compiled),
+                **cubin.resources(compiled),
                 "constants": constants,
             }
         )

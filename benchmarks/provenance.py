@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
-_TRITON_SOURCES = ("kernels/triton_call.py", "kernels/rasterize/triton_*")
+_TRITON_SOURCES = ("kernels/triton_*.py", "kernels/rasterize/triton_*")
 # A copy of the tree without its history, on a machine that only runs benchmarks, is told.
 COMMIT_VARIABLE = "COMMIT"
 

@@ -25,7 +25,8 @@ MIN_QUAT_NORM = 1e-12
 # between the ellipse/tile test and the blending never drops a pixel that blending would keep.
 TILE_TEST_SLACK = 1e-3
 # Automatic capacity: intersections per splat, plus some per tile for the few splats that are
-# large, and never less than the floor. Unused capacity costs memory, hardly time (see binning).
+# large, and never less than the floor. Unused capacity costs memory, and on GPUs the time to zero
+# and sort it, so that `propose_capacity` pays there; the xla backend's time hardly depends on it.
 AUTO_CAPACITY_PER_SPLAT = 12
 AUTO_CAPACITY_PER_TILE = 16
 AUTO_CAPACITY_FLOOR = 4096

@@ -6,8 +6,7 @@ is decided when the program is lowered, by platform:
 * CUDA: the kernel is compiled by Triton to PTX for the GPU's compute capability and becomes one
   custom call. No GPU is needed for that (`jax.jit(f).trace(x).lower(lowering_platforms=("cuda",))`
   works on a laptop), only the packages `triton` and `jax-cuda13-plugin`.
-* CPU with TRITON_INTERPRET=1: Triton's interpreter runs the same kernel on NumPy arrays in a host
-  callback. Slow, and exact enough to test every line of a kernel without a GPU.
+* CPU with TRITON_INTERPRET=1: Triton's interpreter runs the same kernel (`triton_interpreter`).
 
 There is no autotuning and no host synchronisation: a call's grid and constants are static.
 Automatic batching (vmap) and differentiation are the caller's business: `jax.custom_batching` and
@@ -27,6 +26,8 @@ import jax
 import numpy as np
 from jax.extend import core as jax_core
 from jax.interpreters import mlir
+
+from kernels import triton_interpreter
 
 # CUDA 12.8's PTX. Newer Triton emits newer PTX, which the ptxas of CUDA 13.0 and older rejects.
 PTX_VERSION = 87
@@ -376,93 +377,16 @@ def _load_binding() -> Any:
     return gpu_triton
 
 
-def _interpret(*operands: jax.Array, launch: Launch, shapes: tuple) -> list[jax.Array]:
-    """Runs the launch in Triton's interpreter, as a host callback."""
-
-    from triton.runtime.interpreter import InterpretedFunction
-
-    if not isinstance(launch.kernel, InterpretedFunction):
-        raise RuntimeError(
-            f"{launch.name}: TRITON_INTERPRET=1 was set after Triton was imported; "
-            "set it before Python starts"
-        )
-
-    def run(*arrays: Any) -> list[np.ndarray]:
-        hosts = [np.array(array, order="C") for array in arrays]
-        for index, (shape, dtype) in enumerate(shapes):
-            # Poison what the kernel must write itself: a missed element shows up in any test.
-            fill = 0 if index in launch.zeroed else _poison(dtype)
-            hosts.append(np.full(shape, fill, dtype))
-        tensors = [_HostTensor(host) for host in hosts]
-        scalars = [value for _, value in launch.scalars]
-        with np.errstate(all="ignore"), _interpreter_lock:
-            launch.kernel[launch.grid](*tensors, *scalars, **dict(launch.constants))
-        return hosts[len(arrays) :]
-
-    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-    return list(jax.pure_callback(run, results, *operands))
-
-
-def _poison(dtype: np.dtype) -> float | int:
-    return np.nan if np.issubdtype(dtype, np.floating) or dtype.name == "bfloat16" else 77
-
-
-# The interpreter patches Triton's modules while a kernel runs.
-_interpreter_lock = threading.Lock()
-
-
 def _lower_cpu(ctx: Any, *operands: Any, launch: Launch, shapes: tuple) -> Any:
     if not is_interpreting():
         raise NotImplementedError(
             "implementation 'triton' runs on CUDA devices; on a CPU only in Triton's interpreter, "
             "a slow test tool: set TRITON_INTERPRET=1 in the environment before Python starts"
         )
-    rule = mlir.lower_fun(functools.partial(_interpret, launch=launch, shapes=shapes), True)
+    run = functools.partial(triton_interpreter.run, launch=launch, shapes=shapes)
+    rule = mlir.lower_fun(run, True)
     return rule(ctx, *operands)
 
 
 mlir.register_lowering(_triton_call_p, _lower_cuda, platform="cuda")
 mlir.register_lowering(_triton_call_p, _lower_cpu, platform="cpu")
-
-
-class _HostTensor:
-    """A NumPy array with the few torch-like methods that Triton's interpreter asks for."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
-
-    def data_ptr(self) -> int:
-        return self.array.ctypes.data
-
-    def untyped_storage(self) -> "_HostTensor":
-        return self
-
-    def cpu(self) -> "_HostTensor":
-        return self  # already there: the kernel writes straight into the array
-
-    def copy_(self, other: "_HostTensor") -> None:
-        del other  # the same memory, see cpu
-
-    def new_empty(self, *args: Any, **kwargs: Any) -> "_HostTensor":
-        del args, kwargs
-        return _HostTensor(self.array)
-
-    def set_(self, storage: "_HostTensor", *args: Any) -> None:
-        del args
-        self.array = storage.array
-
-    def size(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    def stride(self) -> tuple[int, ...]:
-        return tuple(step // self.array.itemsize for step in self.array.strides)
-
-    def storage_offset(self) -> int:
-        return 0
-
-    def element_size(self) -> int:
-        return self.array.itemsize

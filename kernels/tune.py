@@ -6,7 +6,7 @@
 A coordinate search: tile and forward launch parameters by the time of the forward pass, then the
 backward ones by the time of forward and backward. Each candidate is compiled and timed on random
 small splats as many calls inside one jitted loop. What spills or fails to compile is skipped. The
-entries of other GPUs are kept.
+table is written after each number of channels; the entries of other GPUs are kept.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from kernels import device, triton_call
+from kernels import cubin, device, triton_call
 from kernels.rasterize import api, cases, triton_config, vjp
 from kernels.types import RasterizeOptions
 
@@ -33,30 +33,27 @@ FORWARD = {
     "emit_block": (32, 64, 128),
     "project_block": (64, 128, 256),
 }
+_FORWARD_SHARE = 0.6  # of the minutes; the backward pass gets the rest
 _NEVER = 1.2345678e30  # no sum of outputs has this value
 BACKWARD = {"backward_warps": (1, 2, 4, 8), "backward_chunk": (16,), "feature_warps": (1, 2, 4)}
 
 
-def small_splats(splats: int, channels: int, size: int, *, cameras: int = 1) -> tuple:
+def small_splats(
+    splats: int, channels: int, size: int, *, cameras: int = 1, seed: int = 0
+) -> tuple[jax.Array, ...]:
     """Float32 arrays of `cases.small_splats`, as `rasterize` takes them."""
-    arrays = cases.small_splats(splats, channels, size, cameras=cameras)
+    rng = np.random.default_rng(seed)
+    arrays = cases.small_splats(splats, channels, size, cameras=cameras, rng=rng)
     return tuple(jnp.asarray(array, jnp.float32) for array in arrays.values())
 
 
-def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats: int = 5) -> float:
-    """Seconds per call of function(*arrays), many calls inside one jitted loop; a median.
+def looped(function: Callable, vary: int, loops: int) -> Callable:
+    """Jitted arrays -> a number, with many calls of function(*arrays) in one loop.
 
-    Args:
-        function: arrays -> any pytree of arrays; all of it is computed in every call.
-        arrays: its arguments.
-        vary: index of a small argument that is made to depend on the previous call, so that calls
-            neither overlap nor move out of the loop.
-        loops: calls in the loop; the loop's own cost is taken off by a second length.
-        repeats: how often that is measured.
+    The loop's length is a constant: XLA would ask the host after each call if it were not.
     """
 
-    @jax.jit
-    def run(count, arrays):
+    def run(*arrays):
         def body(_, previous):
             changed = list(arrays)
             # A zero that the compiler cannot know, also where previous is not finite.
@@ -67,15 +64,32 @@ def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats
             first = [jax.lax.index_in_dim(leaf.reshape(-1), 0, keepdims=False) for leaf in leaves]
             return sum(value.astype(jnp.float32) for value in first)
 
-        return jax.lax.fori_loop(0, count, body, jnp.float32(0))
+        return jax.lax.fori_loop(0, loops, body, jnp.float32(0))
 
-    def seconds(count: int) -> float:
+    return jax.jit(run)
+
+
+def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats: int = 5) -> float:
+    """Seconds per call of function(*arrays), many calls inside one jitted loop; a median.
+
+    Args:
+        function: arrays -> any pytree of arrays; all of it is computed in every call.
+        arrays: its arguments, arrays or pytrees of them.
+        vary: index of a small argument, an array, that is made to depend on the previous call, so
+            that calls neither overlap nor move out of the loop.
+        loops: calls in the loop; what it costs to start any program is taken off.
+        repeats: how often that is measured.
+    """
+
+    def seconds(run: Callable) -> float:
         start = time.perf_counter()
-        run(jnp.int32(count), arrays).block_until_ready()
+        run(*arrays).block_until_ready()
         return time.perf_counter() - start
 
-    seconds(1)
-    samples = [(seconds(loops + 1) - seconds(1)) / loops for _ in range(repeats)]
+    run, nothing = looped(function, vary, loops), jax.jit(lambda *arrays: arrays[vary] + 1)
+    for first in (run, nothing):
+        seconds(first)
+    samples = [(seconds(run) - seconds(nothing)) / loops for _ in range(repeats)]
     return float(np.median(samples))
 
 
@@ -102,58 +116,79 @@ def _candidates(best: triton_config.KernelConfig, grid: dict) -> Iterator[tuple[
                 yield name, value
 
 
+def _refuse_spills(seen: int) -> None:
+    """Raises RuntimeError if a kernel compiled after the first `seen` ones spills registers."""
+    for launch, compiled in triton_call.compiled_kernels()[seen:]:
+        spilled = cubin.resources(compiled)["spill_bytes"]
+        if spilled:
+            raise RuntimeError(f"{launch.name} spills {spilled} bytes a thread")
+
+
 def _try(
     kernel: triton_config.KernelConfig, arrays, size: int, loops: int, backward: bool
 ) -> float:
-    """Seconds with these parameters; infinite where they do not work."""
-    vjp.differentiable.cache_clear()
-    jax.clear_caches()
+    """Seconds with these parameters; infinite where they do not work or a kernel spills."""
+    vjp.differentiable.cache_clear()  # what is traced holds the parameters of before
+    seen = len(triton_call.compiled_kernels())
     try:
         with triton_config.override(kernel):
-            return timed(arrays, size, loops, backward=backward)
+            seconds = timed(arrays, size, loops, backward=backward)
+        _refuse_spills(seen)
+        return seconds
     except Exception as error:  # ptxas, shared memory, a shape that Triton rejects: all mean "no"
         print(f"  skipped: {str(error).splitlines()[0][:90]}", flush=True)
         return float("inf")
 
 
+def _search(best: triton_config.KernelConfig, grid: dict, attempt: Callable, deadline: float):
+    """Best of a grid, one parameter at a time: (parameters, seconds, how many were timed)."""
+    fastest = attempt(best)
+    timings = int(np.isfinite(fastest))
+    print(f"  to begin with: {1e6 * fastest:.1f} us", flush=True)
+    for name, value in _candidates(best, grid):
+        if time.monotonic() > deadline:
+            print("  out of time", flush=True)
+            break
+        candidate = dataclasses.replace(best, **{name: value})
+        if name == "tile":
+            warps = max(1, value[0] * value[1] // 64)
+            candidate = dataclasses.replace(candidate, forward_warps=warps, backward_warps=warps)
+        seconds = attempt(candidate)
+        timings += int(np.isfinite(seconds))
+        print(f"  {name}={value}: {1e6 * seconds:.1f} us", flush=True)
+        if seconds < 0.99 * fastest:  # less is noise
+            best, fastest = candidate, seconds
+    return best, fastest, timings
+
+
 def tune(channels: int, splats: int, size: int, loops: int, minutes: float):
     """Best parameters found for a number of channels, and the two times with them, in seconds."""
-    deadline = time.monotonic() + 60 * minutes
+    start = time.monotonic()
     arrays = small_splats(splats, channels, size)
     best = triton_config.lookup(triton_call.cuda_capability(), channels)
-    times = {}
-    for backward, grid in ((False, FORWARD), (True, BACKWARD)):
-        what = "forward + backward" if backward else "forward"
-        fastest = _try(best, arrays, size, loops, backward)
-        print(f"D={channels} {what}: {1e6 * fastest:.1f} us to begin with", flush=True)
-        for name, value in _candidates(best, grid):
-            if time.monotonic() > deadline:
-                print("  out of time", flush=True)
-                break
-            candidate = dataclasses.replace(best, **{name: value})
-            if name == "tile":
-                warps = max(1, value[0] * value[1] // 64)
-                candidate = dataclasses.replace(
-                    candidate, forward_warps=warps, backward_warps=warps
-                )
-            seconds = _try(candidate, arrays, size, loops, backward)
-            print(f"  {name}={value}: {1e6 * seconds:.1f} us", flush=True)
-            if seconds < 0.99 * fastest:  # less is noise
-                best, fastest = candidate, seconds
-        times["forward_backward" if backward else "forward"] = fastest
-    measured = not triton_call.is_interpreting()  # times of the interpreter mean nothing
-    return dataclasses.replace(best, measured=measured), times
+    times, chosen = {}, not triton_call.is_interpreting()  # whose times mean nothing
+    phases = (("forward", FORWARD, _FORWARD_SHARE), ("forward_backward", BACKWARD, 1.0))
+    for name, grid, share in phases:
+        print(f"D={channels} {name}:", flush=True)
+
+        def attempt(kernel, backward=name != "forward"):
+            return _try(kernel, arrays, size, loops, backward)
+
+        best, times[name], timings = _search(best, grid, attempt, start + 60 * minutes * share)
+        chosen &= timings > 1  # a choice among one is none
+    return dataclasses.replace(best, measured=chosen), times
 
 
-def write(path: Path, capability: int, found: dict[int, triton_config.KernelConfig]) -> None:
-    """Puts the entries of one GPU into the table, whole or not at all."""
-    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"entries": {}}
-    default = json.loads(triton_config.TABLE.read_text(encoding="utf-8"))
-    table.setdefault("comment", default["comment"])
-    name = f"sm_{capability}"
-    entries = table["entries"].setdefault(name, dict(default["entries"].get(name, {})))
-    for channels, kernel in found.items():
-        entries[str(triton_config.channel_class(channels))] = dataclasses.asdict(kernel)
+def write(path: Path, capability: int, channels: int, kernel: triton_config.KernelConfig) -> None:
+    """Puts one entry into a table, whole or not at all; a new table begins as the installed one."""
+    source = path if path.exists() else triton_config.TABLE
+    table = json.loads(source.read_text(encoding="utf-8"))
+    entries = table["entries"].setdefault(f"sm_{capability}", {})
+    for size in triton_config.CHANNEL_CLASSES:  # a GPU has entries of all classes or none
+        known = triton_config.lookup(capability, size - 1)
+        entries.setdefault(str(size), dataclasses.asdict(known))
+    entries[str(triton_config.channel_class(channels))] = dataclasses.asdict(kernel)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -166,7 +201,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("splats", 200_000, "Splats of the scene.", lower_bound=1)
     flags.DEFINE_integer("size", 512, "Image height and width.", lower_bound=16)
     flags.DEFINE_integer("loops", 20, "Calls in the timed loop.", lower_bound=1)
-    flags.DEFINE_float("minutes", 8.0, "Stop trying candidates after so long.")
+    flags.DEFINE_float("minutes", 8.0, "For each number of channels.")
 
 
 def main(argv: list[str]) -> None:
@@ -175,13 +210,11 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not (device.is_nvidia() or triton_call.is_interpreting()):
         sys.exit("kernels.tune: no NVIDIA GPU here; run it on the GPU that the table is for")
-    found = {}
     for text in values.channels:
         channels = int(text)
         kernel, times = tune(channels, values.splats, values.size, values.loops, values.minutes)
         print(json.dumps({"channels": channels, **times, **dataclasses.asdict(kernel)}), flush=True)
-        found[channels] = kernel
-    write(Path(values.out), triton_call.cuda_capability(), found)
+        write(Path(values.out), triton_call.cuda_capability(), channels, kernel)
 
 
 if __name__ == "__main__":

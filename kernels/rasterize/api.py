@@ -136,7 +136,7 @@ def rasterize(
     # Half precision holds neither pixel positions nor transmittance.
     dtype = jnp.result_type(jnp.float32, *given)
     background = arrays.pop("background")
-    if means.shape[0] == 0:  # a transparent splat spares every backend the empty scene
+    if arrays["means"].shape[0] == 0:  # a transparent splat spares every backend the empty scene
         arrays = {k: jnp.pad(v, _one_splat(v)) if k in _PER_SPLAT else v for k, v in arrays.items()}
     operands = Operands(*(array.astype(dtype)[None] for array in arrays.values()))
     capacity = options.capacity or automatic_capacity(operands.means.shape[1], image_size)

@@ -216,7 +216,7 @@ def small_splats(
         extent * np.exp(rng.normal(0, 0.4, (splats, 3))),
         rng.uniform(0.1, 0.95, splats),
         rng.uniform(size=(splats, channels)),
-        np.stack([turned_view(0.0, _HEAD_DISTANCE)] * cameras),
+        np.stack([turned_view(0.1 * camera, _HEAD_DISTANCE) for camera in range(cameras)]),
         np.stack([pinhole((3.43 * size, 3.43 * size), (size / 2, size / 2))] * cameras),
     )
     return dict(zip(ARGUMENTS, arrays, strict=False))

@@ -136,7 +136,9 @@ def rasterize(operands: Operands, config: RasterizeConfig) -> CoreOutput:
         return _render_one(*arrays, config=config)
 
     over_cameras = jax.vmap(one_camera, in_axes=(None,) * 5 + (0, 0))
-    image, transmittance, depth = jax.vmap(over_cameras)(
-        *gaussians, operands.viewmats, operands.intrinsics
-    )
+    # GPUs and TPUs would round the factors of products to 10 bits; gradients inherit this, too.
+    with jax.default_matmul_precision("highest"):
+        image, transmittance, depth = jax.vmap(over_cameras)(
+            *gaussians, operands.viewmats, operands.intrinsics
+        )
     return CoreOutput(image, transmittance, depth, jnp.zeros((scenes, cameras), jnp.int32))

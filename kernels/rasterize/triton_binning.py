@@ -7,12 +7,12 @@ tile. In the backward pass, rows of gradients per slot are summed splat by splat
 import triton
 import triton.language as tl
 
-from kernels.rasterize import triton_projection
+from kernels.rasterize import triton_ellipse, triton_splat
 
-RECORD = tl.constexpr(8)
-nth_tile = triton_projection.nth_tile
-tile_hit = triton_projection.tile_hit
-tile_terms = triton_projection.tile_terms
+RECORD = triton_splat.RECORD
+nth_tile = triton_ellipse.nth_tile
+tile_hit = triton_ellipse.tile_hit
+tile_terms = triton_ellipse.tile_terms
 
 
 @triton.jit

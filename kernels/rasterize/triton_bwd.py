@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from kernels import triton_call
 from kernels.rasterize import (
     triton_binning,
+    triton_blend_bwd,
     triton_config,
-    triton_kernels,
-    triton_projection,
+    triton_projection_bwd,
 )
 from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
 from kernels.types import Operands, RasterizeConfig
@@ -23,7 +23,6 @@ from kernels.types import Operands, RasterizeConfig
 _GATHER_BLOCK = 64  # splats of a program that sums slots
 _GATHER_STEP = 4  # slots of each that it adds at a time
 _GATHER_CHANNELS = 8  # channels that it adds at a time
-_CAMERA_GRADS = 32
 _PROJECT_REGISTERS = 128
 
 
@@ -46,7 +45,7 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
         "CHUNK": kernel.backward_chunk,
     }
     moments, slot_features = triton_call.triton_call(
-        triton_kernels.blend_backward_kernel,
+        triton_blend_bwd.blend_backward_kernel,
         residuals.ranges,
         residuals.splats,
         residuals.slots,
@@ -72,7 +71,7 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
     if not fused:
         block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
         (slot_features,) = triton_call.triton_call(
-            triton_kernels.feature_backward_kernel,
+            triton_blend_bwd.feature_backward_kernel,
             residuals.ranges,
             residuals.splats,
             residuals.slots,
@@ -149,7 +148,7 @@ def _project_backward(operands: Operands, emitted, record_grads, sizes, config, 
     blocks = _cdiv(total, kernel.project_block)
     names = ("means", "quats", "scales", "opacities")
     return triton_call.triton_call(
-        triton_projection.project_backward_kernel,
+        triton_projection_bwd.project_backward_kernel,
         *operands[:4],
         operands.viewmats,
         operands.intrinsics,
@@ -160,7 +159,7 @@ def _project_backward(operands: Operands, emitted, record_grads, sizes, config, 
             _shape((scenes, total, 4)),
             _shape((scenes, total, 3)),
             _shape((scenes, total)),
-            _shape((sizes.images, blocks, _CAMERA_GRADS)),
+            _shape((sizes.images, blocks, triton_projection_bwd.CAMERA_GRADS.value)),
         ),
         grid=(blocks, scenes),
         scalars={

@@ -21,6 +21,8 @@ CHANNEL_CLASSES = (4, 64)
 MAX_CHANNEL_BLOCK = 64
 # From here on sums over channels and splats are matrix products for the tensor cores.
 MIN_DOT_CHANNELS = 8
+# Coordinates about a tile's centre, squared, are quarters that tf32 holds exactly up to this side.
+MAX_TILE_SIDE = 32
 # A chunk is the inner dimension of a tensor-core product, whose minimum is 16.
 MIN_CHUNK = 16
 
@@ -30,7 +32,7 @@ class KernelConfig:
     """Launch parameters; none of them changes a result beyond rounding.
 
     Attributes:
-        tile: tile (height, width) in pixels, powers of two, at least 16 pixels.
+        tile: tile (height, width) in pixels, powers of two up to 32, at least 16 pixels.
         forward_chunk, backward_chunk: splats blended at a time, powers of two from 16 on.
         forward_warps, backward_warps: warps of a tile's program.
         feature_warps: warps of the program for feature gradients of more than three channels.
@@ -111,10 +113,11 @@ def choose(config: RasterizeConfig, channels: int) -> KernelConfig:
     if tile is None or tile == chosen.tile:
         return chosen
     pixels = tile[0] * tile[1]
-    if pixels & (pixels - 1) or not 16 <= pixels <= 1024:
+    if pixels & (pixels - 1) or pixels < 16 or max(tile) > MAX_TILE_SIDE:
         raise NotImplementedError(
-            "options.tile_size: implementation 'triton' takes powers of two with 16 to 1024 pixels "
-            f"in a tile, got {tile}; use (8, 8), (16, 16), or None"
+            "options.tile_size: implementation 'triton' takes powers of two up to "
+            f"{MAX_TILE_SIDE} with at least 16 pixels in a tile, got {tile}; use (8, 8), (16, 16), "
+            "or None"
         )
     # Two pixels a thread, as in the table, up to eight warps.
     warps = min(8, max(1, pixels // 64))

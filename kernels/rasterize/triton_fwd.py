@@ -2,8 +2,9 @@
 
     project -> depth sort (XLA) -> block sums -> emit -> sort by tile (XLA) -> ranges -> blend
 
-Both sorts take XLA's radix path on GPUs: one or two operands, 16- or 32-bit keys, all images
-flattened into one array.
+Both sorts take XLA's radix path on GPUs: two operands, unsigned keys of 16 or 32 bits, all images
+flattened into one array. Float keys would not: JAX compares floats in a total order of its own, and
+XLA knows a radix sort of pairs only by the plain "less than" of integers.
 """
 
 from typing import NamedTuple
@@ -14,16 +15,19 @@ import jax.numpy as jnp
 from kernels import triton_call
 from kernels.rasterize import (
     triton_binning,
+    triton_blend,
     triton_config,
-    triton_kernels,
     triton_projection,
+    triton_splat,
 )
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
 _SUM_CHUNK = 256  # block sums that the emission adds at a time
 _RANGE_BLOCK = 1024
 _INT32_MAX = 2**31 - 1
-_MAX_TILES = 2**21  # what nth_tile can number; also 16 bits for each side
+_MAX_TILES = 2**21  # what nth_tile can number
+_MAX_TILES_A_SIDE = 2**15 - 1  # `boxes` holds two in one int32
+_MAX_IMAGES = 65_535  # programs along a CUDA grid's second axis
 
 
 class Residuals(NamedTuple):
@@ -33,7 +37,7 @@ class Residuals(NamedTuple):
     is a pair in the order of the sorted lists.
 
     Attributes:
-        records: (S, C, N, 8), see triton_projection.
+        records: (S, C, N, 8), see triton_splat.
         keys: (S, C, capacity) uint16 or uint32, the tile of each slot.
         first_slots, emitted: (S, C, N) int32, first slot of each splat, and how many it has.
         splats: (S, C, capacity) int32, the tiles' lists.
@@ -103,16 +107,24 @@ def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int])
             f"implementation 'triton' computes in float32, got {operands.means.dtype}; cast the "
             "arrays, or use implementation='xla'"
         )
-    if sizes.tiles > _MAX_TILES:
+    if sizes.tiles > _MAX_TILES or max(sizes.tiles_x, sizes.tiles_y) > _MAX_TILES_A_SIDE:
         raise NotImplementedError(
-            f"implementation 'triton' cuts an image into at most {_MAX_TILES} tiles, got "
-            f"{sizes.tiles}; use a larger options.tile_size, or implementation='xla'"
+            f"implementation 'triton' cuts an image into at most {_MAX_TILES} tiles, "
+            f"{_MAX_TILES_A_SIDE} along a side, got {sizes.tiles_y} x {sizes.tiles_x}; use a "
+            "larger options.tile_size, or implementation='xla'"
+        )
+    if sizes.images > _MAX_IMAGES:
+        raise NotImplementedError(
+            f"implementation 'triton' renders at most {_MAX_IMAGES} images a call, got "
+            f"{sizes.images} ({scenes} scenes x {cameras} cameras); split the batch, or use "
+            "implementation='xla'"
         )
     pixels = config.height * config.width
     largest = sizes.images * max(
-        sizes.splats * max(triton_projection.RECORD.value, sizes.channels),
-        sizes.capacity * max(triton_projection.RECORD.value, sizes.channels),
+        sizes.splats * max(triton_splat.RECORD.value, sizes.channels + 1),
+        sizes.capacity * max(triton_splat.RECORD.value, sizes.channels + 1),
         pixels * sizes.channels,
+        2 * sizes.keys_per_image,
     )
     if largest > _INT32_MAX:
         raise NotImplementedError(
@@ -181,7 +193,9 @@ def _depth_order(depths: jax.Array) -> jax.Array:
     """Flat indices (I * N) of all splats: image by image, nearest first, ties by index."""
     images, total = depths.shape
     index = jax.lax.iota(jnp.int32, images * total)
-    _, order = jax.lax.sort((depths.reshape(-1), index), num_keys=1, is_stable=True)
+    # Depths are positive, or infinite where nothing is visible: they sort like their bits.
+    bits = jax.lax.bitcast_convert_type(depths.reshape(-1), jnp.uint32)
+    _, order = jax.lax.sort((bits, index), num_keys=1, is_stable=True)
     if images > 1:
         # Least significant key first: a stable sort by image keeps the order within each image.
         # A sort along rows would leave the radix path.
@@ -293,7 +307,7 @@ def _blend(operands: Operands, records, lists, sizes: Sizes, config, kernel):
     images, height, width = sizes.images, config.height, config.width
     block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
     return triton_call.triton_call(
-        triton_kernels.blend_kernel,
+        triton_blend.blend_kernel,
         lists["ranges"],
         lists["splats"],
         records,

@@ -1,117 +1,24 @@
-"""Triton kernels of the projection: splats to screen-space records, and the way back.
+"""Triton kernel of the projection: splats to screen-space records, depths and tile counts.
 
-A record is what blending needs of one splat in one image, eight float32 (one 32-byte sector):
-mean x, mean y, conic A, B, C, opacity, depth, unused. Formulas and their gradients are those of
-`docs/kernels.md`, section "numerics"; small matrices are spelled out, one register per entry.
-
-All kernels here run a block of splats per program, one splat per thread or more.
+A block of splats per program, one splat per thread or more; see `triton_splat` for the record.
 """
 
 import triton
 import triton.language as tl
 
 from kernels import constants
+from kernels.rasterize import triton_ellipse, triton_splat
 
 MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 MAX_EXTENT = tl.constexpr(constants.MAX_EXTENT)
-JACOBIAN_MARGIN = tl.constexpr(constants.JACOBIAN_MARGIN)
-MIN_QUAT_NORM2 = tl.constexpr(constants.MIN_QUAT_NORM**2)
-TILE_TEST_SLACK = tl.constexpr(constants.TILE_TEST_SLACK)
-# Share of the terms' size by which rounding may move sigma in a long, thin ellipse: about 30 ulp.
-ROUNDING = tl.constexpr(4e-6)
-RECORD = tl.constexpr(8)
-CAMERA_GRADS = tl.constexpr(32)  # floats kept per block and image: 12 of the pose, 6 intrinsics
-
-
-@triton.jit
-def tile_terms(a, b, c, opacity):
-    """What `tile_hit` needs of a splat beside its mean and conic, computed once per splat."""
-    return -b / a, -b / c, tl.log(opacity / MIN_ALPHA)
-
-
-@triton.jit
-def nth_tile(index, left, top, columns):
-    """Column and row of the tile with a number in a box, row by row (exact up to 2^21 tiles)."""
-    inverse = 1.0 / tl.maximum(columns, 1).to(tl.float32)
-    row = ((index.to(tl.float32) + 0.5) * inverse).to(tl.int32)
-    return left + index - row * columns, top + row
-
-
-@triton.jit
-def tile_hit(
-    mean_x, mean_y, a, b, c, slope_x, slope_y, limit, tile_x, tile_y,
-    TILE_W: tl.constexpr, TILE_H: tl.constexpr,
-):  # fmt: skip
-    """True where the ellipse alpha >= 1/255 reaches a pixel centre's box of the tile.
-
-    The minimum of the quadratic form over the box lies at the mean if that is inside, otherwise on
-    an edge that faces the mean. Counting and writing both call this, without fused multiply-adds,
-    so that they decide alike.
-    """
-    low_x = tile_x.to(tl.float32) * TILE_W + 0.5 - mean_x
-    low_y = tile_y.to(tl.float32) * TILE_H + 0.5 - mean_y
-    high_x = low_x + (TILE_W - 1)
-    high_y = low_y + (TILE_H - 1)
-    near_x = tl.minimum(tl.maximum(low_x, 0.0), high_x)
-    near_y = tl.minimum(tl.maximum(low_y, 0.0), high_y)
-    best_y = tl.minimum(tl.maximum(slope_y * near_x, low_y), high_y)
-    best_x = tl.minimum(tl.maximum(slope_x * near_y, low_x), high_x)
-    square_x, square_y = a * near_x * near_x, c * near_y * near_y
-    sigma_x = 0.5 * (square_x + c * best_y * best_y) + b * near_x * best_y
-    sigma_y = 0.5 * (a * best_x * best_x + square_y) + b * best_x * near_y
-    slack = (square_x + square_y) * ROUNDING + TILE_TEST_SLACK
-    return tl.minimum(sigma_x, sigma_y) <= limit + slack
-
-
-@triton.jit
-def _load3(pointer, row, live):
-    first = tl.load(pointer + row * 3, mask=live, other=0.0)
-    second = tl.load(pointer + row * 3 + 1, mask=live, other=0.0)
-    third = tl.load(pointer + row * 3 + 2, mask=live, other=0.0)
-    return first, second, third
-
-
-@triton.jit
-def _load4(pointer, row, live):
-    first = tl.load(pointer + row * 4, mask=live, other=0.0)
-    second = tl.load(pointer + row * 4 + 1, mask=live, other=0.0)
-    third = tl.load(pointer + row * 4 + 2, mask=live, other=0.0)
-    fourth = tl.load(pointer + row * 4 + 3, mask=live, other=0.0)
-    return first, second, third, fourth
-
-
-@triton.jit
-def _load_splat(
-    means,
-    quats,
-    scales,
-    opacities,
-    splat,
-    live,
-    set_id,
-    total,
-    means_lead,
-    quats_lead,
-    scales_lead,
-    opacities_lead,
-):
-    """One splat per element; numbers of splats that are not finite are replaced by zeros.
-
-    A lead is the number of scenes an array has: all, or one that all scenes share.
-    """
-    x, y, z = _load3(means, (set_id % means_lead) * total + splat, live)
-    qw, qx, qy, qz = _load4(quats, (set_id % quats_lead) * total + splat, live)
-    sx, sy, sz = _load3(scales, (set_id % scales_lead) * total + splat, live)
-    o = tl.load(opacities + (set_id % opacities_lead) * total + splat, mask=live, other=0.0)
-    zeros = x * 0.0 + y * 0.0 + z * 0.0 + qw * 0.0 + qx * 0.0 + qy * 0.0 + qz * 0.0
-    zeros += sx * 0.0 + sy * 0.0 + sz * 0.0 + o * 0.0
-    finite = live & (zeros == 0.0)
-    x, y, z = tl.where(finite, x, 0.0), tl.where(finite, y, 0.0), tl.where(finite, z, 0.0)
-    qw, qx = tl.where(finite, qw, 0.0), tl.where(finite, qx, 0.0)
-    qy, qz = tl.where(finite, qy, 0.0), tl.where(finite, qz, 0.0)
-    sx, sy, sz = tl.where(finite, sx, 0.0), tl.where(finite, sy, 0.0), tl.where(finite, sz, 0.0)
-    o = tl.where(finite, o, 0.0)
-    return x, y, z, qw, qx, qy, qz, sx, sy, sz, o, finite
+RECORD = triton_splat.RECORD
+clamped_ratio = triton_splat.clamped_ratio
+load_camera = triton_splat.load_camera
+load_splat = triton_splat.load_splat
+nth_tile = triton_ellipse.nth_tile
+rotate = triton_splat.rotate
+tile_hit = triton_ellipse.tile_hit
+tile_terms = triton_ellipse.tile_terms
 
 
 @triton.jit
@@ -132,44 +39,6 @@ def _has_finite_features(
 
 
 @triton.jit
-def _load_camera(viewmats, intrinsics, image):
-    """Rotation rows, translation, and the two upper rows of K, as scalars."""
-    view = viewmats + image * 16
-    k = intrinsics + image * 9
-    return (
-        tl.load(view), tl.load(view + 1), tl.load(view + 2), tl.load(view + 3),
-        tl.load(view + 4), tl.load(view + 5), tl.load(view + 6), tl.load(view + 7),
-        tl.load(view + 8), tl.load(view + 9), tl.load(view + 10), tl.load(view + 11),
-        tl.load(k), tl.load(k + 1), tl.load(k + 2), tl.load(k + 3), tl.load(k + 4), tl.load(k + 5),
-    )  # fmt: skip
-
-
-@triton.jit
-def _rotate(qw, qx, qy, qz):
-    """Normalised quaternion, its inverse length, and the rotation matrix; zero is the identity."""
-    squared = qw * qw + qx * qx + qy * qy + qz * qz
-    is_zero = squared < MIN_QUAT_NORM2
-    inverse = tl.where(is_zero, 0.0, 1.0 / tl.sqrt_rn(tl.where(is_zero, 1.0, squared)))
-    w, x, y, z = qw * inverse, qx * inverse, qy * inverse, qz * inverse
-    return (
-        w, x, y, z, inverse,
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
-
-
-@triton.jit
-def _clamped_ratio(ratio, focal, centre, size):
-    """The ratio inside the limits of the Jacobian, and whether it was inside already."""
-    margin = JACOBIAN_MARGIN * 0.5 * size / focal
-    low = -(centre / focal + margin)
-    high = (size - centre) / focal + margin
-    clamped = tl.minimum(tl.maximum(ratio, low), high)
-    return clamped, (ratio >= low) & (ratio <= high)
-
-
-@triton.jit
 def project_kernel(
     means, quats, scales, opacities, features, viewmats, intrinsics,
     records, depths, counts, boxes,
@@ -185,14 +54,14 @@ def project_kernel(
     image = tl.program_id(1)
     splat = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = splat < total
-    x0, y0, z0, qw, qx, qy, qz, sx, sy, sz, o, finite = _load_splat(
+    x0, y0, z0, qw, qx, qy, qz, sx, sy, sz, o, finite = load_splat(
         means, quats, scales, opacities, splat, live, image // cameras, total,
         means_lead, quats_lead, scales_lead, opacities_lead,
     )  # fmt: skip
     feature_row = ((image // cameras) % features_lead) * total + splat
     finite &= _has_finite_features(features, feature_row, live, CHANNELS, BLOCK_D, BLOCK)
     w00, w01, w02, t0, w10, w11, w12, t1, w20, w21, w22, t2, k00, k01, k02, k10, k11, k12 = (
-        _load_camera(viewmats, intrinsics, image)
+        load_camera(viewmats, intrinsics, image)
     )
     x = w00 * x0 + w01 * y0 + w02 * z0 + t0
     y = w10 * x0 + w11 * y0 + w12 * z0 + t1
@@ -203,9 +72,9 @@ def project_kernel(
     mean_x = k00 * ratio_x + k01 * ratio_y + k02
     mean_y = k10 * ratio_x + k11 * ratio_y + k12
 
-    _, _, _, _, _, r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotate(qw, qx, qy, qz)
-    clamped_x, _ = _clamped_ratio(ratio_x, k00, k02, width)
-    clamped_y, _ = _clamped_ratio(ratio_y, k11, k12, height)
+    _, _, _, _, _, r00, r01, r02, r10, r11, r12, r20, r21, r22 = rotate(qw, qx, qy, qz)
+    clamped_x, _ = clamped_ratio(ratio_x, k00, k02, width)
+    clamped_y, _ = clamped_ratio(ratio_y, k11, k12, height)
     jx, jy = k00 / z, k11 / z
     # Rows of J W of the camera, times the splat's rotation and scales: a root of the covariance.
     u0, u1, u2 = (
@@ -289,181 +158,3 @@ def project_kernel(
     tl.store(counts + out, count, mask=live)
     tl.store(boxes + out * 2, left | (top << 16), mask=live)
     tl.store(boxes + out * 2 + 1, columns | ((bottom - top) << 16), mask=live)
-
-
-@triton.jit
-def project_backward_kernel(
-    means, quats, scales, opacities, viewmats, intrinsics, emitted, record_grads,
-    mean_grads, quat_grads, scale_grads, opacity_grads, camera_grads,
-    total, images_per_set, width, height,
-    means_lead, quats_lead, scales_lead, opacities_lead,
-    EPS2D: tl.constexpr, ANTIALIASED: tl.constexpr, MIN_COMPENSATION: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Grid (blocks of splats, sets of images that see the same splats).
-
-    A program walks over the images of its set, so that shared splats need no atomics; camera
-    gradients are written as one partial sum per block.
-    """
-    block = tl.program_id(0)
-    set_id = tl.program_id(1)
-    blocks = tl.num_programs(0)
-    splat = block * BLOCK + tl.arange(0, BLOCK)
-    live = splat < total
-    x0, y0, z0, qw, qx, qy, qz, sx, sy, sz, o, _ = _load_splat(
-        means, quats, scales, opacities, splat, live, set_id, total,
-        means_lead, quats_lead, scales_lead, opacities_lead,
-    )  # fmt: skip
-    nw, nx, ny, nz, inverse, r00, r01, r02, r10, r11, r12, r20, r21, r22 = _rotate(qw, qx, qy, qz)
-    m00, m01, m02 = r00 * sx, r01 * sy, r02 * sz
-    m10, m11, m12 = r10 * sx, r11 * sy, r12 * sz
-    m20, m21, m22 = r20 * sx, r21 * sy, r22 * sz
-    zero = tl.zeros([BLOCK], tl.float32)
-    g_x, g_y, g_z, g_o = zero, zero, zero, zero
-    # Gradient of the splat's matrix M = rotation x scales.
-    h00, h01, h02, h10, h11, h12, h20, h21, h22 = (
-        zero, zero, zero, zero, zero, zero, zero, zero, zero,
-    )  # fmt: skip
-    step = 0
-    while step < images_per_set:
-        image = set_id * images_per_set + step
-        w00, w01, w02, t0, w10, w11, w12, t1, w20, w21, w22, t2, k00, k01, k02, k10, k11, k12 = (
-            _load_camera(viewmats, intrinsics, image)
-        )
-        out = image * total + splat
-        seen = live & (tl.load(emitted + out, mask=live, other=0) > 0)
-        grad = record_grads + out * RECORD
-        g_mean_x = tl.load(grad, mask=seen, other=0.0)
-        g_mean_y = tl.load(grad + 1, mask=seen, other=0.0)
-        g_a = tl.load(grad + 2, mask=seen, other=0.0)
-        g_b = tl.load(grad + 3, mask=seen, other=0.0)
-        g_c = tl.load(grad + 4, mask=seen, other=0.0)
-        g_opacity = tl.load(grad + 5, mask=seen, other=0.0)
-        g_depth = tl.load(grad + 6, mask=seen, other=0.0)
-
-        # Forward again; for unseen splats any finite numbers do, their gradients are zero.
-        x = tl.where(seen, w00 * x0 + w01 * y0 + w02 * z0 + t0, 0.0)
-        y = tl.where(seen, w10 * x0 + w11 * y0 + w12 * z0 + t1, 0.0)
-        z = tl.where(seen, w20 * x0 + w21 * y0 + w22 * z0 + t2, 1.0)
-        inverse_z = 1.0 / z
-        ratio_x, ratio_y = x * inverse_z, y * inverse_z
-        clamped_x, inside_x = _clamped_ratio(ratio_x, k00, k02, width)
-        clamped_y, inside_y = _clamped_ratio(ratio_y, k11, k12, height)
-        jx, jy = k00 * inverse_z, k11 * inverse_z
-        f00 = w00 * m00 + w01 * m10 + w02 * m20
-        f01 = w00 * m01 + w01 * m11 + w02 * m21
-        f02 = w00 * m02 + w01 * m12 + w02 * m22
-        f10 = w10 * m00 + w11 * m10 + w12 * m20
-        f11 = w10 * m01 + w11 * m11 + w12 * m21
-        f12 = w10 * m02 + w11 * m12 + w12 * m22
-        f20 = w20 * m00 + w21 * m10 + w22 * m20
-        f21 = w20 * m01 + w21 * m11 + w22 * m21
-        f22 = w20 * m02 + w21 * m12 + w22 * m22
-        p0, p1, p2 = f00 - clamped_x * f20, f01 - clamped_x * f21, f02 - clamped_x * f22
-        q0, q1, q2 = f10 - clamped_y * f20, f11 - clamped_y * f21, f12 - clamped_y * f22
-        cov_xx = jx * jx * (p0 * p0 + p1 * p1 + p2 * p2)
-        cov_yy = jy * jy * (q0 * q0 + q1 * q1 + q2 * q2)
-        cov_xy = jx * jy * (p0 * q0 + p1 * q1 + p2 * q2)
-        xx, yy = cov_xx + EPS2D, cov_yy + EPS2D
-        det = tl.where(seen, xx * yy - cov_xy * cov_xy, 1.0)
-        inverse_det = 1.0 / det
-        a, b, c = yy * inverse_det, -cov_xy * inverse_det, xx * inverse_det
-
-        # Conic to covariance: the gradient of an inverse is -Q G Q.
-        g_xx = -(a * a * g_a + a * b * g_b + b * b * g_c)
-        g_yy = -(b * b * g_a + b * c * g_b + c * c * g_c)
-        g_xy = -(2 * a * b * g_a + (a * c + b * b) * g_b + 2 * b * c * g_c)
-        if ANTIALIASED:
-            ratio = (cov_xx * cov_yy - cov_xy * cov_xy) * inverse_det
-            above = seen & (ratio > MIN_COMPENSATION * MIN_COMPENSATION)
-            factor = tl.where(above, tl.sqrt_rn(tl.where(above, ratio, 1.0)), MIN_COMPENSATION)
-            g_ratio = tl.where(above, g_opacity * o * 0.5 / tl.where(above, factor, 1.0), 0.0)
-            g_det0 = g_ratio * inverse_det
-            g_det = -g_ratio * ratio * inverse_det
-            g_xx += g_det0 * cov_yy + g_det * yy
-            g_yy += g_det0 * cov_xx + g_det * xx
-            g_xy -= 2 * cov_xy * (g_det0 + g_det)
-            g_opacity = g_opacity * factor
-        g_o += g_opacity
-
-        # Covariance to the rows jx p and jy q.
-        e0 = 2 * g_xx * jx * p0 + g_xy * jy * q0
-        e1 = 2 * g_xx * jx * p1 + g_xy * jy * q1
-        e2 = 2 * g_xx * jx * p2 + g_xy * jy * q2
-        d0 = 2 * g_yy * jy * q0 + g_xy * jx * p0
-        d1 = 2 * g_yy * jy * q1 + g_xy * jx * p1
-        d2 = 2 * g_yy * jy * q2 + g_xy * jx * p2
-        g_jx = e0 * p0 + e1 * p1 + e2 * p2
-        g_jy = d0 * q0 + d1 * q1 + d2 * q2
-        g_clamped_x = -jx * (e0 * f20 + e1 * f21 + e2 * f22)
-        g_clamped_y = -jy * (d0 * f20 + d1 * f21 + d2 * f22)
-        e0, e1, e2 = jx * e0, jx * e1, jx * e2  # now the gradient of the factor's first row
-        d0, d1, d2 = jy * d0, jy * d1, jy * d2
-        c0, c1, c2 = (
-            -clamped_x * e0 - clamped_y * d0,
-            -clamped_x * e1 - clamped_y * d1,
-            -clamped_x * e2 - clamped_y * d2,
-        )
-        # Outside the limits the ratio is (+-margin - centre) / focal: only the camera moves it.
-        free_x, free_y = tl.where(inside_x, g_clamped_x, 0.0), tl.where(inside_y, g_clamped_y, 0.0)
-        bound_x, bound_y = (g_clamped_x - free_x) / k00, (g_clamped_y - free_y) / k11
-        g_ratio_x = k00 * g_mean_x + k10 * g_mean_y + free_x
-        g_ratio_y = k01 * g_mean_x + k11 * g_mean_y + free_y
-        g_px, g_py = g_ratio_x * inverse_z, g_ratio_y * inverse_z
-        g_pz = g_depth - inverse_z * (
-            g_ratio_x * ratio_x + g_ratio_y * ratio_y + g_jx * jx + g_jy * jy
-        )
-        g_x += w00 * g_px + w10 * g_py + w20 * g_pz
-        g_y += w01 * g_px + w11 * g_py + w21 * g_pz
-        g_z += w02 * g_px + w12 * g_py + w22 * g_pz
-        h00 += w00 * e0 + w10 * d0 + w20 * c0
-        h01 += w00 * e1 + w10 * d1 + w20 * c1
-        h02 += w00 * e2 + w10 * d2 + w20 * c2
-        h10 += w01 * e0 + w11 * d0 + w21 * c0
-        h11 += w01 * e1 + w11 * d1 + w21 * c1
-        h12 += w01 * e2 + w11 * d2 + w21 * c2
-        h20 += w02 * e0 + w12 * d0 + w22 * c0
-        h21 += w02 * e1 + w12 * d1 + w22 * c1
-        h22 += w02 * e2 + w12 * d2 + w22 * c2
-
-        partial = camera_grads + (image * blocks + block) * CAMERA_GRADS
-        tl.store(partial, tl.sum(g_px * x0 + e0 * m00 + e1 * m01 + e2 * m02))
-        tl.store(partial + 1, tl.sum(g_px * y0 + e0 * m10 + e1 * m11 + e2 * m12))
-        tl.store(partial + 2, tl.sum(g_px * z0 + e0 * m20 + e1 * m21 + e2 * m22))
-        tl.store(partial + 3, tl.sum(g_px))
-        tl.store(partial + 4, tl.sum(g_py * x0 + d0 * m00 + d1 * m01 + d2 * m02))
-        tl.store(partial + 5, tl.sum(g_py * y0 + d0 * m10 + d1 * m11 + d2 * m12))
-        tl.store(partial + 6, tl.sum(g_py * z0 + d0 * m20 + d1 * m21 + d2 * m22))
-        tl.store(partial + 7, tl.sum(g_py))
-        tl.store(partial + 8, tl.sum(g_pz * x0 + c0 * m00 + c1 * m01 + c2 * m02))
-        tl.store(partial + 9, tl.sum(g_pz * y0 + c0 * m10 + c1 * m11 + c2 * m12))
-        tl.store(partial + 10, tl.sum(g_pz * z0 + c0 * m20 + c1 * m21 + c2 * m22))
-        tl.store(partial + 11, tl.sum(g_pz))
-        tl.store(partial + 12, tl.sum(g_mean_x * ratio_x + g_jx * inverse_z - bound_x * clamped_x))
-        tl.store(partial + 13, tl.sum(g_mean_x * ratio_y))
-        tl.store(partial + 14, tl.sum(g_mean_x - bound_x))
-        tl.store(partial + 15, tl.sum(g_mean_y * ratio_x))
-        tl.store(partial + 16, tl.sum(g_mean_y * ratio_y + g_jy * inverse_z - bound_y * clamped_y))
-        tl.store(partial + 17, tl.sum(g_mean_y - bound_y))
-        step += 1
-
-    row = set_id * total + splat
-    tl.store(mean_grads + row * 3, g_x, mask=live)
-    tl.store(mean_grads + row * 3 + 1, g_y, mask=live)
-    tl.store(mean_grads + row * 3 + 2, g_z, mask=live)
-    tl.store(scale_grads + row * 3, h00 * r00 + h10 * r10 + h20 * r20, mask=live)
-    tl.store(scale_grads + row * 3 + 1, h01 * r01 + h11 * r11 + h21 * r21, mask=live)
-    tl.store(scale_grads + row * 3 + 2, h02 * r02 + h12 * r12 + h22 * r22, mask=live)
-    tl.store(opacity_grads + row, g_o, mask=live)
-    v00, v01, v02 = h00 * sx, h01 * sy, h02 * sz
-    v10, v11, v12 = h10 * sx, h11 * sy, h12 * sz
-    v20, v21, v22 = h20 * sx, h21 * sy, h22 * sz
-    g_nw = 2 * (nx * (v21 - v12) + ny * (v02 - v20) + nz * (v10 - v01))
-    g_nx = 2 * (ny * (v01 + v10) + nz * (v02 + v20) + nw * (v21 - v12)) - 4 * nx * (v11 + v22)
-    g_ny = 2 * (nx * (v01 + v10) + nz * (v12 + v21) + nw * (v02 - v20)) - 4 * ny * (v00 + v22)
-    g_nz = 2 * (nx * (v02 + v20) + ny * (v12 + v21) + nw * (v10 - v01)) - 4 * nz * (v00 + v11)
-    along = nw * g_nw + nx * g_nx + ny * g_ny + nz * g_nz
-    tl.store(quat_grads + row * 4, (g_nw - nw * along) * inverse, mask=live)
-    tl.store(quat_grads + row * 4 + 1, (g_nx - nx * along) * inverse, mask=live)
-    tl.store(quat_grads + row * 4 + 2, (g_ny - ny * along) * inverse, mask=live)
-    tl.store(quat_grads + row * 4 + 3, (g_nz - nz * along) * inverse, mask=live)

@@ -4,6 +4,7 @@ A block is a set of tiles with lists of similar length. Its splats are blended a
 until the lists end or every pixel is opaque; the backward pass walks the same lists from the back.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,8 @@ _BLOCK_PIXELS = 8192
 _UNROLL = 4
 # Up to this many channels a sum of products is faster than a batch of tiny matrix products.
 _MAX_SUMMED_CHANNELS = 8
+# In float32 also where the default rounds factors to 10 bits (GPUs, TPUs).
+_einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 class Work(NamedTuple):
@@ -171,7 +174,7 @@ def _weighted_sum(weights: jax.Array, features: jax.Array) -> jax.Array:
     """Sum over splats: weights (B, K, P), features (B, K, d) -> (B, d, P)."""
     channels = features.shape[-1]
     if channels > _MAX_SUMMED_CHANNELS:
-        return jnp.einsum("bkp,bkd->bdp", weights, features)
+        return _einsum("bkp,bkd->bdp", weights, features)
     sums = [jnp.sum(weights * features[..., d, None], axis=1) for d in range(channels)]
     return jnp.stack(sums, axis=1)
 
@@ -180,7 +183,7 @@ def _channel_dot(features: jax.Array, values: jax.Array) -> jax.Array:
     """Sum over channels: features (B, K, d), values (B, d, P) -> (B, K, P)."""
     channels = features.shape[-1]
     if channels > _MAX_SUMMED_CHANNELS:
-        return jnp.einsum("bkd,bdp->bkp", features, values)
+        return _einsum("bkd,bdp->bkp", features, values)
     return sum(features[..., d, None] * values[:, None, d] for d in range(channels))
 
 
@@ -319,8 +322,8 @@ def blend_transposed(
             behind_each, behind = _running_sum_behind(behind, weights * values)
             alpha_grad = before * values - behind_each * inverse
             exponent_grad = jnp.where(raw > max_alpha, 0.0, alpha * alpha_grad)
-            moments = jnp.einsum("bkp,mp->bkm", exponent_grad, basis)
-            value_grad = jnp.einsum("bkp,bdp->bkd", weights, cotangent)
+            moments = _einsum("bkp,mp->bkm", exponent_grad, basis)
+            value_grad = _einsum("bkp,bdp->bkd", weights, cotangent)
             fields = _coefficients_transposed(
                 moments, chunk.geometry, chunk.centre_x, chunk.centre_y
             )

@@ -50,6 +50,10 @@ def test_wrong_arguments_are_named(changes, error, message, helpers):
         _call(helpers, **changes)
 
 
+def test_lists_are_arrays(helpers):
+    assert _call(helpers, means=[[0.0, 0.0, 1.0]] * helpers.NUM_SPLATS).image.shape[1:3] == (8, 8)
+
+
 def test_shapes_of_the_output(helpers):
     scene = helpers.as_float32(helpers.make_scene(cameras=2))
     output = jax.eval_shape(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import triton_call
+from kernels import triton_call, triton_interpreter
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.NEEDS_TRITON
@@ -121,7 +121,7 @@ def test_capability_variable_is_checked(monkeypatch):
 
 @pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: compute-sanitizer looks for this")
 def test_the_guards_notice_a_write_outside(toy, monkeypatch):
-    monkeypatch.setattr(triton_call, "_HostTensor", ts.GuardedTensor)
+    monkeypatch.setattr(triton_interpreter, "HostTensor", ts.GuardedTensor)
     x = jnp.ones(8, jnp.float32)
     with pytest.raises(Exception, match="a kernel wrote outside an array"):
         jax.block_until_ready(

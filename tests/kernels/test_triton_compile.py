@@ -5,6 +5,7 @@ Each test runs in a process of its own, because a process that interprets kernel
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,23 +57,34 @@ def test_a_gradient_lowers_for_cuda_with_every_kernel_inside_and_nothing_spills(
 import json, re
 from benchmarks import compiled_kernels as ck
 text = ck.lower(3, "antialiased")
-entries = [dict(ck.resources(c), name=l.name) for l, c in ck.triton_call.compiled_kernels()]
+entries = [dict(ck.cubin.resources(c), name=l.name) for l, c in ck.triton_call.compiled_kernels()]
 ptx = [c.ptx.split(".version")[1].split()[0] for _, c in ck.triton_call.compiled_kernels()]
 typed = len(re.findall(r"@triton_kernel_call_ffi\\(.*mhlo\\.backend_config = \\{", text))
 calls = text.count("triton_kernel_call_ffi")
-print(json.dumps([calls, typed, text.count("callback"), entries, ptx]))
+sorts = [part.split("stablehlo.return")[0] for part in text.split("stablehlo.sort")[1:]]
+print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts]))
 """
-    calls, typed, callbacks, entries, ptx = json.loads(_python(code).splitlines()[-1])
+    calls, typed, callbacks, entries, ptx, sorts = json.loads(_python(code).splitlines()[-1])
     assert calls == NUM_KERNELS and callbacks == 0
     assert typed == calls, "only calls of the typed interface go into command buffers"
     assert len(entries) == NUM_KERNELS
     assert not [e["name"] for e in entries if e["spill_bytes"]], "kernels spill registers"
+    assert len(sorts) == 2, "by depth and by tile"
+    for sort in sorts:  # XLA sorts pairs by radix only if it sees just this
+        assert sort.partition(")")[0].count("%") == 2 and "is_stable = true" in sort
+        assert re.findall(r"compare +(\w+), .*, +(\w+) :", sort) == [("LT", "UNSIGNED")], sort
     assert set(ptx) == {"8.7"}, "newer PTX than CUDA 12.8 knows"
 
 
-@pytest.mark.parametrize("how", ["rasterize_sharded", "shard_map"])
-def test_a_sharded_render_lowers_for_cuda_without_collectives(how):
-    """By this library's wrapper, and by a shard_map of the caller's that tracks what varies."""
+@pytest.mark.parametrize(
+    ("how", "scenes"), [("rasterize_sharded", 2), ("shard_map", 2), ("unmapped", 8)]
+)
+def test_a_sharded_render_lowers_for_cuda_to_kernels_of_local_scenes(how, scenes):
+    """By this library's wrapper, and by a shard_map of the caller's that tracks what varies.
+
+    XLA cannot split an opaque call: one over the whole batch would cost an all-gather. That there
+    is no explicit communication either is what the words of collectives show.
+    """
     code = f"""
 import jax, jax.numpy as jnp, re
 from jax.sharding import PartitionSpec as P
@@ -84,6 +96,7 @@ def rasterize_sharded(*arrays):
     return kernels.rasterize_sharded(*arrays, mesh=mesh, **settings).image
 def local(*a):
     return jax.vmap(lambda *a: kernels.rasterize(*a, **settings).image)(*a)
+unmapped = jax.jit(local)
 shard_map = jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
 def both(weights, *arrays):
     image, pull_back = jax.vjp({how}, *arrays)
@@ -92,11 +105,14 @@ sharding = jax.sharding.NamedSharding(mesh, P("data"))
 shapes = ((8, 1, 16, 16, 3), *shapes)
 arrays = [jax.ShapeDtypeStruct(s, jnp.float32, sharding=sharding) for s in shapes]
 text = jax.jit(both).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
-print(text.count("triton_kernel_call_ffi"))
+calls = [line for line in text.splitlines() if "@triton_kernel_call_ffi(" in line]
+print(len(calls))
+print(sorted(set(re.findall(r"tensor<(\\d+)x50x8xf32>", "".join(calls)))))  # records: of all images
 print(sorted(set(re.findall(r"stablehlo\\.(all_\\w+|collective_\\w+|reduce_scatter)", text))))
 """
-    calls, collectives = _python(code).splitlines()[-2:]
+    calls, images, collectives = _python(code).splitlines()[-3:]
     assert int(calls) == NUM_KERNELS, "one launch of each kernel, not one per scene"
+    assert images == f"['{scenes}']", "scenes that one device's kernels render"
     assert collectives == "[]"
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions, bench, triton_call
+from kernels import RasterizeOptions, bench, triton_interpreter, types
+from kernels.rasterize import triton_fwd
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.MARKS
@@ -105,10 +106,33 @@ def test_one_executable_for_all_scenes_of_the_same_shapes():
     assert compiled.count == 0, "a new scene compiled something"
 
 
+def _operands(scenes: int, cameras: int) -> types.Operands:
+    shapes = ((1, 8, 3), (1, 8, 4), (1, 8, 3), (1, 8), (1, 8, 3))
+    shapes += ((scenes, cameras, 4, 4), (scenes, cameras, 3, 3))
+    return types.Operands(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("scenes", "size", "capacity", "message"),
+    [
+        (65_536, (1, 1), 1, "at most 65535 images a call, got 65536"),
+        (1, (8, 8 * 32_768), 1, "32767 along a side, got 1 x 32768"),
+        (1, (8, 8), 2**28, "32-bit indices"),
+        (65_535, (8, 8), 2**13, "32-bit indices"),  # by the four columns of feature rows
+    ],
+)
+def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capacity, message):
+    config = types.RasterizeConfig(COUNT, *size, capacity)
+    with pytest.raises(NotImplementedError, match=message):
+        triton_fwd.sizes_of(_operands(scenes, 1), config, (8, 8))
+    small = types.RasterizeConfig(COUNT, 8, 8 * 32_767, 1)
+    assert triton_fwd.sizes_of(_operands(1, 1), small, (8, 8)).tiles_x == 32_767
+
+
 @pytest.fixture
 def guarded(monkeypatch):
     """Every array of every kernel lies between guards; nothing to guard on a GPU."""
-    monkeypatch.setattr(triton_call, "_HostTensor", ts.GuardedTensor)
+    monkeypatch.setattr(triton_interpreter, "HostTensor", ts.GuardedTensor)
     ts.GuardedTensor.made = 0
     yield
     assert ts.HAS_GPU or ts.GuardedTensor.made > 50, "nothing was guarded"

@@ -52,8 +52,9 @@ def test_same_image_for_every_tile_size(tile):
     ts.assert_parity(scene, options=options)
 
 
-def test_tile_sizes_that_kernels_lack_are_refused():
-    options = RasterizeOptions(tile_size=(12, 12), on_overflow="count")
+@pytest.mark.parametrize("tile", [(12, 12), (64, 1), (2, 2)])
+def test_tile_sizes_that_kernels_lack_are_refused(tile):
+    options = RasterizeOptions(tile_size=tile, on_overflow="count")
     with pytest.raises(NotImplementedError, match="tile_size"):
         ts.render(ts.make_scene(splats=4), options=options)
 
@@ -112,8 +113,14 @@ def _golden(name: str, data) -> None:
     ts.assert_same(alphas, data["out_render_alphas"], f"{name}: alpha")
     off = np.mean(np.abs(colours - data["out_render_colors"]) > 1e-4)
     assert off < 1e-3, f"{name}: {off:.2%} of the values off by more than 1e-4"
+    errors = {}
     for array_name, grad in zip(names, grads, strict=True):
-        ts.assert_same(grad, data[f"out_v_{array_name}"], f"{name}: gradient of {array_name}")
+        expected = data[f"out_v_{array_name}"]
+        ts.assert_same(grad, expected, f"{name}: gradient of {array_name}")
+        errors[array_name] = ts.relative_l2(grad, expected)
+    worst = max(errors, key=errors.get)
+    image = ts.relative_l2(colours, data["out_render_colors"])
+    print(f"{name}: image {image:.1e}, worst gradient {errors[worst]:.1e} ({worst})")
 
 
 @pytest.mark.parametrize(

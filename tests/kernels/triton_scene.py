@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions, rasterize, triton_call
+from kernels import RasterizeOptions, rasterize, triton_call, triton_interpreter
 from kernels.rasterize import cases
 
 
@@ -122,7 +122,7 @@ def assert_parity(scene, size=SIZE, options=None, bound: float = 1e-4) -> tuple:
 _GUARD = 1 << 16  # bytes before and after each array
 
 
-class GuardedTensor(triton_call._HostTensor):
+class GuardedTensor(triton_interpreter.HostTensor):
     """An array between guards: reading one gives NaN or a huge number, writing one is found out.
 
     Neighbours have different guards, so that copying one guard into another shows, too.

@@ -1,0 +1,129 @@
+"""Triton kernel of blending, front to back; `triton_tile` says how a program is laid out."""
+
+import triton
+import triton.language as tl
+
+from kernels import constants
+from kernels.rasterize import triton_splat, triton_tile
+
+MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
+MIN_TRANSMITTANCE = tl.constexpr(constants.MIN_TRANSMITTANCE)
+RECORD = triton_splat.RECORD
+load_channel = triton_tile.load_channel
+load_shape = triton_tile.load_shape
+pin = triton_tile.pin
+reciprocal = triton_tile.reciprocal
+tile_pixels = triton_tile.tile_pixels
+unclamped_alpha = triton_tile.unclamped_alpha
+
+
+@triton.jit
+def _load_features(
+    features, records, splat, live, first, CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """(chunk, BLOCK_D) features from channel `first`; the channel after the last is the depth."""
+    channel = first + tl.arange(0, BLOCK_D)[None, :]
+    value = tl.load(
+        features + splat[:, None] * CHANNELS + channel,
+        mask=live[:, None] & (channel < CHANNELS), other=0.0,
+    )  # fmt: skip
+    depth = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
+    return pin(tl.where(channel == CHANNELS, depth[:, None], value))
+
+
+@triton.jit
+def _store_pixel_channel(
+    images, depths, pixel, inside, value, index: tl.constexpr, CHANNELS: tl.constexpr
+):
+    if index < CHANNELS:
+        tl.store(images + pixel * CHANNELS + index, value, mask=inside)
+    elif index == CHANNELS:
+        tl.store(depths + pixel, value, mask=inside)
+
+
+@triton.jit
+def blend_kernel(
+    ranges, splats, records, features,
+    image_out, transmittance_out, depth_out, last_out,
+    total, capacity, cameras, width, height, tiles_x, features_lead,
+    CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr, MAX_ALPHA: tl.constexpr,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr, CHUNK: tl.constexpr, USE_DOT: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles, images, blocks of channels): front-to-back blending."""
+    PIXELS: tl.constexpr = TILE_W * TILE_H
+    tile = tl.program_id(0)
+    image = tl.program_id(1)
+    first_channel = tl.program_id(2) * BLOCK_D
+    column, row, inside, centre_x, centre_y = tile_pixels(
+        tile, tiles_x, width, height, TILE_W, TILE_H
+    )
+    x = (column.to(tl.float32) + 0.5 - centre_x)[None, :]
+    y = (row.to(tl.float32) + 0.5 - centre_y)[None, :]
+    key = image * (tl.num_programs(0) + 1) + 1 + tile
+    start, end = tl.load(ranges + key * 2), tl.load(ranges + key * 2 + 1)
+    splats += image * capacity
+    records += image * total * RECORD
+    features += ((image // cameras) % features_lead) * total * CHANNELS
+
+    threshold = tl.full([PIXELS], MIN_TRANSMITTANCE, tl.float32)
+    running = tl.where(inside, 1.0, 0.0)  # 0 once a pixel is full
+    remaining = tl.full([PIXELS], 1.0, tl.float32)  # the transmittance where it got full
+    last = tl.zeros([PIXELS], tl.int32)
+    # Up to three channels and the depth live in four sums, more in one matrix.
+    blended = tl.zeros([BLOCK_D if USE_DOT else 1, PIXELS], tl.float32)
+    zero = tl.zeros([PIXELS], tl.float32)
+    sum_0, sum_1, sum_2, sum_3 = zero, zero, zero, zero
+    base = start
+    while (base < end) & (tl.max(running) > 0.0):
+        slot = base + tl.arange(0, CHUNK)
+        live = slot < end
+        splat = tl.load(splats + slot, mask=live, other=0)
+        mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
+        if USE_DOT:
+            colour = _load_features(
+                features, records, splat, live, first_channel, CHANNELS, BLOCK_D
+            )
+        else:
+            value_0 = load_channel(features, records, splat, live, 0, CHANNELS)
+            value_1 = load_channel(features, records, splat, live, 1, CHANNELS)
+            value_2 = load_channel(features, records, splat, live, 2, CHANNELS)
+            value_3 = load_channel(features, records, splat, live, 3, CHANNELS)
+        alpha = unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
+        alpha = tl.where(alpha >= MIN_ALPHA, tl.minimum(alpha, MAX_ALPHA), 0.0)
+        # Transmittance after each splat, relative to the chunk's beginning. It only falls, so that
+        # what is open is a beginning of the chunk; a full pixel's threshold is infinite.
+        after = tl.cumprod(1.0 - alpha, axis=0)
+        is_open = after > (threshold / running)[None, :]
+        weight = tl.where(is_open, after * (alpha * reciprocal(1.0 - alpha)), 0.0)
+        if USE_DOT:
+            added = tl.dot(tl.trans(colour), weight, input_precision="tf32x3")
+            blended += added * running[None, :]
+        else:
+            sum_0 += running * tl.sum(pin(value_0)[:, None] * weight, axis=0)
+            sum_1 += running * tl.sum(pin(value_1)[:, None] * weight, axis=0)
+            if CHANNELS > 1:
+                sum_2 += running * tl.sum(pin(value_2)[:, None] * weight, axis=0)
+            if CHANNELS > 2:
+                sum_3 += running * tl.sum(pin(value_3)[:, None] * weight, axis=0)
+        rest = tl.min(tl.where(is_open, after, 1.0), axis=0)
+        remaining = tl.where(running > 0.0, running * rest, remaining)
+        passed = tl.sum(is_open.to(tl.int32), axis=0)
+        last = tl.where(passed > 0, tl.minimum(base + passed, end), last)
+        running = tl.where(passed == CHUNK, remaining, 0.0)
+        base += CHUNK
+
+    pixel = (image * height + row) * width + column
+    if USE_DOT:
+        channel = first_channel + tl.arange(0, BLOCK_D)[:, None]
+        target = pixel[None, :] * CHANNELS + channel
+        tl.store(image_out + target, blended, mask=inside[None, :] & (channel < CHANNELS))
+        target = pixel[None, :] + channel * 0
+        tl.store(depth_out + target, blended, mask=inside[None, :] & (channel == CHANNELS))
+    else:
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_0, 0, CHANNELS)
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_1, 1, CHANNELS)
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_2, 2, CHANNELS)
+        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_3, 3, CHANNELS)
+    if first_channel == 0:
+        tl.store(transmittance_out + pixel, remaining, mask=inside)
+        tl.store(last_out + pixel, last, mask=inside)

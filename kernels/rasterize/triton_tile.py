@@ -1,0 +1,116 @@
+"""What the blending kernels share: instructions, pixels of a tile, alpha, loads.
+
+One program per tile. Its arrays are (splats of a chunk, pixels of the tile) with the pixels spread
+over the threads, so that products and sums along the splats stay inside a thread, and sums over
+pixels (the gradients) are matrix products for the tensor cores.
+
+A feature vector is extended by one channel, the camera depth, which blends like any colour.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels import triton_call
+from kernels.rasterize import triton_splat
+
+RECORD = triton_splat.RECORD
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+# Three instructions that Triton has no name for. Its own exp2 and division spend five instructions
+# more on denormal numbers, of which blending has none that matter.
+if triton_call.is_interpreting():
+
+    @triton.jit
+    def exp2(x):
+        return tl.exp2(x)
+
+    @triton.jit
+    def reciprocal(x):
+        return 1.0 / x
+
+    @triton.jit
+    def pin(x):
+        return x
+
+else:
+
+    @triton.jit
+    def exp2(x):
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def reciprocal(x):
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+    @triton.jit
+    def pin(x):
+        """Computed once, one element a lane, and then handed to all threads.
+
+        Left alone, Triton repeats small computations, loads included, in every thread instead.
+        """
+        return tl.inline_asm_elementwise(
+            "mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1
+        )
+
+
+@triton.jit
+def tile_pixels(tile, tiles_x, width, height, TILE_W: tl.constexpr, TILE_H: tl.constexpr):
+    """Pixel columns and rows, whether inside the image, and the tile's centre."""
+    local = tl.arange(0, TILE_W * TILE_H)
+    corner_x = (tile % tiles_x) * TILE_W
+    corner_y = (tile // tiles_x) * TILE_H
+    column, row = corner_x + local % TILE_W, corner_y + local // TILE_W
+    inside = (column < width) & (row < height)
+    return column, row, inside, corner_x + 0.5 * TILE_W, corner_y + 0.5 * TILE_H
+
+
+@triton.jit
+def load_shape(records, splat, live, centre_x, centre_y):
+    """Mean about the tile's centre, conic, opacity."""
+    record = records + splat * RECORD
+    mean_x = tl.load(record, mask=live, other=0.0) - centre_x
+    mean_y = tl.load(record + 1, mask=live, other=0.0) - centre_y
+    a = tl.load(record + 2, mask=live, other=1.0)
+    b = tl.load(record + 3, mask=live, other=0.0)
+    c = tl.load(record + 4, mask=live, other=1.0)
+    return mean_x, mean_y, a, b, c, tl.load(record + 5, mask=live, other=1.0)
+
+
+@triton.jit
+def unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y):
+    """(chunk, pixels) o exp(-sigma), sigma expanded into a polynomial about the tile's centre.
+
+    The coefficients are computed once per splat, which leaves a pixel five multiply-adds at most.
+    Entries that are not live get zero.
+    """
+    a, b, c = a * (-0.5 * LOG2_E), b * -LOG2_E, c * (-0.5 * LOG2_E)
+    slope_x, slope_y = 2.0 * a * mean_x + b * mean_y, 2.0 * c * mean_y + b * mean_x
+    offset = tl.log2(opacity) + 0.5 * (slope_x * mean_x + slope_y * mean_y)
+    offset = pin(tl.where(live, offset, float("-inf")))[:, None]
+    slope_x, slope_y = pin(-slope_x)[:, None], pin(-slope_y)[:, None]
+    a, b, c = pin(a)[:, None], pin(b)[:, None], pin(c)[:, None]
+    column = offset + x * (slope_x + a * x)  # the same for all pixels of a column
+    return exp2(column + y * ((slope_y + b * x) + c * y))
+
+
+@triton.jit
+def load_channel(features, records, splat, live, index: tl.constexpr, CHANNELS: tl.constexpr):
+    """One channel of a chunk: a feature, then the depth, then zeros."""
+    if index < CHANNELS:
+        value = tl.load(features + splat * CHANNELS + index, mask=live, other=0.0)
+    elif index == CHANNELS:
+        value = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
+    else:
+        value = tl.zeros(splat.shape, tl.float32)
+    return value
+
+
+@triton.jit
+def tf32_parts(x):
+    """x as a sum of two numbers; the first has the 11 significant bits that tensor cores keep."""
+    high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return high, x - high

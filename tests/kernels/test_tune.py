@@ -1,0 +1,62 @@
+"""Tuning and timing: loops without the host, a table that loses nothing, a search that stops."""
+
+import json
+import math
+import re
+
+import jax.numpy as jnp
+import pytest
+
+from kernels import cubin, triton_call, tune
+from kernels.rasterize import triton_config
+
+
+def test_the_timed_loop_has_a_length_that_the_compiler_knows():
+    arrays = (jnp.ones(4), jnp.ones((2, 2)))
+    run = tune.looped(lambda x, y: (x * 2, y @ y), 1, 7)
+    text = run.lower(*arrays).compile().as_text()
+    assert re.search(r'known_trip_count.{0,10}"7"', text), "XLA would ask the host at each step"
+    assert float(run(*arrays)) == 2.0 + 2.0
+
+
+def test_measure_takes_trees_of_arrays():
+    arrays = ({"x": jnp.ones(4)}, jnp.ones(2))
+    assert tune.measure(lambda tree, y: tree["x"] + y[0], arrays, 1, 3, repeats=1) < 1.0
+
+
+def test_a_new_table_begins_as_the_installed_one(tmp_path):
+    path = tmp_path / "new" / "tuned.json"
+    best = triton_config.KernelConfig(forward_warps=4, measured=True)
+    tune.write(path, 90, 3, best)
+    tune.write(path, 103, 32, best)  # a GPU that the table does not know
+    installed = json.loads(triton_config.TABLE.read_text())["entries"]
+    entries = json.loads(path.read_text())["entries"]
+    assert set(entries) == {*installed, "sm_103"}
+    assert entries["sm_80"] == installed["sm_80"]
+    assert entries["sm_90"]["4"]["forward_warps"] == 4 and entries["sm_90"]["4"]["measured"]
+    assert entries["sm_90"]["64"] == installed["sm_90"]["64"]
+    assert entries["sm_103"]["64"]["measured"] and not entries["sm_103"]["4"]["measured"]
+
+
+def test_a_search_stops_in_time_and_says_what_it_timed():
+    first = triton_config.KernelConfig()
+    grid = {"forward_warps": (1, 2, 4), "emit_block": (64,)}
+    costs = {1: 3.0, 2: 1.0, 4: math.inf}
+
+    def attempt(kernel):
+        return costs[kernel.forward_warps] + (kernel.emit_block == 64)
+
+    best, seconds, timings = tune._search(first, grid, attempt, math.inf)
+    assert (best.forward_warps, best.emit_block, seconds, timings) == (2, 128, 1.0, 3)
+    best, seconds, timings = tune._search(first, grid, attempt, -math.inf)
+    assert (best, seconds, timings) == (first, 3.0, 1)
+
+
+def test_a_candidate_that_spills_is_no_candidate(monkeypatch):
+    launch = type("Launch", (), {"name": "blend_kernel"})
+    compiled = [(launch, {"spill_bytes": 8}), (launch, {"spill_bytes": 0})]
+    monkeypatch.setattr(triton_call, "compiled_kernels", lambda: compiled)
+    monkeypatch.setattr(cubin, "resources", lambda found: found)
+    tune._refuse_spills(1)
+    with pytest.raises(RuntimeError, match="blend_kernel spills 8 bytes"):
+        tune._refuse_spills(0)
