@@ -147,17 +147,28 @@ def document(result: dict[str, Any]) -> str:
         "*encode* and *fold* run once a photo; *motion code* and *motion* once a driving frame,",
         "for any number of avatars; *decode* and *rasterize* once a frame.",
     ]
-    machine = result["timed_on"]
-    if machine:
-        clock = "elapsed time" if on_gpu else "processor time of all threads"
-        lines += [
-            "",
-            f"Times are the median (least to most) of {machine['runs']} calls after one that "
-            f"compiles, {clock},",
-            f"on {machine['cores']} core(s) of {machine['device']}, JAX {result['jax']}, commit",
-            f"{machine['commit'][:7]}; the machine's load average was {machine['load']:.0f}.",
-        ]
+    if result["timed_on"]:
+        lines += ["", *_times_in_words(result)]
     return "\n".join(lines) + "\n"
+
+
+def _times_in_words(result: dict[str, Any]) -> list[str]:
+    machine, rows = result["timed_on"], result["stages"]
+    clock = "elapsed time" if result["platform"] == "gpu" else "processor time of all threads"
+    sums = [
+        sum(rows[name]["milliseconds"]["median"] for name in names) / 1e3
+        for names in (
+            ("encode", "motion code", "fold"),
+            ("motion code", "motion", "decode", "rasterize"),
+        )
+    ]
+    return [
+        f"A photo costs {sums[0]:.3g} s in all, a frame with its driving face {sums[1]:.3g} s.",
+        f"Times are medians (least to most) of {machine['runs']} calls after one that compiles: "
+        f"{clock},",
+        f"{machine['cores']} core(s) of {machine['device']}, JAX {result['jax']}, commit "
+        f"{machine['commit'][:7]}, load average {machine['load']:.0f}.",
+    ]
 
 
 def _machine() -> dict[str, Any]:

@@ -213,7 +213,9 @@ def convert(
     from instant_gs.training import provenance as provenance_lib
 
     if not checkpoint and not motion_encoder:
-        raise cli.UserError("--checkpoint: give the authors' ckpt.pth, or --motion_encoder alone")
+        raise cli.UserError(
+            "--checkpoint is missing; give the authors' ckpt.pth, or --motion_encoder alone", 2
+        )
     if pathlib.Path(out).exists():
         raise cli.UserError(f"--out: {out} exists already; choose another or remove it")
     states, unused, files = {}, [], []
@@ -251,11 +253,11 @@ def _fingerprint(path) -> dict[str, Any]:
 
 def main(argv):
     if len(argv) > 1:
-        raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
+        raise cli.UserError(f"{argv[1]}: not expected; every option has a flag (--help)", 2)
     logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every folder it writes
     given = flags.FLAGS
     if not given.out:
-        raise cli.UserError("--out: give the weights directory to write")
+        raise cli.UserError("--out is missing; give the weights directory to write (--help)", 2)
     provenance = convert(given.checkpoint, given.motion_encoder, given.out, legacy=given.legacy)
     counts = ", ".join(f"{part}: {count}" for part, count in provenance["tensors"].items())
     print(f"{given.out}: every tensor of the file used once ({counts})")

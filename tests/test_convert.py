@@ -7,9 +7,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from absl.testing import flagsaver
+from PIL import Image
 
 from instant_gs import cli, convert, inference
 from instant_gs.models import checkpoint_map
+from tests import own_flags
 
 SMALL = "tests/data/small_checkpoint.pth"
 
@@ -138,3 +141,40 @@ def test_bad_input_is_one_clear_line(tmp_path):
     with pytest.raises(cli.UserError, match="holds no M network"):
         convert.convert(None, save(tmp_path / "e.npz", e={"decoder.x": np.zeros(1)}), out)
     assert not out.exists()
+
+
+BAD_COMMANDS = {
+    "no input": ([], 2, "--checkpoint is missing"),
+    "no output": (["--checkpoint=text.pth", "--out="], 2, "--out is missing"),
+    "wrong flag": (["--chekpoint=x"], 2, "unknown flag --chekpoint: did you mean --checkpoint?"),
+    "no flag": (["text.pth"], 2, "text.pth: not expected; every option has a flag"),
+    "no file": (["--checkpoint=gone.pth"], 1, "gone.pth: no such file"),
+    "text": (["--checkpoint=text.pth"], 1, "text.pth: expected a file of torch.save"),
+    "picture": (["--motion_encoder=dot.png"], 1, "dot.png: expected a file of torch.save"),
+    "folder": (["--checkpoint=folder"], 1, "folder: this is a folder and a file is expected"),
+    "array": (["--checkpoint=one.npz"], 1, "one.npz: expected a file of torch.save"),
+    "others": (["--checkpoint=other.npz"], 1, "other.npz: "),
+    "exists": (["--checkpoint=text.pth", "--out=folder"], 1, "--out: folder exists already"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COMMANDS)
+def test_bad_command_is_one_clear_line_and_writes_nothing(tmp_path, monkeypatch, capsys, case):
+    arguments, status, message = BAD_COMMANDS[case]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pth").write_text("This is a letter, not a checkpoint.")
+    (tmp_path / "folder").mkdir()
+    Image.new("RGB", (1, 1)).save("dot.png")
+    np.save("one.npy", np.zeros(3))
+    (tmp_path / "one.npy").rename("one.npz")
+    np.savez("other.npz", weight=np.zeros(3, np.float32))
+    before = sorted(tmp_path.rglob("*"))
+    with own_flags.alone(), flagsaver.flagsaver():
+        convert._define_flags()
+        with pytest.raises(SystemExit) as caught:
+            cli.run(convert.main, ["convert", "--out=weights", *arguments])
+    printed = capsys.readouterr().err.strip()
+    assert caught.value.code == status, printed
+    (line,) = printed.splitlines()
+    assert line.startswith(f"error: {message}"), printed
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is left behind"

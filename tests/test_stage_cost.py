@@ -65,7 +65,8 @@ def test_page_tells_the_times_and_their_spread(result):
     timed["timed_on"] = stage_cost._machine()
     page = stage_cost.document(timed)
     assert page.count("| 1,234 (1,000 to 25,000) | not measured |") == 6
-    assert f"calls after one that compiles, {'processor time of all threads'},\non " in page
+    assert "a frame with its driving face 4.94 s" in page, "four stages"
+    assert "calls after one that compiles: processor time of all threads,\n" in page
 
 
 def test_the_committed_page_is_that_of_the_committed_numbers():

@@ -95,7 +95,8 @@ def frames(
     code_source = engine.motion_code(source)
     avatar = engine.encode(source, code_source)
     if gaussians:
-        avatar = _reduced(engine, avatar, code_source, gaussians)
+        ordered = level_of_detail.order(engine, avatar, code_source)
+        avatar = level_of_detail.prefix(ordered, gaussians)
     avatar, calm = jax.block_until_ready(engine.fold(avatar)), None
     clock.photo_seconds = time.perf_counter() - start
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):
@@ -112,13 +113,6 @@ def frames(
         else:
             clock.frames, clock.seconds = clock.frames + 1, clock.seconds + elapsed
         yield Frame(image, driver, gaussians)
-
-
-def _reduced(engine, avatar: types.Avatar, code_source, count: int) -> types.Avatar:
-    """A level of detail; the release's weights, which have no bank, know the photo's pose only."""
-    learned = engine.config.model.motion.encoder == "learned"
-    bank = None if learned else code_source[None]
-    return level_of_detail.prefix(level_of_detail.order(engine, avatar, code_source, bank), count)
 
 
 def side_by_side(source: np.ndarray, frame: Frame) -> np.ndarray:

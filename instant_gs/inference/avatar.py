@@ -66,6 +66,24 @@ class InstantAvatar:
             )
         return self._code_from_coefficients(self.params, motion_bank.coefficients())
 
+    def with_culling(self, cull: str) -> "InstantAvatar":
+        """The same weights; which Gaussians ``encode`` keeps is decided in another way.
+
+        Args:
+            cull: "source", "envelope" or "none", see ``config.GaussianConfig``.
+
+        Returns:
+            InstantAvatar with the same parameters.
+
+        Raises:
+            ValueError: Another word.
+        """
+        gaussians = dataclasses.replace(self.config.model.gaussians, cull=cull)
+        model = dataclasses.replace(self.config.model, gaussians=gaussians)
+        config = dataclasses.replace(self.config, model=model)
+        config.validate()
+        return InstantAvatar(config, self.params)
+
     def encode(self, image, code=None, bank=None) -> types.Avatar:
         """Lifts an aligned photo.
 

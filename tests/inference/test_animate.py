@@ -17,32 +17,18 @@ from instant_gs import cli, inference
 from instant_gs.geometry import camera as geometry
 from instant_gs.inference import animate, camera_path, export
 from instant_gs.portrait import photo, video
+from tests import own_flags
 from tests.inference import fake
 
 
 @pytest.fixture(scope="module")
 def command():
-    """The command's module, its flags defined while these tests run and not a moment longer.
-
-    Commands share flag names, which absl allows only in processes of their own.
-    """
-    values = flags.FLAGS
-    others = {name: values[name] for name in values if not _is_absl(values[name])}
-    for name in others:
-        delattr(values, name)
-    module = importlib.import_module("instant_gs.animate")
-    values(["animate"])
-    yield module
-    for name in [name for name in values if not _is_absl(values[name])]:
-        delattr(values, name)
-    for name, flag in others.items():
-        values[name] = flag
+    """The command's module, its flags defined while these tests run and not a moment longer."""
+    with own_flags.alone():
+        module = importlib.import_module("instant_gs.animate")
+        flags.FLAGS(["animate"])
+        yield module
     del sys.modules[module.__name__]
-
-
-def _is_absl(flag):
-    owner = flags.FLAGS.find_module_defining_flag(flag.name) or ""
-    return owner.startswith("absl")
 
 
 @pytest.fixture

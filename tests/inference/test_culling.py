@@ -15,14 +15,12 @@ from tests.inference import tiny
 
 def build(cull):
     """An engine half of whose Gaussians are invisible at rest, and whose drivers raise some."""
-    engine = tiny.build()
-    gaussians = dataclasses.replace(engine.config.model.gaussians, cull=cull)
-    model = dataclasses.replace(engine.config.model, gaussians=gaussians)
+    engine = tiny.build().with_culling(cull)
     # Into a copy: the released test's threshold is on the density, the first output.
     params = jax.tree.map(lambda leaf: leaf, engine.params)
     bias = params["decoder"]["fc2"]["bias"]
     params["decoder"]["fc2"] |= {"bias": bias.at[0].set(-4.5)}
-    return avatar_lib.InstantAvatar(dataclasses.replace(engine.config, model=model), params)
+    return avatar_lib.InstantAvatar(engine.config, params)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +68,15 @@ def test_the_code_may_be_read_from_the_image_and_the_bank_is_the_weights_own(pho
     assert np.array_equal(both.keep[1], own)
     with pytest.raises(ValueError, match=r"code: expected shape \(512,\), got \(1, 512\)"):
         engine.encode(photo, engine.motion_code(photo)[None])
+
+
+def test_another_way_of_culling_changes_nothing_else(plain):
+    """That the ways do what they say is tested above: ``build`` chooses by this method."""
+    engine = plain.with_culling("source")
+    assert engine.params is plain.params and engine.model.config.gaussians.cull == "source"
+    assert engine.with_culling("none").config == plain.config
+    with pytest.raises(ValueError, match=r"model\.gaussians\.cull"):
+        plain.with_culling("all")
 
 
 def test_the_release_has_no_bank_of_its_own(plain):
