@@ -42,9 +42,10 @@ def evaluation_pairs(
     """Draws the evaluation pairs of a pack.
 
     "self": the target is another frame of the source's identity, the driver the same frame from
-    another viewpoint. "cross": the driver is another identity of the split, the target the source's
-    identity at the same frame of the same performance. Identities that share no performance with
-    another are sources only if all are so; their targets are None.
+    another viewpoint (the target itself where one camera alone saw it). "cross": the driver is
+    another identity of the split, the target the source's identity at the same frame of the same
+    performance. Identities that share no performance with another are sources only if all are so;
+    their targets are None.
 
     Args:
       pack: an open pack.
@@ -57,8 +58,8 @@ def evaluation_pairs(
       `limit` pairs; for equal arguments and pack always the same, and a smaller limit is a prefix.
 
     Raises:
-      PackError: the split has no performance with two known cameras, or, for "cross", fewer than
-        two identities.
+      PackError: the split has no identity with a known camera and two frames, or, for "cross",
+        fewer than two identities.
       ValueError: unknown kind or split, or limit below 1.
     """
     digest.check_split(split)
@@ -66,7 +67,7 @@ def evaluation_pairs(
         raise ValueError(f"kind: expected one of {', '.join(KINDS)}; got {kind!r}")
     if limit < 1:
         raise ValueError(f"limit: expected at least 1, got {limit}")
-    table = sampler.MultiViewTable([pack], split)
+    table = sampler.SampleTable([pack], split)
     identities = len(table.identities)
     if kind == "cross" and identities < 2:
         raise PackError(
@@ -84,18 +85,19 @@ def evaluation_pairs(
     ]
 
 
-def _shared(table: sampler.MultiViewTable, identity: int) -> list[int]:
+def _shared(table: sampler.SampleTable, identity: int) -> list[int]:
     """The identity's performances that somebody else performs, too."""
     own = table.by_identity[identity]
     return [one for one in own if len(table.by_key[table.performances[one].key]) > 1]
 
 
 def _draw_self(
-    table: sampler.MultiViewTable, identity: int, rng: np.random.Generator
+    table: sampler.SampleTable, identity: int, rng: np.random.Generator
 ) -> EvaluationPair:
     performance = _choose(table, table.by_identity[identity], rng)
     frame = int(rng.integers(performance.frames))
-    target, driver = rng.choice(len(performance.firsts), 2, replace=False)
+    views = len(performance.firsts)
+    target, driver = rng.choice(views, 2, replace=False) if views > 1 else (0, 0)
     return EvaluationPair(
         source=_draw_source(table, identity, performance, frame, rng),
         driver=performance.firsts[driver] + frame,
@@ -104,7 +106,7 @@ def _draw_self(
 
 
 def _draw_cross(
-    table: sampler.MultiViewTable, identity: int, rng: np.random.Generator
+    table: sampler.SampleTable, identity: int, rng: np.random.Generator
 ) -> EvaluationPair:
     """Prefers a performance that somebody else performs, too: then the truth is known."""
     own = table.by_identity[identity]
@@ -128,7 +130,7 @@ def _draw_cross(
 
 
 def _draw_source(
-    table: sampler.MultiViewTable,
+    table: sampler.SampleTable,
     identity: int,
     target: sampler.Performance | None,
     target_frame: int,
@@ -144,7 +146,7 @@ def _draw_source(
 
 
 def _choose(
-    table: sampler.MultiViewTable, numbers: list[int], rng: np.random.Generator
+    table: sampler.SampleTable, numbers: list[int], rng: np.random.Generator
 ) -> sampler.Performance:
     return table.performances[numbers[int(rng.integers(len(numbers)))]]
 

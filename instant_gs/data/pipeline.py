@@ -112,6 +112,7 @@ def make_loader(
     driven_per_sample: int,
     cross_identity: float = 0.5,
     same_expression: float = 0.1,
+    need_coefficients: bool = False,
     seed: int = 0,
     image_size: int | None = None,
     num_epochs: int | None = None,
@@ -131,6 +132,7 @@ def make_loader(
       driven_per_sample: D.
       cross_identity: probability that another identity drives a target, where one can.
       same_expression: probability that a target shows the source's own expression.
+      need_coefficients: refuse packs with clips whose coefficients nobody gave.
       seed: decides order and choices; 0 … 2**32 - 1.
       image_size: side in pixels, at most the packs' and by default theirs; shrunk by area.
       num_epochs: passes over the records; endless by default. An incomplete batch is dropped.
@@ -159,6 +161,7 @@ def make_loader(
         driven_per_sample=driven_per_sample,
         cross_identity=cross_identity,
         same_expression=same_expression,
+        need_coefficients=need_coefficients,
         seed=seed,
         num_epochs=num_epochs,
         shard_index=shard_index,
@@ -178,6 +181,7 @@ def make_batches(
     driven_per_sample: int,
     cross_identity: float = 0.5,
     same_expression: float = 0.1,
+    need_coefficients: bool = False,
     seed: int = 0,
     num_epochs: int | None = None,
     shard_index: int = 0,
@@ -189,26 +193,33 @@ def make_batches(
     Args:
       packs: open packs.
       store: reads their frames; must be made of the same packs.
-      split, batch_size, driven_per_sample, cross_identity, same_expression, seed, num_epochs,
-        shard_index, shard_count, broken: as in `make_loader`.
+      split, batch_size, driven_per_sample, cross_identity, same_expression, need_coefficients,
+        seed, num_epochs, shard_index, shard_count, broken: as in `make_loader`.
 
     Raises:
-      PackError: nothing to sample in this split.
+      PackError: nothing to sample in this split, or coefficients that are needed and missing.
       ValueError: an impossible argument.
     """
     _check_arguments(batch_size, num_epochs, seed, shard_index, shard_count)
-    table = sampler.MultiViewTable(packs, split)
+    table = sampler.SampleTable(packs, split)
+    if need_coefficients and table.without_coefficients:
+        raise PackError(
+            f"{', '.join(str(pack.path) for pack in packs)}: {table.without_coefficients} clips"
+            " have no coefficients, and motion_pretrain learns from them; give them, or set"
+            " motion_pretrain.steps=0 and teacher_forcing=False"
+        )
     planner = sampler.Planner(table, driven_per_sample, cross_identity, same_expression)
     planner.validate()
     _log.info(
-        "split %s: %d identities, %d performances, %d records; left out: %d clips without a camera,"
-        " %d seen by one camera only",
+        "split %s: %d identities, %d performances (%d seen by one camera only), %d records;"
+        " left out: %d clips without a camera, %d identities with a single frame",
         split,
         len(table.identities),
         len(table.performances),
+        table.single_views,
         len(table),
         table.unknown_cameras,
-        table.single_views,
+        table.lone_frames,
     )
     samples = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat(num_epochs)
     # Planned before the hosts divide them: all samples together do not depend on the hosts.

@@ -12,13 +12,13 @@ from instant_gs.data import digest
 from instant_gs.data.error import PackError
 from instant_gs.data.reader import Pack, PackedClip
 
-# Reconstruction needs a second viewpoint of the source's expression.
-_MIN_VIEWS = 2
+# A person seen once has no other frame that could be a target.
+_MIN_RECORDS = 2
 
 
 @dataclass(frozen=True)
 class Performance:
-    """One performance of one identity, seen by at least two known cameras.
+    """One performance of one identity, seen by at least one known camera.
 
     Attributes:
       identity: number of the identity in the table.
@@ -33,8 +33,8 @@ class Performance:
     firsts: tuple[int, ...]
 
 
-class MultiViewTable:
-    """Everything that multi-view sampling can use of some packs and a split.
+class SampleTable:
+    """Everything that sampling can use of some packs and a split.
 
     Records of several packs are numbered one pack after the other. The same identity name in two
     packs counts as two identities; performances are shared within a pack only, because two packs
@@ -46,7 +46,9 @@ class MultiViewTable:
       by_identity: for each identity, the numbers of its performances.
       by_key: for each key, the numbers of the performances that share it.
       unknown_cameras: clips left out because their camera is unknown.
-      single_views: further clips left out because no other camera saw their performance.
+      single_views: usable performances that one camera alone saw (monocular videos).
+      lone_frames: identities left out because they have a single record.
+      without_coefficients: usable clips whose coefficients nobody gave.
     """
 
     def __init__(self, packs: Sequence[Pack], split: str):
@@ -63,6 +65,8 @@ class MultiViewTable:
         self.by_key: list[list[int]] = []
         self.unknown_cameras = 0
         self.single_views = 0
+        self.lone_frames = 0
+        self.without_coefficients = 0
         self._keys: dict[tuple, int] = {}
         offset = 0
         for number, pack in enumerate(packs):
@@ -73,8 +77,8 @@ class MultiViewTable:
             raise PackError(
                 f"{', '.join(str(pack.path) for pack in packs)}: nothing to sample in split"
                 f" {split!r}: {have} identities, {self.unknown_cameras} clips without a camera,"
-                f" {self.single_views} seen by one camera only; multi-view sampling needs two known"
-                " cameras of a performance: add identities or views, or choose another split"
+                f" {self.lone_frames} identities with a single frame; sampling needs a known camera"
+                " and two frames of an identity: add identities or choose another split"
             )
         counts = [len(one.firsts) * one.frames for one in self.performances]
         self._ends = list(itertools.accumulate(counts))
@@ -97,16 +101,17 @@ class MultiViewTable:
             clips_of[clip.identity].append(clip)
         for name in pack.identities(split):
             groups: dict[tuple, list[int]] = collections.defaultdict(list)
-            for clip in clips_of[name]:
-                if clip.camera_known:
-                    key = (number, clip.performance, clip.frames, clip.track)
-                    groups[key].append(offset + clip.first)
-                else:
-                    self.unknown_cameras += 1
-            usable = {key: firsts for key, firsts in groups.items() if len(firsts) >= _MIN_VIEWS}
-            self.single_views += len(groups) - len(usable)
-            if usable:
-                self._add_identity(number, name, usable)
+            known = [clip for clip in clips_of[name] if clip.camera_known]
+            self.unknown_cameras += len(clips_of[name]) - len(known)
+            if sum(clip.frames for clip in known) < _MIN_RECORDS:
+                self.lone_frames += bool(known)
+                continue
+            for clip in known:
+                key = (number, clip.performance, clip.frames, clip.track)
+                groups[key].append(offset + clip.first)
+                self.without_coefficients += clip.track is None
+            self.single_views += sum(len(firsts) == 1 for firsts in groups.values())
+            self._add_identity(number, name, groups)
 
     def _add_identity(self, number: int, name: str, usable: dict[tuple, list[int]]) -> None:
         identity = len(self.identities)
@@ -133,7 +138,7 @@ class Planner:
       same_expression: probability that a target shows the source's own expression.
     """
 
-    table: MultiViewTable
+    table: SampleTable
     driven_per_sample: int
     cross_identity: float
     same_expression: float
@@ -158,14 +163,17 @@ class Planner:
         """
         number, view, frame = self.table.source(index)
         source = self.table.performances[number]
-        reconstruction = source.firsts[_other(view, len(source.firsts), rng)] + frame
+        reconstruction = source.firsts[_another(view, len(source.firsts), rng)] + frame
         targets, drivers = zip(
             *(self._driven(number, frame, rng) for _ in range(self.driven_per_sample)), strict=True
         )
         return np.array([source.firsts[view] + frame, reconstruction, *targets, *drivers], np.int64)
 
     def _driven(self, number: int, frame: int, rng: np.random.Generator) -> tuple[int, int]:
-        """A target of the source's identity, and a driver that performs it from elsewhere."""
+        """A target of the source's identity, and a driver that performs it from elsewhere.
+
+        Where one camera alone saw the performance, the target drives itself.
+        """
         performance = self.table.performances[number]
         if rng.random() >= self.same_expression:
             performance = self.table.performances[
@@ -178,7 +186,7 @@ class Planner:
             other = self.other_identity(performance, rng)
             if other is not None:
                 return target, _pick(other.firsts, rng) + frame
-        driver_view = _other(view, len(performance.firsts), rng)
+        driver_view = _another(view, len(performance.firsts), rng)
         return target, performance.firsts[driver_view] + frame
 
     def other_identity(
@@ -200,6 +208,6 @@ def _pick(items: Sequence[int], rng: np.random.Generator) -> int:
     return items[int(rng.integers(len(items)))]
 
 
-def _other(index: int, count: int, rng: np.random.Generator) -> int:
-    """An index of `count` other than `index`, evenly."""
-    return (index + 1 + int(rng.integers(count - 1))) % count
+def _another(index: int, count: int, rng: np.random.Generator) -> int:
+    """An index of `count` other than `index`, evenly; `index` itself where there is no other."""
+    return (index + 1 + int(rng.integers(count - 1))) % count if count > 1 else index

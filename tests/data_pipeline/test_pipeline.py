@@ -19,7 +19,7 @@ def fixture_pack(packed_pack):
 
 @pytest.fixture(scope="module", name="table")
 def fixture_table(pack):
-    return sampler.MultiViewTable([pack], "train")
+    return sampler.SampleTable([pack], "train")
 
 
 def _loader(pack, **changes):
@@ -189,7 +189,7 @@ def test_mixed_packs(pack, packed_pack, tmp_path):
     synthetic.write_pack(tmp_path / "source", ["ada", "eve"], image_size=48, frames=2)
     packing.pack(tmp_path / "source", tmp_path / "other", packing.Options(48), workers=1)
     packs = [packed_pack, tmp_path / "other"]
-    table = sampler.MultiViewTable(reader.open_packs(packs), "train")
+    table = sampler.SampleTable(reader.open_packs(packs), "train")
     assert len(table) == 6 * 24 + 2 * 12
     names = {number: name for number, (_, name) in enumerate(table.identities)}
     for performance in table.performances:
