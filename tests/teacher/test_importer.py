@@ -11,7 +11,7 @@ import pytest
 
 import instant_gs
 from instant_gs import cli
-from instant_gs.data import digest, packing, reader, source, validate
+from instant_gs.data import digest, packing, reader, sampler, source, validate
 from instant_gs.metrics import face
 from instant_gs.portrait import video
 from instant_gs.teacher.importer import clip, frame, layout, pack, sheet
@@ -234,11 +234,9 @@ def test_impossible_settings(change, words, tmp_path):
 
 
 def test_without_the_network_one_line_says_what_to_install(videos, tmp_path, monkeypatch):
-    def missing():
-        raise ImportError("mediapipe does not start (no module); run `pip install .[face]`")
-
-    monkeypatch.setattr(face, "_mediapipe", missing)
-    with pytest.raises(ImportError, match=r"pip install .\[face\]"):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)  # as if it were not installed
+    monkeypatch.setattr(face, "_mediapipe", face._mediapipe.__wrapped__)
+    with pytest.raises(ImportError, match=r"pip install \.\[face\]"):
         pack.write(tmp_path / "out", videos, SETTINGS)
     assert not (tmp_path / "out").exists()
 
@@ -306,6 +304,18 @@ def test_xnemo_layout(tmp_path):
         assert [path.name for path, _ in found.ignored] == [
             "ada_drivenby_smile_driving.mp4", "ada_drivenby_smile_src.png", "other.mp4",
         ]  # fmt: skip
+
+
+def test_one_driver_of_two_people_is_one_performance(astronaut, tmp_path):
+    shots = pan(astronaut, 3)
+    film(tmp_path / "split_vid" / "ada_drivenby_smile.mp4", shots)
+    film(tmp_path / "split_vid" / "bob_drivenby_smile.mp4", [shot[:, ::-1] for shot in shots])
+    settings = pack.Settings(teacher="X-NeMo", licence="x", layout="xnemo", image_size=64)
+    assert pack.write(tmp_path / "pack", tmp_path, settings).frames == 6
+    assert list(validate.source_problems(tmp_path / "pack")) == []
+    packing.pack(tmp_path / "pack", tmp_path / "packed", packing.Options(48), workers=1)
+    table = sampler.SampleTable([reader.open_pack(tmp_path / "packed")], "all")
+    assert table.by_key == [[0, 1]], "each can drive the other"
 
 
 def test_folder_layout(tmp_path):

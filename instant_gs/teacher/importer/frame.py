@@ -19,8 +19,9 @@ from instant_gs.teacher.importer import region
 MAX_YAW_DEGREES = 60.0
 #: A crop with fewer pixels than this share of the pack's side would be blurred.
 MIN_DETAIL = 0.5
-#: The share of the crop that must lie inside the picture.
-MIN_INSIDE = 0.75
+#: The share of the crop that must lie inside the picture: tight framings (X-NeMo's) cut the
+#: shoulders' ends off, which is fine.
+MIN_INSIDE = 0.7
 #: Above the shoulders a matte may reach this share of the left and of the right border: hair hardly
 #: does, walls do.
 MAX_BORDER = 0.12
