@@ -3,7 +3,8 @@
     python train.py --config=configs/demo.py --workdir=runs/demo --config.data.packs='("packs/a",)'
 
 Runs again with the same --workdir to resume. Any field of the configuration can be set on the
-command line; ``--config=configs/demo.py:smoke`` shrinks it to a test.
+command line; ``--config=configs/demo.py:smoke`` shrinks it to a test. ``--dry_run`` says what would
+happen. Several hosts run the same command, see launch/.
 """
 
 from absl import flags
@@ -16,7 +17,15 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if i
 _RELEASE = flags.DEFINE_string("release", None, "Write the final weights (bfloat16) here.")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Weights or run a fresh run starts from.")
 _MOTION_ENCODER = flags.DEFINE_string("motion_encoder", None, "The same, for that part alone.")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Call jax.distributed.initialize().")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes; the cluster (Slurm, TPU pod) says which."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, if it cannot.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+_CACHE = flags.DEFINE_string("compilation_cache", None, "Folder that keeps compiled steps.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would happen; train and write nothing.")
+_PROFILE = flags.DEFINE_string("profile_steps", None, "Steps to profile: first,last, as 10,15.")
 
 
 def main(argv):
@@ -24,12 +33,25 @@ def main(argv):
         raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
     import jax
 
-    from instant_gs.training import checkpoint, loop
+    from instant_gs.training import checkpoint, distributed, dry_run, loop, profile
 
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
-    config = _CONFIG.value
-    loop.train(config, _WORKDIR.value, _INIT_FROM.value, _MOTION_ENCODER.value)
+    window = profile.parse(_PROFILE.value)
+    if _CACHE.value:
+        jax.config.update("jax_compilation_cache_dir", _CACHE.value)
+    distributed.start(
+        _DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+    if _RELEASE.value and jax.process_count() > 1:
+        raise cli.UserError(
+            "--release: one process writes it; leave it out, and afterwards run the same command "
+            "with it in one process, which finds nothing left to train"
+        )
+    what = _CONFIG.value, _WORKDIR.value, _INIT_FROM.value, _MOTION_ENCODER.value
+    if _DRY_RUN.value:
+        for line in dry_run.describe(*what):
+            print(line, flush=True)
+        return
+    loop.train(*what, window)
     if _RELEASE.value:
         config, params, run = checkpoint.load_weights(_WORKDIR.value)
         checkpoint.save_weights(_RELEASE.value, config, params, run)

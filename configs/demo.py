@@ -7,6 +7,7 @@ Hardware: two CPU cores. The whole run: not measured. The shipped weights took 8
 scores are in instant_gs/weights/demo/provenance.json.
 """
 
+from configs import smoke
 from instant_gs import config as config_lib
 
 
@@ -49,24 +50,4 @@ def get_config(arg: str = "") -> config_lib.Config:
         multipliers={"decoder": 5.0, "motion_decoder": 2.0},
     )
     config.train = config_lib.TrainConfig(steps=4500)
-    if arg == "smoke":
-        _shrink(config)
-    elif arg:
-        raise ValueError(f"configs/demo.py: unknown variant {arg!r}; expected smoke or nothing")
-    return config
-
-
-def _shrink(config: config_lib.Config) -> None:
-    config.model.image_size = 32
-    config.model.gaussians.grid = 16
-    config.model.encoder.resnet_widths = (8, 8, 8, 8, 8)
-    config.model.encoder.token_width = 32
-    config.model.encoder.aspp_width = 8
-    config.model.encoder.branch_width = 8
-    config.model.encoder.tail_widths = (8, 8, 8)
-    config.model.motion.image_size = 32
-    config.model.motion.widths = (8, 8, 8)
-    config.data.batch_size = 4
-    config.data.driven_per_sample = 1
-    config.motion_pretrain.steps = 4
-    config.train = config_lib.TrainConfig(steps=4, log_every=1, image_every=4, checkpoint_every=4)
+    return smoke.apply(config, arg)

@@ -166,13 +166,20 @@ class OptimizerConfig:
 
 @dataclasses.dataclass
 class TrainConfig:
-    """The loop: how long, how often to look, log and save (all in steps)."""
+    """The loop: how long, how often to look, log and save (all in steps), and on what.
+
+    ``accumulate``: parts in which a device takes its samples, for less memory.
+    ``shard_parameters``: devices that share one copy of parameters, optimizer state and
+    averages, each holding a part. Neither changes what is learned (``training.parallel``).
+    """
 
     steps: int = 250_000
     log_every: int = 20
     image_every: int = 500
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    accumulate: int = 1
+    shard_parameters: int = 1
 
 
 @dataclasses.dataclass
@@ -263,6 +270,8 @@ def _checks(config: Config):
         ("train.image_every", train.image_every),
         ("train.checkpoint_every", train.checkpoint_every),
         ("train.keep_checkpoints", train.keep_checkpoints),
+        ("train.accumulate", train.accumulate),
+        ("train.shard_parameters", train.shard_parameters),
     ):
         yield name, value, value > 0, "a positive number"
     for name, value in (

@@ -1,8 +1,9 @@
 """The training loop."""
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
-import time
 
 import jax
 
@@ -14,13 +15,17 @@ from instant_gs.data.error import PackError
 from instant_gs.training import (
     bad_batch,
     checkpoint,
+    optimizer,
     parallel,
     preemption,
+    profile,
     provenance,
+    report,
     run_folder,
     sample_grid,
     state,
     step,
+    throughput,
     writer,
 )
 
@@ -33,15 +38,18 @@ def train(
     workdir: str | pathlib.Path,
     init_from: str | None = None,
     motion_encoder: str | None = None,
+    profile_steps: tuple[int, int] | None = None,
 ) -> state.TrainState:
     """Trains until ``config.train.steps``, resuming the run in ``workdir`` if there is one.
 
     Args:
         config: What to train; validated here.
-        workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures.
+        workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures
+            and, with each of these, a page about the run, ``report.html``.
         init_from: Weights directory or run whose parameters a fresh run starts from; a resumed
             run ignores it.
         motion_encoder: Another one whose motion encoder a fresh run starts from.
+        profile_steps: Number of the first and of the last step that ``workdir/profile`` shows.
 
     Returns:
         The final state.
@@ -55,14 +63,18 @@ def train(
     """
     config.validate()
     workdir = pathlib.Path(workdir)
-    with run_folder.held(workdir), preemption.StopRequest() as stop:
-        return _train(config, workdir, init_from, motion_encoder, stop)
+    with (
+        run_folder.held(workdir),
+        preemption.StopRequest() as stop,
+        contextlib.closing(profile.Window(workdir / "profile", profile_steps)) as window,
+    ):
+        return _train(config, workdir, init_from, motion_encoder, stop, window)
 
 
-def _train(config, workdir, init_from, motion_encoder, stop):
-    _check_same_run(workdir, config)
-    model = models.build(config.model)
-    train_state = state.create(model, config)
+def _train(config, workdir, init_from, motion_encoder, stop, window):
+    check_same_run(workdir, config)
+    mesh = parallel.mesh_of(config)
+    train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     broken = BrokenRecords() if config.data.broken == "skip" else None
     loader = _loader(config, "train", config.seed, jax.process_count(), broken)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
@@ -72,14 +84,15 @@ def _train(config, workdir, init_from, motion_encoder, stop):
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
     else:
         train_state, origins = _start(train_state, init_from, motion_encoder)
+        train_state = parallel.place(train_state, mesh)
         if jax.process_index() == 0:
             provenance.write(workdir, provenance.record(config) | origins)
     run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
     metric_writer = writer.MetricWriter(workdir, int(train_state.step))
     try:
         return _run(
-            *(config, workdir, model, train_state, loader, broken),
-            *(checkpointer, metric_writer, stop),
+            *(config, workdir, mesh, train_state, loader, broken),
+            *(checkpointer, metric_writer, stop, window),
         )
     finally:
         checkpointer.close()
@@ -133,14 +146,15 @@ def _batch_to_show(config: Config, broken):
     return next(loader)
 
 
-def _run(config, workdir, model, train_state, loader, broken, checkpointer, metric_writer, stop):
+def _run(
+    config, workdir, mesh, train_state, loader, broken, checkpointer, metric_writer, stop, window
+):
+    model = models.build(config.model)
     total = config.motion_pretrain.steps + config.train.steps
-    mesh = parallel.make_mesh(config.data.batch_size)
     draw = sample_grid.make(model, config)
     shown = _batch_to_show(config, broken)
     steps = {phase: step.make(model, config, phase, mesh) for phase in step.PHASES}
-    train_state = parallel.replicate(train_state, mesh)
-    progress = _Progress(total)
+    meter = throughput.Meter(config.data.batch_size, throughput.peak(config))
     number = int(train_state.step)
     finite = (number, loader.get_state())  # when that was last known
 
@@ -151,23 +165,32 @@ def _run(config, workdir, model, train_state, loader, broken, checkpointer, metr
     while number < total:
         phase = step.phase_of(number, config)
         batch = parallel.split(_next_batch(loader, save), mesh)
-        train_state, metrics = steps[phase](train_state, batch)
         number += 1
+        window.before(number)
+        train_state, metrics = steps[phase](train_state, batch)
+        window.after(number, metrics)
+        count = (throughput.model_flops, model, config, phase, mesh, train_state, batch)
+        meter.count(phase, metrics, functools.partial(*count))
         last = number == total
         if number % config.train.log_every == 0 or last:
             values = {name: float(value) for name, value in metrics.items()}
+            values["learning_rate"] = optimizer.learning_rate(config, phase, number - 1)
             _stop_if_not_finite(workdir, train_state, loader, *finite)
             finite = (number, loader.get_state())
             checkpointer.check()
             if broken is not None:
                 values["broken_records"] = len(broken)
-            metric_writer.scalars(number, {f"{phase}/{k}": v for k, v in values.items()})
-            progress.show(number, phase, values)
+            _log(metric_writer, number, total, phase, values, meter.read())
         if phase == "avatar" and (number % config.train.image_every == 0 or last):
-            metric_writer.image(number, "validation", draw(train_state.ema, shown))
+            with meter.pause(metrics):
+                ema = parallel.whole(train_state.ema, mesh)  # all hosts take part
+                if jax.process_index() == 0:
+                    metric_writer.image(number, "validation", draw(ema, shown))
+                    report.write(workdir, config)
         request = stop.after(number)
         if number % config.train.checkpoint_every == 0 or last or request:
-            save()
+            with meter.pause(metrics):
+                save()
         if request and not last:
             raise cli.UserError(
                 f"{request} stopped training after step {number} of {total}, which is saved in "
@@ -175,6 +198,24 @@ def _run(config, workdir, model, train_state, loader, broken, checkpointer, metr
                 cli.EXIT_RESUMABLE,
             )
     return train_state
+
+
+def _log(metric_writer, number, total, phase, values, speed):
+    """One line of metrics, and one for the eye: where it is, how fast, how long still."""
+    metric_writer.scalars(
+        number,
+        {f"{phase}/{name}": value for name, value in values.items()}
+        | {f"speed/{name}": value for name, value in speed.items()},
+    )
+    if jax.process_index() != 0:
+        return
+    rate = "compiled"
+    if speed:
+        left = speed["step_seconds"] * (total - number) / 60
+        rate = f"{speed['step_seconds']:.3f} s/step, {left:.0f} min left"
+    names = ("loss", "psnr_driven", "region_driven", "lpips", "coefficient_r2")
+    shown = "  ".join(f"{name} {values[name]:.4g}" for name in names if name in values)
+    print(f"{phase} {number}/{total} ({100 * number / total:.0f} %)  {shown}  {rate}", flush=True)
 
 
 def _next_batch(loader, save):
@@ -198,7 +239,8 @@ def _stop_if_not_finite(workdir, train_state, loader, number, data_state) -> Non
         )
 
 
-def _check_same_run(workdir: pathlib.Path, config: Config) -> None:
+def check_same_run(workdir: pathlib.Path, config: Config) -> None:
+    """Raises UserError if a folder holds a run of another configuration."""
     old = checkpoint.read_run_config(workdir)
     if old is None:
         return
@@ -223,24 +265,3 @@ def _plain(value):
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-class _Progress:
-    """One line every ``log_every`` steps: where it is, how fast, how long still."""
-
-    def __init__(self, total: int):
-        self._total, self._time, self._number = total, None, None
-
-    def show(self, number: int, phase: str, values: dict[str, float]) -> None:
-        now = time.monotonic()
-        speed = "compiled"
-        if self._time is not None:
-            seconds = (now - self._time) / (number - self._number)
-            left = seconds * (self._total - number) / 60
-            speed = f"{seconds:.3f} s/step, {left:.0f} min left"
-        self._time, self._number = now, number
-        names = ("loss", "psnr_driven", "region_driven", "lpips", "coefficient_r2")
-        shown = "  ".join(f"{name} {values[name]:.4g}" for name in names if name in values)
-        if jax.process_index() == 0:
-            percent = 100 * number / self._total
-            print(f"{phase} {number}/{self._total} ({percent:.0f} %)  {shown}  {speed}", flush=True)

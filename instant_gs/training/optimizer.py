@@ -13,16 +13,29 @@ def build(config: Config) -> dict[str, optax.GradientTransformation]:
     except a frozen motion encoder.
     """
     settings, pretrain = config.optimizer, config.motion_pretrain
-    motion_schedule = optax.cosine_decay_schedule(pretrain.learning_rate, max(pretrain.steps, 1))
+    motion_adam = _adam(settings, motion_schedule(config))
     is_fan = config.model.motion.encoder == "fan"
     frozen = ("motion_encoder",) if is_fan or pretrain.freeze else ()
     return {
-        "motion": _only(_adam(settings, motion_schedule), lambda group: group == "motion_encoder"),
+        "motion": _only(motion_adam, lambda group: group == "motion_encoder"),
         "avatar": _only(
             _adam(settings, schedule(config), multipliers=settings.multipliers),
             lambda group: group not in frozen,
         ),
     }
+
+
+def learning_rate(config: Config, phase: str, step: int) -> float:
+    """The rate of step number ``step`` (from 0, both phases together), before multipliers."""
+    if phase == "motion":
+        return float(motion_schedule(config)(step))
+    return float(schedule(config)(step - config.motion_pretrain.steps))
+
+
+def motion_schedule(config: Config) -> optax.Schedule:
+    """A cosine to zero over the phase "motion"."""
+    pretrain = config.motion_pretrain
+    return optax.cosine_decay_schedule(pretrain.learning_rate, max(pretrain.steps, 1))
 
 
 def schedule(config: Config) -> optax.Schedule:

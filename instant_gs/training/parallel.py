@@ -1,62 +1,151 @@
-"""Data parallelism: one mesh axis, "data", over all devices of all hosts.
+"""How a step is spread over devices: one mesh with the axes "data" and "model".
 
-Parameters are copies on every device, batches are split among the devices. A step runs whole on
-each device (encoder, rasterizer, losses) and the devices meet once, to add up gradients.
+The batch is split over all devices. The devices along "model" share one copy of the state, each
+holding a part of every large array (``train.shard_parameters``; 1, the usual, gives every device
+a whole copy). A step gathers the parameters, runs whole on each device (encoder, rasterizer,
+losses), and the devices meet once more, to add up gradients.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-AXIS = "data"
+from instant_gs.config import Config
+
+AXES = ("data", "model")
+
+# Smaller arrays stay whole on every device: splitting them saves nothing and costs messages.
+MIN_SHARDED_SIZE = 2**14
 
 
-def make_mesh(batch_size: int, devices=None) -> Mesh:
-    """A mesh over devices, by default all.
+def make_mesh(batch_size: int, devices=None, *, shards: int = 1, accumulate: int = 1) -> Mesh:
+    """A mesh over devices, by default all of all hosts.
 
     Args:
         batch_size: Samples a step, of all hosts together.
         devices: Those to use, or None.
+        shards: Devices that share one copy of the state.
+        accumulate: Parts that each device takes its samples in.
 
     Raises:
-        ValueError: The batch cannot be split evenly.
+        ValueError: Batch or devices cannot be split evenly.
     """
     devices = jax.devices() if devices is None else devices
-    if batch_size % len(devices):
+    count = len(devices)
+    if count % shards:
         raise ValueError(
-            f"data.batch_size={batch_size}: expected a multiple of the {len(devices)} devices; "
+            f"train.shard_parameters={shards}: expected a divisor of the {count} devices"
+        )
+    if batch_size % (count * accumulate):
+        parts = f"{count} devices"
+        if accumulate > 1:
+            parts += f" times train.accumulate={accumulate}"
+        raise ValueError(
+            f"data.batch_size={batch_size}: expected a multiple of the {parts}; "
             "change it, or hide devices (CUDA_VISIBLE_DEVICES)"
         )
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    shape, types = (count // shards, shards), (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
-def replicate(tree, mesh: Mesh):
-    """Copies arrays, alike on all hosts, to every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+def mesh_of(config: Config) -> Mesh:
+    """The mesh of a run: all devices of all hosts.
+
+    Raises:
+        ValueError: As ``make_mesh``.
+    """
+    train = config.train
+    return make_mesh(
+        config.data.batch_size, shards=train.shard_parameters, accumulate=train.accumulate
+    )
+
+
+def shardings(tree, mesh: Mesh):
+    """Where each array of a state lives: whole everywhere, or its longest axis split over "model".
+
+    Args:
+        tree: Arrays or their shapes.
+        mesh: From ``make_mesh``.
+
+    Returns:
+        The same tree of NamedSharding. An array is split if it has at least MIN_SHARDED_SIZE
+        numbers and an axis that the devices divide.
+    """
+    parts = mesh.shape["model"]
+
+    def one(leaf):
+        axes = [axis for axis, length in enumerate(leaf.shape) if length % parts == 0]
+        if parts == 1 or leaf.size < MIN_SHARDED_SIZE or not axes:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, "model"))
+
+    return jax.tree.map(one, tree)
+
+
+def place(tree, mesh: Mesh):
+    """Arrays of a state, alike on all hosts, to where ``shardings`` wants them."""
+    return jax.device_put(tree, shardings(tree, mesh))
+
+
+def stay(tree, mesh: Mesh):
+    """Within a jitted function: the new state lies as the old one did."""
+    return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
+
+
+def whole(tree, mesh: Mesh):
+    """Copies of a state's arrays on this host's first device; all hosts must call it."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    gathered = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+    return jax.tree.map(lambda a: a.addressable_data(0), gathered)
+
+
+def samples(mesh: Mesh) -> NamedSharding:
+    """Where the samples of a step (leading axis) live: split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def split(batch, mesh: Mesh):
     """Arrays of this host's samples (leading axis) to parts of the arrays of all samples."""
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    sharding = samples(mesh)
     return jax.tree.map(
         lambda local: jax.make_array_from_process_local_data(sharding, np.asarray(local)), batch
     )
 
 
-def mean_gradient(loss_fn, mesh: Mesh):
-    """Builds ``(params, batch, keys) -> (gradients, metrics)``, means over the devices.
+def mean_gradient(loss_fn, mesh: Mesh, accumulate: int = 1):
+    """Builds ``(params, batch, keys) -> (gradients, metrics)``, means over the samples.
 
     Args:
         loss_fn: ``(params, batch, keys) -> (() loss, dict of () metrics)``, means over the
             samples that it is given.
         mesh: From ``make_mesh``; batch and keys (B,) are split over it.
+        accumulate: Every device takes its samples in that many parts, one after the other, so
+            that the activations of one part need memory at a time.
     """
 
     def on_one_device(params, batch, keys):
-        gradients, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, keys)
-        return jax.lax.pmean((gradients, metrics), AXIS)
+        def one_part(part):
+            return jax.grad(loss_fn, has_aux=True)(params, *part)
 
-    everywhere, spread = PartitionSpec(), PartitionSpec(AXIS)
+        if accumulate == 1:
+            return jax.lax.pmean(one_part((batch, keys)), AXES)
+        parts = jax.tree.map(
+            lambda a: a.reshape(accumulate, a.shape[0] // accumulate, *a.shape[1:]), (batch, keys)
+        )
+        zeros = jax.tree.map(
+            lambda a: jnp.zeros(a.shape, a.dtype),
+            jax.eval_shape(one_part, jax.tree.map(lambda a: a[0], parts)),
+        )
+
+        def add(total, part):
+            return jax.tree.map(jnp.add, total, one_part(part)), None
+
+        total, _ = jax.lax.scan(add, zeros, parts)
+        return jax.lax.pmean(jax.tree.map(lambda a: a / accumulate, total), AXES)
+
+    everywhere, spread = PartitionSpec(), PartitionSpec(AXES)
     return jax.shard_map(
         on_one_device,
         mesh=mesh,

@@ -1,4 +1,4 @@
-"""Pictures of a run: source, driver, result, without motion, truth, error."""
+"""Pictures of a run: what went in, what came out, what should have, and what the motion did."""
 
 import jax
 import jax.numpy as jnp
@@ -6,41 +6,61 @@ import numpy as np
 
 from instant_gs import rendering, types
 from instant_gs.config import Config
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.models import AvatarModel
 from instant_gs.training import objective
 
 ROWS = 8  # identities shown
+YAW_DEGREES = 25.0  # of the side views, either way
+COLUMNS = (
+    "source",
+    "driver",
+    "result",
+    "truth",
+    "error x 3",
+    "no motion",
+    "residual",
+    "from its right",
+    "from its left",
+)
 
 
 def make(model: AvatarModel, config: Config):
     """Builds ``draw(params, batch) -> (H, W, 3) uint8``, one row a sample, its first target.
 
-    Columns: source photo, driving image, animated, at rest (the residual switched off), truth,
-    absolute error times three.
+    Columns are ``COLUMNS``. "error" is absolute, between result and truth; "no motion" has the
+    residual switched off; "residual" paints each Gaussian with the length of its residual, the
+    longest white.
     """
 
     @jax.jit
     def columns(params, batch: types.Batch):
-        gaussians, _ = objective.animated_and_rest(model, params, batch, None, config)
+        gaussians, residuals = objective.animated_and_rest(model, params, batch, None, config)
         target = jax.tree.map(lambda a: a[:, 0], batch.driven)
-        camera = types.Camera(target.cam2world, target.intrinsics)
         size = target.image.shape[1:3]
-        rest, moved = (
-            rendering.render(
-                jax.tree.map(lambda a, index=index: a[:, index], gaussians), camera, image_size=size
-            ).image
-            for index in (0, 1)
-        )
+        rest, moved = (jax.tree.map(lambda a, i=i: a[:, i], gaussians) for i in (0, 1))
+        shown = (moved, rest, _painted(moved, residuals[:, 0]), moved, moved)
+        ahead = types.Camera(target.cam2world, target.intrinsics)
+        sides = [_side(ahead, yaw) for yaw in (-YAW_DEGREES, YAW_DEGREES)]
+        images = rendering.render(
+            _stack(shown), _stack((ahead, ahead, ahead, *sides)), image_size=size
+        ).image
         truth = objective.unit(target.image)
-        shown = [
-            objective.unit(batch.source.image),
-            objective.unit(batch.driver.image[:, 0]),
-            moved,
-            rest,
-            truth,
-            3 * jnp.abs(moved - truth),
-        ]
-        return jnp.stack(shown, 1)
+        result, still, residual, right, left = jnp.moveaxis(images, 1, 0)
+        return jnp.stack(
+            [
+                objective.unit(batch.source.image),
+                objective.unit(batch.driver.image[:, 0]),
+                result,
+                truth,
+                3 * jnp.abs(result - truth),
+                still,
+                residual,
+                right,
+                left,
+            ],
+            1,
+        )
 
     def draw(params, batch: types.Batch) -> np.ndarray:
         batch = jax.tree.map(lambda a: a[:ROWS], batch)
@@ -50,3 +70,29 @@ def make(model: AvatarModel, config: Config):
         return (np.clip(grid, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     return draw
+
+
+def _stack(trees):
+    """Trees of arrays (B, …) to one of arrays (B, K, …)."""
+    return jax.tree.map(lambda *arrays: jnp.stack(arrays, 1), *trees)
+
+
+def _painted(gaussians: types.Gaussians, residual) -> types.Gaussians:
+    """The same Gaussians (B, N, ·) in grey: lengths of residuals (B, N, F), the longest white."""
+    length = jnp.linalg.norm(residual, axis=-1, keepdims=True)
+    grey = length / jnp.maximum(length.max(1, keepdims=True), 1e-12)
+    return types.Gaussians(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        jnp.broadcast_to(grey, gaussians.colors.shape),
+    )
+
+
+def _side(camera: types.Camera, yaw_degrees: float) -> types.Camera:
+    """The reference camera turned to a side, with the intrinsics of ``camera`` (B,)."""
+    pose = camera_lib.look_at(np.deg2rad(yaw_degrees), 0.0).astype(np.float32)
+    return types.Camera(
+        jnp.broadcast_to(jnp.asarray(pose), camera.cam2world.shape), camera.intrinsics
+    )

@@ -21,11 +21,10 @@ def phase_of(step: int, config: Config) -> str:
 def make(model: AvatarModel, config: Config, phase: str, mesh: jax.sharding.Mesh):
     """Builds ``step(state, batch) -> (state, metrics)``, jitted, ``state`` donated.
 
-    The state is a copy on every device of the mesh and the batch is split among them
-    (``training.parallel``). The random keys of a step are a function of ``config.seed`` and the
-    step alone, so that a resumed run repeats what an undisturbed one would have drawn. A step
-    whose loss or gradient is not finite changes no parameter and is recorded in
-    ``state.bad_step``.
+    The state lies where ``parallel.place`` puts it and the batch is split among all devices. The
+    random keys of a step are a function of ``config.seed`` and the step alone, so that a resumed
+    run repeats what an undisturbed one would have drawn. A step whose loss or gradient is not
+    finite changes no parameter and is recorded in ``state.bad_step``.
     """
     transform = optimizer.build(config)[phase]
     if phase == "motion":
@@ -38,7 +37,7 @@ def make(model: AvatarModel, config: Config, phase: str, mesh: jax.sharding.Mesh
         def loss_fn(params, batch, keys):
             return objective.avatar_objective(model, config, perceptual, params, batch, keys)
 
-    gradient = parallel.mean_gradient(loss_fn, mesh)
+    gradient = parallel.mean_gradient(loss_fn, mesh, config.train.accumulate)
 
     def step(state: TrainState, batch):
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -64,6 +63,7 @@ def make(model: AvatarModel, config: Config, phase: str, mesh: jax.sharding.Mesh
             optimizers=state.optimizers | {phase: keep(opt_state, state.optimizers[phase])},
             bad_step=bad,
         )
-        return state, metrics | {"gradient_norm": norm}
+        norms = {f"gradient_norm/{name}": optax.tree.norm(part) for name, part in grads.items()}
+        return parallel.stay(state, mesh), metrics | {"gradient_norm": norm} | norms
 
     return jax.jit(step, donate_argnums=0)

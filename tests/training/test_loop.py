@@ -12,7 +12,7 @@ import pytest
 
 from configs import demo
 from instant_gs import cli, models
-from instant_gs.training import checkpoint, loop, state
+from instant_gs.training import checkpoint, loop, sample_grid, state
 
 
 def read_metrics(workdir):
@@ -44,9 +44,21 @@ def test_a_run_leaves_metrics_pictures_and_weights(finished_run):
     metrics = read_metrics(workdir)
     assert sorted(metrics) == list(range(1, 9))
     assert "motion/coefficient_r2" in metrics[4] and "avatar/psnr_driven" in metrics[8]
+    assert "avatar/gradient_norm/backbone" in metrics[8]
+    assert metrics[5]["avatar/learning_rate"] == 0.0 < metrics[6]["avatar/learning_rate"]
+    # The first step of a phase compiles and is not timed.
+    assert "speed/step_seconds" not in metrics[5] and metrics[6]["speed/samples_per_second"] > 0
+    assert "speed/model_flop_utilisation" not in metrics[6], "the peak of a CPU is not known"
+    assert "validation_0000008" in (workdir / "report.html").read_text()
     assert all(np.isfinite(v) for line in metrics.values() for v in line.values())
     picture = iio.imread(workdir / "samples" / "validation_0000008.png")
-    assert picture.shape[1] == 6 * config.model.image_size and picture.std() > 5
+    size = config.model.image_size
+    assert picture.shape[1] == len(sample_grid.COLUMNS) * size and picture.std() > 5
+    columns = picture.reshape(*picture.shape[:1], -1, size, 3).swapaxes(0, 1).astype(int)
+    names = ("result", "truth", "residual", "from its right", "from its left")
+    result, truth, residual, right, left = (columns[sample_grid.COLUMNS.index(n)] for n in names)
+    assert residual.std() > 1 and np.all(residual[..., :1] == residual)
+    assert all(np.abs(a - b).mean() > 1 for a, b in ((result, truth), (right, left)))
     loaded_config, params, provenance = checkpoint.load_weights(workdir)
     assert loaded_config.to_json() == config.to_json() and provenance["step"] == 8
     jax.tree.map(np.testing.assert_array_equal, params, final.ema)

@@ -26,33 +26,73 @@ def _setting(config):
     return model, state.create(model, config), next(iter(loader))
 
 
-def _one_step(model, config, phase, fresh, batch, devices):
-    mesh = parallel.make_mesh(config.data.batch_size, jax.devices()[:devices])
-    fresh = parallel.replicate(jax.tree.map(np.asarray, fresh), mesh)
+def _one_step(model, config, phase, fresh, batch, devices, shards=1, accumulate=1):
+    config.train.accumulate = accumulate
+    mesh = parallel.make_mesh(
+        config.data.batch_size, jax.devices()[:devices], shards=shards, accumulate=accumulate
+    )
+    fresh = parallel.place(jax.tree.map(np.asarray, fresh), mesh)
     take = step.make(model, config, phase, mesh)
     batch = parallel.split(batch, mesh)
-    text = take.lower(fresh, batch).compile().as_text()
-    after, metrics = take(fresh, batch)
+    compiled = take.lower(fresh, batch).compile()
+    after, metrics = compiled(fresh, batch)
     moments = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(after.optimizers[phase])])
-    return moments, jax.tree.map(float, metrics), text
+    for leaf, place in zip(
+        jax.tree.leaves(after), jax.tree.leaves(parallel.shardings(after, mesh)), strict=True
+    ):
+        assert leaf.sharding.is_equivalent_to(place, leaf.ndim), "it lies where the old one did"
+    return moments, jax.tree.map(float, metrics), compiled.as_text()
 
 
+def _check_alike(one, other):
+    (moments, metrics, _), (moments_of_other, metrics_of_other, _) = one, other
+    for name in ("loss", "gradient_norm"):
+        assert metrics[name] == pytest.approx(metrics_of_other[name], rel=1e-5)
+    # Of the gradients, in Adam's memory of them: the step itself is only about their signs.
+    difference = np.linalg.norm(moments - moments_of_other)
+    assert difference < 1e-4 * np.linalg.norm(moments)
+
+
+def _collectives(text):
+    return set(re.findall(r"(all-reduce|all-gather|all-to-all|collective-permute)\(", text))
+
+
+NEEDS_FOUR = pytest.mark.skipif(jax.device_count() < 4, reason="needs 4 virtual CPU devices")
+
+
+@NEEDS_FOUR
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", step.PHASES)
-def test_four_devices_take_the_step_of_one(config, phase):
-    if jax.device_count() < 4:
-        pytest.skip("needs 4 virtual CPU devices")
+def test_four_devices_take_the_step_of_one(config, phase, monkeypatch):
+    monkeypatch.setattr(parallel, "MIN_SHARDED_SIZE", 512)
     model, fresh, batch = _setting(config)
-    one, metrics, _ = _one_step(model, config, phase, fresh, batch, 1)
-    four, metrics_of_four, text = _one_step(model, config, phase, fresh, batch, 4)
-    assert metrics["loss"] == pytest.approx(metrics_of_four["loss"], rel=1e-5)
-    # Of the gradients, in Adam's memory of them: the step itself is only about their signs.
-    assert np.linalg.norm(one - four) < 1e-4 * np.linalg.norm(one)
+    one = _one_step(model, config, phase, fresh, batch, 1)
+    four = _one_step(model, config, phase, fresh, batch, 4)
+    _check_alike(one, four)
     # Only sums of gradients and metrics travel.
-    found = set(re.findall(r"all-reduce|all-gather|all-to-all|collective-permute", text))
-    assert found == {"all-reduce"}
+    assert _collectives(four[2]) == {"all-reduce"}
+    shared = _one_step(model, config, phase, fresh, batch, 4, shards=4)
+    _check_alike(one, shared)
+    # Besides them parameters, gathered: nothing of pictures, features or the rasterizer.
+    assert _collectives(shared[2]) == {"all-reduce", "all-gather"}
+    sizes = {leaf.size for leaf in jax.tree.leaves(fresh.params)}
+    for results in re.findall(r"= (.*?) all-gather\(", shared[2]):
+        for shape in re.findall(r"\w+\[([\d,]+)\]", results):
+            assert np.prod([int(length) for length in shape.split(",")]) in sizes, results
+
+
+@NEEDS_FOUR
+def test_a_batch_in_parts_makes_the_step_of_the_whole(config):
+    model, fresh, batch = _setting(config)
+    one = _one_step(model, config, "motion", fresh, batch, 1)
+    parts = _one_step(model, config, "motion", fresh, batch, 2, accumulate=2)
+    _check_alike(one, parts)
 
 
 def test_a_batch_that_cannot_be_split_is_a_clear_error():
     with pytest.raises(ValueError, match=r"data\.batch_size=3: expected a multiple of the 2 dev"):
         parallel.make_mesh(3, jax.devices()[:1] * 2)
+    with pytest.raises(ValueError, match=r"train\.shard_parameters=3: expected a divisor"):
+        parallel.make_mesh(4, jax.devices()[:1] * 4, shards=3)
+    with pytest.raises(ValueError, match=r"multiple of the 2 devices times train\.accumulate=3"):
+        parallel.make_mesh(4, jax.devices()[:1] * 2, accumulate=3)

@@ -1,0 +1,22 @@
+"""The released network at full size on a TPU slice of eight chips: 512 x 512, batch 32.
+
+Command: TPU=my-slice ZONE=us-east5-b launch/tpu_pod.sh --config=configs/tpu.py
+    --workdir=/mnt/runs/full --config.data.packs='("/mnt/packs/full",)'
+Hardware: eight TPU v5p chips (95 GB each). Time: not measured. Expected score: not measured.
+
+The rasterizer is the one for every platform, "xla", which keeps more in memory than the GPU
+kernels; a chip therefore takes its four samples one by one.
+"""
+
+from configs import smoke
+from instant_gs import config as config_lib
+
+
+def get_config(arg: str = "") -> config_lib.Config:
+    """``arg`` "smoke" shrinks everything to a test of seconds."""
+    config = config_lib.Config(name="tpu")
+    config.model.dtype = "bfloat16"
+    config.model.encoder.remat = True
+    config.data.batch_size = 32
+    config.train.accumulate = 4
+    return smoke.apply(config, arg)

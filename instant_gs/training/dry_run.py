@@ -1,0 +1,115 @@
+"""What a command would train, on what, and whether it fits; nothing is trained or written."""
+
+import math
+import pathlib
+
+import jax
+
+from instant_gs import models
+from instant_gs.config import Config
+from instant_gs.data import reader
+from instant_gs.training import abstract, checkpoint, device_peak, loop, parallel, step, throughput
+
+
+def describe(
+    config: Config,
+    workdir: str | pathlib.Path,
+    init_from: str | None = None,
+    motion_encoder: str | None = None,
+):
+    """Yields lines of text: parameters, memory, speed, data, and where the run would start.
+
+    The step is compiled for these devices, so that its memory is what XLA would allocate.
+
+    Args:
+        config: As for ``loop.train``, as are the others.
+        workdir: The run's folder.
+        init_from: Weights or run.
+        motion_encoder: Weights or run.
+
+    Raises:
+        ValueError: The configuration is invalid or does not fit the devices.
+        UserError: ``workdir`` holds a run of another configuration.
+        PackError: A pack cannot be read.
+        FileNotFoundError: There is nothing to start from where an option says.
+    """
+    config.validate()
+    mesh = parallel.mesh_of(config)
+    model = models.build(config.model)
+    shapes = abstract.train_state(model, config, mesh)
+    pretrain = config.motion_pretrain.steps
+    device = f"{mesh.size} x {jax.devices()[0].device_kind}"
+    shares = config.train.shard_parameters
+    yield (
+        f"configuration {config.name}: {pretrain} motion and {config.train.steps} avatar steps, "
+        f"{config.data.batch_size} samples each, on {device}, {jax.process_count()} processes"
+    )
+    for name, part in shapes.params.items():
+        yield f"parameters    {_count(part):>12,} {name}"
+    yield f"parameters    {_count(shapes.params):>12,} in all"
+    yield (
+        f"state         {_local_bytes(shapes) / 1e6:,.1f} MB a device: parameters, average, Adam"
+        + (f" (a copy a group of {shares} devices)" if shares > 1 else "")
+    )
+    batch = abstract.batch(config, mesh)
+    for phase in step.PHASES:
+        if phase == "avatar" or pretrain:
+            yield from _step(model, config, phase, mesh, shapes, batch)
+    yield from _data(config)
+    yield _start(config, workdir, init_from, motion_encoder)
+
+
+def _count(tree) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _local_bytes(tree) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _step(model, config, phase, mesh, shapes, batch):
+    compiled = step.make(model, config, phase, mesh).lower(shapes, batch).compile()
+    memory = compiled.memory_analysis()
+    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    total = arguments + temporary + max(fresh, 0)
+    yield (
+        f"{phase} step: {total / 1e6:,.1f} MB a device ({arguments / 1e6:,.1f} arguments, "
+        f"{temporary / 1e6:,.1f} temporary), XLA's plan of the compiled step"
+    )
+    flops = throughput.model_flops(model, config, phase, mesh, shapes, batch)
+    line = f"{phase} step: {flops:.3g} FLOPs a device without the rasterizer"
+    kind = jax.devices()[0].device_kind
+    peak = device_peak.flops_per_second(kind, config.model.dtype)
+    if peak is None:
+        yield f"{line}; the peak of a {kind} is not known here: no estimate of steps per second"
+    else:
+        yield f"{line}; at most {peak / flops:.1f} steps/s at the {kind}'s peak, an upper bound"
+
+
+def _data(config: Config):
+    if not config.data.packs:
+        yield "data          none: training needs --config.data.packs='(\"FOLDER\",)'"
+    for pack in reader.open_packs(config.data.packs) if config.data.packs else ():
+        height, width = pack.image_size
+        yield f"data          {pack.path}: {len(pack):,} records of {height} x {width}"
+
+
+def _start(config, workdir, init_from, motion_encoder) -> str:
+    loop.check_same_run(pathlib.Path(workdir), config)
+    folder = pathlib.Path(workdir) / checkpoint.CHECKPOINTS
+    done = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if done:
+        total = config.motion_pretrain.steps + config.train.steps
+        return f"start         would resume {workdir} at step {max(done)} of {total}"
+    sources = {"init_from": init_from, "motion_encoder": motion_encoder}
+    described = []
+    for option, source in sources.items():
+        if source:
+            _, params, _ = checkpoint.load_weights(source)
+            described.append(f"--{option}={source} ({_count(params):,} numbers)")
+    origin = " and ".join(described) or "random parameters"
+    return f"start         a new run in {workdir}, from {origin}"

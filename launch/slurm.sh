@@ -1,0 +1,24 @@
+#!/bin/bash
+# Training on Slurm: one process a GPU, found by JAX through Slurm's own variables.
+#
+#   sbatch launch/slurm.sh --config=configs/gpu_8x.py --workdir=runs/full \
+#       --config.data.packs='("packs/full",)'
+#
+# Everything behind the script's name goes to train.py. More nodes: sbatch --nodes=4 launch/slurm.sh
+# and a --config.data.batch_size that all GPUs divide. PYTHON chooses the interpreter.
+#SBATCH --job-name=instant_gs
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+set -euo pipefail
+
+cd "${SLURM_SUBMIT_DIR:-.}"
+# Every process must see all GPUs of its node: JAX gives each its own.
+exec srun --kill-on-bad-exit=1 "${PYTHON:-.venv/bin/python}" train.py --distributed \
+    --compilation_cache="${COMPILATION_CACHE:-runs/compiled}" "$@"

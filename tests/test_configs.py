@@ -1,0 +1,45 @@
+"""Every configuration is valid, and its variant "smoke" trains."""
+
+import importlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from instant_gs import models
+from instant_gs.training import abstract, parallel, state, step
+
+FOLDER = Path(__file__).resolve().parent.parent / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "smoke"))
+
+
+def load(name, arg=""):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_valid_and_says_what_it_is(name):
+    config = load(name)
+    config.validate()
+    assert config.name == name
+    assert type(config).from_json(config.to_json()).to_json() == config.to_json()
+    text = importlib.import_module(f"configs.{name}").__doc__
+    for word in ("Command:", f"configs/{name}.py", "measured"):
+        assert word in text, f"configs/{name}.py: the docstring lacks {word!r}"
+    with pytest.raises(ValueError, match=rf"configs/{name}.py: unknown variant 'smok'"):
+        load(name, "smok")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
+def test_its_smoke_variant_takes_a_step(name):
+    """The demo's takes many, in tests/training."""
+    config = load(name, "smoke")
+    config.validate()
+    config.loss.lpips = 0.0  # quicker to compile
+    mesh = parallel.make_mesh(config.data.batch_size, jax.devices()[:1])
+    model = models.build(config.model)
+    batch = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), abstract.batch(config, mesh))
+    fresh = parallel.place(state.create(model, config), mesh)
+    after, metrics = step.make(model, config, "motion", mesh)(fresh, batch)
+    assert int(after.step) == 1 and np.isfinite(float(metrics["loss"]))

@@ -1,0 +1,115 @@
+"""The files in launch/ as far as they can be checked without a cluster."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
+FILES = sorted((ROOT / "launch").iterdir())
+
+# Stands for srun and gcloud: writes down what it is asked to do.
+_RECORDER = f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\n"
+
+
+def train_flags():
+    help_text = subprocess.run(
+        [sys.executable, "train.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return set(re.findall(r"--(?:\[no\])?(\w+)", help_text))
+
+
+def recorded(script, tmp_path, *arguments, **variables):
+    """The words that the script's last command got."""
+    for name in ("srun", "gcloud"):
+        (tmp_path / name).write_text(_RECORDER)
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **variables}
+    run = subprocess.run(
+        ["bash", f"launch/{script}", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return ast.literal_eval(run.stdout)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_shell(script):
+    subprocess.run(["bash", "-n", script], check=True)
+    assert os.access(script, os.X_OK)
+
+
+def test_every_flag_exists():
+    flags = train_flags()
+    assert {"config", "workdir", "coordinator", "distributed"} <= flags
+    own = {"zone", "worker", "command", "kill-on-bad-exit", "nodes"}  # of gcloud, srun and sbatch
+    for path in FILES:
+        text = re.sub(r"^#SBATCH.*", "", path.read_text(), flags=re.MULTILINE)
+        names = set(re.findall(r"--([a-z][\w-]*)", text)) - own
+        assert names and names <= flags, f"{path.name}: {names - flags}"
+
+
+def test_configurations_exist():
+    for path in FILES:
+        for name in re.findall(r"configs/\w+\.py", path.read_text()):
+            assert (ROOT / name).is_file(), f"{path.name}: {name}"
+
+
+def test_slurm_passes_everything_on(tmp_path):
+    words = recorded("slurm.sh", tmp_path, "--config.data.packs=('a b',)", PYTHON="py")
+    assert words[1:4] == ["py", "train.py", "--distributed"]
+    assert words[-1] == "--config.data.packs=('a b',)"
+    text = (ROOT / "launch" / "slurm.sh").read_text()
+    per_node = [re.search(rf"--{n}-per-node=(\d+)", text)[1] for n in ("ntasks", "gpus")]
+    assert per_node[0] == per_node[1], "one process a GPU"
+
+
+def test_the_pod_command_survives_two_shells(tmp_path):
+    words = recorded(
+        "tpu_pod.sh", tmp_path, "--config.data.packs=('a b',)", TPU="slice", ZONE="zone"
+    )
+    assert words[:5] == ["compute", "tpus", "tpu-vm", "ssh", "slice"] and "--worker=all" in words
+    remote = words[-1].removeprefix("--command=").replace("cd instant_gs && .venv/bin/python", "")
+    read = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {remote}"], capture_output=True, text=True, check=True
+    )
+    assert read.stdout.splitlines() == [
+        "train.py",
+        "--distributed",
+        "--config.data.packs=('a b',)",
+    ]
+
+
+def test_the_job_set_is_one_process_a_node():
+    whole = yaml.safe_load((ROOT / "launch" / "kubernetes.yaml").read_text())
+    assert (whole["kind"], whole["apiVersion"]) == ("JobSet", "jobset.x-k8s.io/v1alpha2")
+    (job,) = whole["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    assert spec["completionMode"] == "Indexed" and spec["parallelism"] == spec["completions"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    flags = dict(word[2:].split("=", 1) for word in container["command"][2:])
+    assert int(flags["num_processes"]) == spec["completions"]
+    assert flags["process_id"] == "$(JOB_COMPLETION_INDEX)"
+    name = whole["metadata"]["name"]
+    port = container["ports"][0]["containerPort"]
+    assert flags["coordinator"] == f"{name}-{job['name']}-0-0.{name}:{port}"
+    devices = spec["completions"] * container["resources"]["limits"]["nvidia.com/gpu"]
+    assert int(flags["config.data.batch_size"]) % devices == 0
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }

@@ -1,0 +1,123 @@
+"""Two processes train what one trains."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instant_gs import cli
+from instant_gs.training import distributed
+
+ROOT = Path(__file__).parents[2]
+STEPS, MOTION_STEPS = 20, 14
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def _start(workdir, pack, cache, devices, *options):
+    """A training command on that many virtual devices."""
+    flags = {
+        "config": "configs/demo.py:smoke",
+        "workdir": workdir,
+        "compilation_cache": cache,
+        "config.data.packs": f'("{pack}",)',
+        "config.loss.lpips": 0.0,
+        "config.motion_pretrain.steps": MOTION_STEPS,
+        "config.train.steps": STEPS - MOTION_STEPS,
+        "config.train.image_every": STEPS,
+        "config.train.checkpoint_every": STEPS,
+        "config.train.shard_parameters": 2,
+    }
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
+    }
+    command = [sys.executable, "train.py", *(f"--{k}={v}" for k, v in flags.items()), *options]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+
+def _losses(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line.get("motion/loss", line.get("avatar/loss")) for line in lines]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(pack, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    runs = [
+        _start(
+            tmp_path / "two",
+            pack,
+            tmp_path / "cache",
+            2,
+            f"--coordinator=localhost:{port}",
+            "--num_processes=2",
+            f"--process_id={index}",
+        )
+        for index in range(2)
+    ]
+    try:
+        outputs = [run.communicate(timeout=500)[0] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
+            run.stdout.close()
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)
+    one = _start(tmp_path / "one", pack, tmp_path / "cache", 4)
+    output = one.communicate(timeout=500)[0]
+    assert one.returncode == 0, output
+    expected = _losses(tmp_path / "one")
+    assert len(expected) == STEPS
+    np.testing.assert_allclose(_losses(tmp_path / "two"), expected, rtol=1e-5)
+    assert f"avatar {STEPS}/{STEPS}" in outputs[0] and "avatar" not in outputs[1]
+    names = {path.name for path in (tmp_path / "two" / "samples").iterdir()}
+    assert f"validation_{STEPS:07d}.png" in names
+    # What two processes wrote in parts, one reads.
+    again = _start(tmp_path / "two", pack, tmp_path / "cache", 4, f"--release={tmp_path / 'out'}")
+    output = again.communicate(timeout=500)[0]
+    assert again.returncode == 0 and f"at step {STEPS}" in output, output
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_without_flags_one_process_stays_alone():
+    distributed.start(False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((False, "host:1", None, None), "--num_processes, --process_id: expected with"),
+        ((False, "host", 2, 0), "--coordinator=host: expected host:port"),
+        ((False, "host:1", 2, 2), "--process_id=2: expected 0 to 1"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(arguments, message):
+    with pytest.raises(cli.UserError, match=message):
+        distributed.start(*arguments)
+
+
+def test_a_machine_that_is_no_cluster_says_what_to_give():
+    code = "from instant_gs.training import distributed; distributed.start(True)"
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "TPU_"))
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "give --coordinator, --num_processes and --process_id" in run.stderr, run.stderr

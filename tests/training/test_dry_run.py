@@ -1,0 +1,61 @@
+"""A dry run says what is there and touches nothing."""
+
+import re
+
+import jax
+import pytest
+
+from instant_gs import cli, models
+from instant_gs.training import checkpoint, device_peak, dry_run, parallel, profile, state, step
+
+
+def _files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(step, "PHASES", ("motion",))  # quicker to compile
+    model = models.build(config.model)
+    fresh = state.create(model, config)
+    checkpointer = checkpoint.RunCheckpointer(tmp_path / "run")
+    checkpointer.save(fresh, {}, config)
+    checkpointer.close()
+    before = _files(tmp_path)
+    text = "\n".join(dry_run.describe(config, tmp_path / "run"))
+    assert _files(tmp_path) == before
+    counts = {name: sum(a.size for a in jax.tree.leaves(p)) for name, p in fresh.params.items()}
+    for name, count in counts.items():
+        assert re.search(rf"parameters +{count:,} {name}", text), text
+    assert f"{sum(counts.values()):,} in all" in text
+    megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(fresh)) / 1e6
+    assert f"{megabytes:,.1f} MB a device" in text
+    assert "would resume" in text and "at step 0 of 8" in text
+    found = re.search(r"motion step: ([\d.]+) MB a device \(([\d.]+) arguments", text)
+    total, arguments = map(float, found.groups())
+    assert total > arguments > megabytes
+    assert float(re.search(r"motion step: ([\d.e+]+) FLOPs", text)[1]) > 1000
+    assert "no estimate of steps per second" in text
+
+
+def test_sharing_the_state_divides_it(config, monkeypatch):
+    monkeypatch.setattr(parallel, "MIN_SHARDED_SIZE", 1)
+    config.train.shard_parameters = 4
+    mesh = parallel.mesh_of(config)
+    fresh = state.create(models.build(config.model), config)
+    placed = parallel.place(fresh, mesh)
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(fresh))
+    part = sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves(placed))
+    assert part < 0.3 * whole
+
+
+def test_the_table_of_peaks_knows_two_precisions():
+    assert device_peak.flops_per_second("NVIDIA H100 80GB HBM3", "bfloat16") == 989.5e12
+    assert device_peak.flops_per_second("NVIDIA H100 80GB HBM3", "float32") == 494.5e12
+    assert device_peak.flops_per_second("cpu", "float32") is None
+
+
+@pytest.mark.parametrize("text", ["10", "15,10", "0,3", "a,b", "1,2,3", "1,,2"])
+def test_a_wrong_window_is_a_clear_error(text):
+    with pytest.raises(cli.UserError, match="--profile_steps="):
+        profile.parse(text)
+    assert profile.parse("10,15") == (10, 15)
