@@ -1,4 +1,4 @@
-"""From a photo and a video to a moving head: alignment, the engine, tracking and export."""
+"""From a photo and a video to a moving head: the engine, animation and export."""
 
 import os
 
