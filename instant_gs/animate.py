@@ -67,15 +67,16 @@ def main(argv: list[str]) -> None:
     from instant_gs.portrait import video
 
     engine = inference.load(_WEIGHTS.value)
-    source = _read_source(engine.image_size)
-    drivers, poses, count, fps = _read_drivers(engine.image_size, source.image)
+    view = engine.config.model.fov_degrees
+    source = _read_source(engine.image_size, view)
+    drivers, poses, count, fps = _read_drivers(engine.image_size, view, source.image)
     if _PLY.value and _PLY_FRAME.value >= count:
         raise cli.UserError(
             f"--ply_frame: the result has {count} frames, 0 to {count - 1}; there is no "
             f"{_PLY_FRAME.value}"
         )
     size = _SIZE.value or engine.image_size
-    cameras = _cameras(poses, count, fps, engine.config.model.fov_degrees)
+    cameras = _cameras(poses, count, fps, view)
     clock = animate.Clock()
     made = animate.frames(
         engine,
@@ -160,14 +161,15 @@ def _cameras(poses, count: int, fps: float, fov_degrees: float):
     return camera_path.orbit(count, swing=swing, **around)
 
 
-def _read_source(size: int):
+def _read_source(size: int, fov_degrees: float):
     from instant_gs.inference import source
     from instant_gs.portrait import photo
 
     if _SOURCE_ALIGNED.value:
         aligned = source.read_aligned(_SOURCE.value, size)
     else:
-        aligned = source.align(_SOURCE.value, _detector(), size, _MASK.value)
+        path, mask = _SOURCE.value, _MASK.value
+        aligned = source.align(path, _detector(), size, mask, fov_degrees=fov_degrees)
     _warn(aligned.warnings)
     if _SHOW_CROP.value:
         photo.write(_SHOW_CROP.value, source.explain(aligned), overwrite=_OVERWRITE.value)
@@ -175,7 +177,7 @@ def _read_source(size: int):
     return aligned
 
 
-def _read_drivers(size: int, still):
+def _read_drivers(size: int, fov_degrees: float, still):
     """The driving faces, their head poses or None, how many there are, and their rate."""
     from instant_gs.inference import camera_path
     from instant_gs.portrait import tracking, video
@@ -191,7 +193,8 @@ def _read_drivers(size: int, still):
         _warn([clip.problem])
         return tracking.aligned_drivers(clip, size, limit=limit), None, count, clip.fps
     decoded = _progress(clip.frames(limit), min(clip.expected_frames, limit or 10**9), "track")
-    track = tracking.track(clip.path, decoded, _detector(), fps=clip.fps, box=_BOX.value)
+    options = {"fps": clip.fps, "box": _BOX.value, "fov_degrees": fov_degrees}
+    track = tracking.track(clip.path, decoded, _detector(), **options)
     _warn([clip.problem, *track.warnings(clip.path)])
     drivers = tracking.drivers(clip.frames(limit), track, size, matte=_DRIVING_MATTE.value)
     return drivers, track.poses, len(track.found), clip.fps

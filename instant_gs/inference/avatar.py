@@ -295,7 +295,10 @@ class InstantAvatar:
 
     def _code(self, params, image):
         size = self.config.model.motion.image_size
-        crop = crop_lib.motion_crop(image, size, format_lib.MOTION_CROP)
+        # The same part of the face in any view.
+        view = self.config.model.fov_degrees
+        part = camera_lib.focal_length(view) / camera_lib.focal_length()
+        crop = crop_lib.motion_crop(image, size, format_lib.MOTION_CROP * part)
         return self.model.motion_code(params, crop)
 
     def _checked(self, name: str, image, size: int):

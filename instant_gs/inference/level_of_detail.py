@@ -158,7 +158,12 @@ def main(argv: list[str]) -> None:
         output.check_free(values.out, overwrite=False, option="--out")
     counts = sorted({_count(text) for text in values.levels})
     engine = inference.load(values.weights)
-    photo = source.read(values.source, engine.image_size, aligned=values.source_aligned).image
+    photo = source.read(
+        values.source,
+        engine.image_size,
+        aligned=values.source_aligned,
+        fov_degrees=engine.config.model.fov_degrees,
+    ).image
     code = engine.motion_code(photo)
     ordered = order(engine, engine.encode(photo, code), code)
     levels = report(engine, ordered, code, counts=counts)

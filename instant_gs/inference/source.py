@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from instant_gs import cli
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.portrait import alignment, detection, matting, photo
 
 #: The crop is cut and matted at this size before it is reduced to the model's.
@@ -46,6 +47,8 @@ def align(
     detector: detection.Detector,
     size: int,
     mask: str | os.PathLike | None = None,
+    *,
+    fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
 ) -> Source:
     """Finds the largest face of a photo and cuts the model's wide crop around it.
 
@@ -56,6 +59,7 @@ def align(
         detector: Finds landmarks.
         size: Side of the result in pixels, ``InstantAvatar.image_size``.
         mask: Grey image of the photo's size, white where the person is.
+        fov_degrees: The model's view, ``config.model.fov_degrees``: what the result shows.
 
     Returns:
         Source.
@@ -75,7 +79,7 @@ def align(
     landmarks = np.asarray(found.landmarks, np.float64)
     if found.num_faces > 1:
         warnings.append(f"{path}: {found.num_faces} faces found, the largest is taken")
-    crop = alignment.locate(landmarks)
+    crop = alignment.locate(landmarks, fov_degrees=fov_degrees)
     if abs(math.degrees(crop.yaw_rad)) > MAX_YAW_DEGREES:
         warnings.append(
             f"{path}: the head is turned by {abs(math.degrees(crop.yaw_rad)):.0f} degrees; a "
@@ -127,13 +131,20 @@ def read_aligned(path: str | os.PathLike, size: int) -> Source:
     return Source(image=alignment.fit(image, size))
 
 
-def read(path: str | os.PathLike, size: int, *, aligned: bool) -> Source:
+def read(
+    path: str | os.PathLike,
+    size: int,
+    *,
+    aligned: bool,
+    fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
+) -> Source:
     """``read_aligned`` for a wide crop, ``align`` with the packaged landmark network otherwise.
 
     Args:
         path: PNG, JPEG or WebP.
         size: Side of the result in pixels.
         aligned: Whether the picture is a wide crop already.
+        fov_degrees: As for ``align``.
 
     Raises:
         As the function that it calls.
@@ -142,7 +153,7 @@ def read(path: str | os.PathLike, size: int, *, aligned: bool) -> Source:
         return read_aligned(path, size)
     from instant_gs.metrics import face
 
-    return align(path, face.FaceLandmarker(), size)
+    return align(path, face.FaceLandmarker(), size, fov_degrees=fov_degrees)
 
 
 def image_shape(picture: photo.Photo) -> tuple[int, int]:

@@ -135,7 +135,12 @@ def main(argv: list[str]) -> None:
     if not values.source:
         raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
     engine = inference.load(values.weights)
-    still = source.read(values.source, engine.image_size, aligned=values.source_aligned)
+    still = source.read(
+        values.source,
+        engine.image_size,
+        aligned=values.source_aligned,
+        fov_degrees=engine.config.model.fov_degrees,
+    )
     flicker = measure(engine, still.image, frames=values.frames, fps=values.fps)
     print("mean change from frame to frame        plain  One-Euro filter")
     print(

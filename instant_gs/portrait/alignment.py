@@ -17,6 +17,7 @@ import math
 import cv2
 import numpy as np
 
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.portrait import template
 
 
@@ -68,12 +69,13 @@ class Crop:
         return unit @ inverse.T
 
 
-def locate(landmarks: np.ndarray) -> Crop:
-    """The wide crop of a face.
+def locate(landmarks: np.ndarray, *, fov_degrees: float = camera_lib.FOV_WIDE_DEGREES) -> Crop:
+    """The crop of a face that the model's camera sees.
 
     Args:
         landmarks: (478, 3) MediaPipe landmarks in pixels; z grows away from the camera, in
             pixels too.
+        fov_degrees: The model's view; the template is of the wide one.
 
     Returns:
         Crop.
@@ -88,11 +90,12 @@ def locate(landmarks: np.ndarray) -> Crop:
             "one MediaPipe face"
         )
     scale, rotation, shift = similarity(template.POINTS, landmarks[list(template.LANDMARKS)])
+    view = camera_lib.focal_length() / camera_lib.focal_length(fov_degrees)
     up, forward = -rotation[:, 1], -rotation[:, 2]  # picture axes: y down, z away
     return Crop(
         x=float(shift[0]),
         y=float(shift[1]),
-        side=float(scale),
+        side=float(scale) * view,
         roll_rad=math.atan2(up[0], -up[1]),
         yaw_rad=math.atan2(forward[0], -forward[2]),
         pitch_rad=math.asin(float(np.clip(-forward[1], -1, 1))),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from instant_gs import cli
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.portrait import alignment, detection, matting, video
 
 #: Standard deviations in seconds of the Gaussian that smooths the box: detectors tremble from
@@ -56,7 +57,13 @@ class Track:
 
 
 def track(
-    name, frames: Iterable[np.ndarray], detector: detection.Detector, *, fps: float, box="smoothed"
+    name,
+    frames: Iterable[np.ndarray],
+    detector: detection.Detector,
+    *,
+    fps: float,
+    box="smoothed",
+    fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
 ) -> Track:
     """Follows the largest face.
 
@@ -67,6 +74,7 @@ def track(
         fps: Frames a second, for smoothing.
         box: "smoothed" follows the head; "fixed" is the median over all frames, for a head that
             stays in place: then its small moves drive the avatar, too.
+        fov_degrees: The model's view.
 
     Returns:
         Track.
@@ -83,7 +91,7 @@ def track(
         face = detection.find_face(detector, frame, near=crop, thorough=thorough)
         found.append(face is not None)
         if face is not None:
-            crop = alignment.locate(face.landmarks)
+            crop = alignment.locate(face.landmarks, fov_degrees=fov_degrees)
             rows.append([crop.x, crop.y, crop.side, crop.roll_rad, crop.yaw_rad, crop.pitch_rad])
             landmarks.append(np.asarray(face.landmarks, np.float32)[:, :2])
             crowded += face.num_faces > 1

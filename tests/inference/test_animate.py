@@ -14,9 +14,10 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from instant_gs import cli, inference
+from instant_gs import config as config_lib
 from instant_gs.geometry import camera as geometry
 from instant_gs.inference import animate, camera_path, export
-from instant_gs.portrait import photo, video
+from instant_gs.portrait import alignment, photo, video
 from tests import own_flags
 from tests.inference import fake
 
@@ -178,6 +179,29 @@ def test_the_drivers_head_leads_the_camera(inputs, run, command, monkeypatch):
     yaws.clear()
     assert run(**values, out=inputs / "a.mp4", yaw=-5) == 0
     assert yaws == pytest.approx([-5] * 6), "fixed is the default"
+
+
+def test_weights_of_another_view_get_their_crops_and_cameras(inputs, run, monkeypatch):
+    config, seen = config_lib.Config(), []
+    config.model.fov_degrees = geometry.FOV_LEGACY_DEGREES
+    locate = alignment.locate
+
+    class Engine(fake.Engine):
+        def frame(self, avatar, motion, camera, size):
+            seen.append(float(camera.intrinsics[0, 0]))
+            return super().frame(avatar, motion, camera, size)
+
+    def spy(landmarks, *, fov_degrees):
+        seen.append(fov_degrees)
+        return locate(landmarks, fov_degrees=fov_degrees)
+
+    engine = Engine()
+    engine.config = config
+    monkeypatch.setattr(inference, "load", lambda directory: engine)
+    monkeypatch.setattr(alignment, "locate", spy)
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    assert run(**values, out=inputs / "a.mp4", max_frames=2) == 0
+    assert seen == pytest.approx([18.837] * 3 + [4.26339] * 2, abs=1e-4)
 
 
 def record_yaws(command, monkeypatch):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import instant_gs
+from instant_gs import config as config_lib
 from instant_gs.geometry import camera
+from instant_gs.inference import avatar
 from instant_gs.training import checkpoint
 from tests.inference import tiny
 
@@ -19,6 +21,19 @@ def engine():
 @pytest.fixture(scope="module")
 def photos():
     return tiny.photos()
+
+
+def test_the_motion_encoder_sees_the_same_part_of_the_face_in_any_view(monkeypatch):
+    def stop(image, size, part):
+        raise InterruptedError(part)
+
+    monkeypatch.setattr(avatar.crop_lib, "motion_crop", stop)
+    config = config_lib.Config()
+    for view, part in ((camera.FOV_WIDE_DEGREES, 0.62), (camera.FOV_LEGACY_DEGREES, 0.76994)):
+        config.model.fov_degrees = view
+        with pytest.raises(InterruptedError) as caught:
+            avatar.InstantAvatar(config, {})._code({}, None)
+        assert caught.value.args[0] == pytest.approx(part, rel=1e-4)
 
 
 def test_photo_to_picture(engine, photos):

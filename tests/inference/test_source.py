@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
+from instant_gs.geometry import camera
 from instant_gs.inference import source
 from instant_gs.portrait import alignment, detection, matting
 from tests.inference import fake
@@ -29,6 +30,18 @@ def test_face_is_centred_over_black(path):
     skin = (image[..., 0] > 180) & (image[..., 1] > 120)
     assert skin.mean() > 0.15, "the face is not"
     assert aligned.warnings == ()
+
+
+def test_the_first_releases_view_is_closer(path):
+    """Its crop is the middle of the wide one, at the same size."""
+    narrow = camera.FOV_LEGACY_DEGREES
+    wide = source.align(path, fake.Detector(FACE), 200)
+    near = source.align(path, fake.Detector(FACE), 200, fov_degrees=narrow)
+    part = round(200 * 3.43311 / 4.26339 / 2)
+    assert near.crop.side == pytest.approx(120 * 3.43311 / 4.26339, rel=1e-5)
+    want = cv2.resize(wide.image[100 - part : 100 + part, 100 - part : 100 + part], (200, 200))
+    face = np.s_[70:130, 70:130]
+    assert np.abs(near.image[face].astype(int) - want[face]).mean() < 6
 
 
 def test_own_matte_wins_over_the_estimate(path, tmp_path):

@@ -4,7 +4,8 @@
 
 Nobody can be seen with them, but every stage runs at its full size. The synthetic checkpoint's
 Gaussians all lie on one spot outside of the picture, so the decoder's last layer is scaled until
-those of the photo fill it: then the rasterizer has its usual work, too.
+those of the photo fill it: then the rasterizer has its usual work, too. The motion is damped, which
+that scaling amplifies.
 """
 
 import sys
@@ -21,6 +22,9 @@ from tests.models import synthetic_checkpoint
 #: Mean and standard deviation of the decoder's outputs: opacity 0.5, all colours, a cloud as wide
 #: as a head, Gaussians of two pixels, any rotation.
 TARGETS = {"sigma": (1.0, 0.3), "color": (0, 1), "position": (0, 0.15), "scale": (-3, 0.3)}
+
+#: On the motion network's output.
+DAMPING = 0.01
 
 
 def spread(decoder: dict, features) -> dict:
@@ -39,8 +43,10 @@ def spread(decoder: dict, features) -> dict:
 
 def main(photo: str, out: str) -> None:
     """Makes and writes them."""
-    states = (synthetic_checkpoint.state_dict(part, 0) for part in ("E", "M"))
-    engine = convert.from_state_dicts(*states)
+    encoder, motion_encoder = (synthetic_checkpoint.state_dict(part, 0) for part in ("E", "M"))
+    for name in ("motion_decoder.net.2.weight", "motion_decoder.net.2.bias"):
+        encoder[name] *= np.float32(DAMPING)
+    engine = convert.from_state_dicts(encoder, motion_encoder)
     image = source.read(photo, engine.image_size, aligned=False).image
     features = np.asarray(engine.encode(image).features)
     params = engine.params | {"decoder": spread(engine.params["decoder"], features)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from instant_gs import cli
+from instant_gs.geometry import camera
 from instant_gs.portrait import tracking, video
 from tests.inference import fake
 
@@ -34,6 +35,14 @@ def test_still_head_keeps_its_box_to_the_ends():
     tracked = run([face(100)] * 7)
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 7)
     assert [crop.side for crop in tracked.crops] == pytest.approx([120] * 7)
+
+
+def test_the_first_releases_view_is_a_closer_crop():
+    narrow = tracking.track(
+        "clip", blank(2), fake.Detector(face(100)), fps=25, fov_degrees=camera.FOV_LEGACY_DEGREES
+    )
+    assert (narrow.crops[0].x, narrow.crops[0].y) == pytest.approx((100, 90))
+    assert narrow.crops[0].side == pytest.approx(120 * 3.43311 / 4.26339, rel=1e-5)
 
 
 def test_fixed_box_is_the_median():
