@@ -94,6 +94,16 @@ class _Process:
             if line.startswith(("motion ", "avatar ")):
                 return int(line.split()[1].partition("/")[0])
 
+    def saved(self) -> int:
+        """The newest whole checkpoint's step, or 0."""
+        names = [path.name for path in (self.workdir / "checkpoints").glob("*")]
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    def wait_for_saved(self, step: int) -> None:
+        """Returns when there is a whole checkpoint of a later step."""
+        while self.saved() <= step:
+            self._next_step()
+
     def writing(self) -> bool:
         """Whether a checkpoint is half written."""
         return any((self.workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"))
@@ -139,7 +149,7 @@ def run(folder: pathlib.Path, kills: int, seed: int, motion_steps: int) -> dict:
     packing.pack(source, folder / "packed", packing.Options(image_size=32), workers=1)
     rng = np.random.default_rng(seed)
     kinds = rng.permutation(np.resize(KINDS, kills)).tolist()
-    half_written, start_seconds = 0, 5.0
+    half_written, start_seconds, saved = 0, 5.0, 0
     for kind in kinds:
         process = _Process(folder, "killed", motion_steps)
         if kind == "start":
@@ -147,8 +157,9 @@ def run(folder: pathlib.Path, kills: int, seed: int, motion_steps: int) -> dict:
         else:
             process.wait_for_steps(1)
             start_seconds = time.monotonic() - process.started
+            process.wait_for_saved(saved)  # or the whole test would be about the first steps
             if kind == "step":
-                process.wait_for_steps(int(rng.integers(1, 4)))
+                process.wait_for_steps(int(rng.integers(3)))
                 time.sleep(rng.uniform(0, 0.2))
             else:
                 process.wait_for_writing()
@@ -156,9 +167,9 @@ def run(folder: pathlib.Path, kills: int, seed: int, motion_steps: int) -> dict:
         process.kill()
         # One that died while it started may have found, and not yet removed, its predecessor's.
         half_written += kind != "start" and process.writing()
-        print(f"killed: {kind}, {time.monotonic() - process.started:.1f} s", flush=True)
-    names = [path.name for path in (process.workdir / "checkpoints").glob("*")]
-    saved = max((int(name) for name in names if name.isdigit()), default=0)
+        saved = process.saved()
+        seconds = time.monotonic() - process.started
+        print(f"killed: {kind}, after {seconds:.1f} s, step {saved} is saved", flush=True)
     compared = saved + 2 * _CHECKPOINT_EVERY
     workdirs = []
     for name in ("killed", "undisturbed"):
