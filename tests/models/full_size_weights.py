@@ -29,8 +29,9 @@ DAMPING = 0.01
 
 def spread(decoder: dict, features) -> dict:
     """The decoder's parameters with ``TARGETS`` reached over features (N, F)."""
-    hidden = features @ decoder["fc1"]["kernel"] / np.sqrt(features.shape[-1])
-    hidden = np.logaddexp(0, hidden + decoder["fc1"]["bias"])
+    first = {name: np.asarray(value) for name, value in decoder["fc1"].items()}
+    hidden = features @ first["kernel"] / np.sqrt(features.shape[-1]) + first["bias"]
+    hidden = np.logaddexp(0, hidden)
     kernel, bias = (np.array(decoder["fc2"][name]) for name in ("kernel", "bias"))
     raw = hidden @ kernel / np.sqrt(len(kernel)) + bias
     for name, (mean, deviation) in TARGETS.items():
