@@ -158,7 +158,7 @@ def test_a_run_stopped_by_a_broken_record_is_saved_and_may_skip_it(run):
     assert saved == ["now"]
     config = demo.get_config("smoke")
     config.data.broken = "skip"
-    loop._check_same_run(run, config)
+    loop.check_same_run(run, config)
     config.data.cross_identity = 0.25
     with pytest.raises(cli.UserError, match=r"differs in data\.cross_identity\)"):
-        loop._check_same_run(run, config)
+        loop.check_same_run(run, config)
