@@ -2,9 +2,10 @@
 
     python -m benchmarks.collect --folder=OUT
 
-Reads OUT/parity.json, OUT/bench.json, OUT/gpu-*.json, OUT/sanitizer.txt and OUT/tuned.json, each if
-it is there, and writes OUT/<device>.json. Copied to benchmarks/results/ and committed, it is what
-`python -m benchmarks.table` makes the tables of README.md and docs/kernels.md from. Needs no GPU.
+Reads OUT/parity.json, OUT/parity_rest.json, OUT/bench.json, OUT/graphs.json, OUT/gpu-*.json,
+OUT/sanitizer.txt and OUT/tuned.json, each if it is there, and writes OUT/<device>.json. Copied to
+benchmarks/results/ and committed, it is what `python -m benchmarks.table` makes the tables of
+README.md and docs/kernels.md from. Needs no GPU.
 """
 
 import json
@@ -42,28 +43,37 @@ def _head(parts: dict[str, dict]) -> dict:
     return {key: first[key] for key in ("date", "device", "interpreted", "commit")} | head
 
 
+def _graphs(part: dict) -> dict:
+    """The first case with XLA's command buffers from the first launch on."""
+    return {"xla_flags": part["xla_flags"], **part["cases"][0]["ours"]}
+
+
 def collect(folder: Path) -> dict:
     """The joined record.
 
     Raises:
       cli.UserError: there is nothing to join, or parts do not belong together.
     """
-    parts = {name: _read(folder / f"{name}.json") for name in ("parity", "bench")}
+    names = ("parity", "parity_rest", "bench", "graphs")
+    parts = {name: _read(folder / f"{name}.json") for name in names}
     parts = {name: part for name, part in parts.items() if part}
     if not parts:
         raise cli.UserError(f"--folder: neither parity.json nor bench.json in {folder}")
     tests = [_read(path) for path in sorted(folder.glob("gpu-*.json"))]
     sanitizer = folder / "sanitizer.txt"
     tuned = _read(folder / "tuned.json")
-    parity, bench = parts.get("parity"), parts.get("bench")
+    bench = parts.get("bench")
+    parity = [parts[name] for name in names[:2] if name in parts]
+    checked = [case for part in parity for case in part["cases"]]
     return {
         "kind": KIND,
         **_head(parts),
         "triton_sources_sha256": next(iter(parts.values()))["triton_sources_sha256"],
-        "gpu_tests_passed": tests[-1]["tests_passed"] if tests else NOT_RUN,
+        "gpu_tests": tests[-1]["tests"] if tests else NOT_RUN,
         "sanitizer": sanitizer.read_text("utf-8").strip() if sanitizer.is_file() else NOT_RUN,
-        "parity": {key: parity[key] for key in ("bound", "cases")} if parity else NOT_RUN,
+        "parity": {"bound": parity[0]["bound"], "cases": checked} if parity else NOT_RUN,
         "bench": bench["cases"] if bench else NOT_RUN,
+        "graphs": _graphs(parts["graphs"]) if "graphs" in parts else NOT_RUN,
         "tuned": tuned["entries"] if tuned else NOT_RUN,
     }
 

@@ -1,9 +1,10 @@
-"""gsplat's side of `benchmarks.gpu_bench`: times it over a scene and prints one JSON line.
+"""gsplat's side of `benchmarks.gpu_bench`: times it over scenes and answers in JSON lines.
 
-    python benchmarks/gsplat_side.py scene.npz
-    python benchmarks/gsplat_side.py scene.npz --rehearse    reads the scene, times nothing
+    echo scene.npz | python benchmarks/gsplat_side.py
+    echo scene.npz | python benchmarks/gsplat_side.py --rehearse    reads the scene, times nothing
 
-Needs torch with CUDA and gsplat; imports nothing of this project, so that any Python will do.
+One process for all scenes, as torch and gsplat take seconds to load. Needs torch with CUDA and
+gsplat; imports nothing of this project, so that any Python will do.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 NAMES = ("means", "quats", "scales", "opacities", "features", "viewmats", "intrinsics")
 
 
-def main(path: str) -> None:
+def measure(path: str) -> dict:
     """Times forward and forward + backward with CUDA events, the median of 5 runs of 20 calls."""
     import gsplat
     import torch
@@ -71,7 +72,7 @@ def main(path: str) -> None:
             torch.cuda.synchronize()
         return sum(event.self_device_time_total for event in profile.key_averages()) / calls
 
-    result = {
+    return {
         "version": gsplat.__version__,
         "torch": torch.__version__,
         "forward_us": microseconds(forward_only),
@@ -79,17 +80,23 @@ def main(path: str) -> None:
         "forward_kernels_us": kernel_microseconds(forward_only),
         "forward_backward_kernels_us": kernel_microseconds(both),
     }
-    print(json.dumps(result))
 
 
-def rehearse(path: str) -> None:
+def rehearse(path: str) -> dict:
     """Everything but gsplat: the scene is whole, and the answer has its form."""
     data = np.load(path)
-    splats = {len(data[name]) for name in NAMES[:5]}
+    axis = data["opacities"].ndim - 1  # 1 with a leading axis of scenes
+    splats = {data[name].shape[axis] for name in NAMES[:5]}
     if len(splats) != 1 or int(data["size"]) < 1:
-        sys.exit(f"{path}: the arrays of the scene do not fit together")
-    print(json.dumps({"version": "rehearsal", "forward_us": None, "forward_backward_us": None}))
+        return {"error": f"{path}: the arrays of the scene do not fit together"}
+    return {"version": "rehearsal", "forward_us": None, "forward_backward_us": None}
 
 
 if __name__ == "__main__":
-    (rehearse if "--rehearse" in sys.argv[2:] else main)(sys.argv[1])
+    answer = rehearse if "--rehearse" in sys.argv[1:] else measure
+    for line in sys.stdin:
+        try:
+            result = answer(line.strip())
+        except Exception as error:  # one scene too large must not cost the others
+            result = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(result), flush=True)

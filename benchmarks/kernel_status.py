@@ -1,35 +1,46 @@
 """Says whether today's kernels are those that were last verified on a GPU.
 
     python -m benchmarks.kernel_status            prints the status in one line
-    python -m benchmarks.kernel_status --record   on a GPU machine: runs the gpu tests and, if they
-                                                  pass, writes benchmarks/results/gpu-*.json
+    python -m benchmarks.kernel_status --record   on a GPU machine: runs the gpu tests and writes
+                                                  benchmarks/results/gpu-*.json
 
 The machines that run the tests every day have no GPU. So each verification stores a hash of the
-sources in `kernels/`, and `make test` compares it with the sources it has.
+sources in `kernels/`, and `make test` compares it with the sources it has. A run that ends early
+(--seconds) records what passed until then; only one in which every test passed is a verification.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from benchmarks import provenance
+from benchmarks import journal, provenance
 from instant_gs import cli
 
 ROOT, KERNELS = provenance.ROOT, provenance.KERNELS
 RESULTS = ROOT / "benchmarks" / "results"
 
 RECORD_KIND = "gpu_verification"
+PART_KIND = "gpu_verification_part"  # not every test ran, or not every one passed
+JOURNAL = "tests.txt"  # what has passed, while the tests run
+# Those that say most come first: a run may have to end before the last.
+FIRST_TESTS = (
+    "test_triton_parity.py",
+    "test_triton_edge.py",
+    "test_rasterize_golden.py",
+    "test_rasterize_cases.py",
+    "test_triton_call.py",
+)
 # Lets gpu tests run in Triton's interpreter, see tests/conftest.py.
 REHEARSE_VARIABLE = "REHEARSE_GPU_TESTS"
 
-_RECORD = flags.DEFINE_bool("record", False, "Run the gpu tests here and record that they passed.")
+_RECORD = flags.DEFINE_bool("record", False, "Run the gpu tests here and record what passed.")
+_SECONDS = flags.DEFINE_float("seconds", None, "End the tests after so long.", lower_bound=1)
 _REHEARSE = flags.DEFINE_bool("rehearse", False, "Try --record without a GPU, on two tests.")
 _OUT = flags.DEFINE_string("out", str(RESULTS), "Folder for the file that --record writes.")
 
@@ -86,48 +97,64 @@ def _device(rehearse: bool) -> str:
         ) from error
 
 
-def record(folder: Path, *, rehearse: bool = False) -> Path:
+def _run_tests(log: Path, seconds: float | None, rehearse: bool) -> dict:
+    """Runs the gpu tests, their output as it comes; what the journal says of them."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    tests = ROOT / "tests" / "kernels"
+    files = [tests / name for name in FIRST_TESTS]
+    files += sorted(set(tests.glob("test_*.py")) - set(files))
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
+    command += ["-p", "benchmarks.journal", "-v"]
+    command += ["-k", "zero_splats or do_not_recompile"] if rehearse else []
+    variables = {REHEARSE_VARIABLE: "1", "TRITON_INTERPRET": "1"} if rehearse else {}
+    try:
+        subprocess.run(  # the tests' own output goes where ours goes, as it comes
+            [*command, *map(str, files)],
+            cwd=ROOT,
+            env={**os.environ, journal.VARIABLE: str(log.resolve()), **variables},
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"out of time after {seconds:.0f} s", flush=True)
+    return journal.read(log)
+
+
+def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False) -> Path:
     """Runs the gpu tests and writes the result file.
 
     Args:
-      folder: receives the file; only files in `benchmarks/results` count later.
+      folder: receives the files; only those in `benchmarks/results` count later.
+      seconds: end after so long, with what has passed until then.
       rehearse: run two of the tests in Triton's interpreter; the file then is no verification.
 
     Returns:
       The path of the file.
 
     Raises:
-      cli.UserError: there is no CUDA device, or a test failed, or none ran.
+      cli.UserError: there is no CUDA device, or a test failed (the file names it), or none ran.
     """
     device = _device(rehearse)
     before = provenance.sources_hash()
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
-    command += ["-k", "zero_splats or do_not_recompile"] if rehearse else []
-    variables = {REHEARSE_VARIABLE: "1", "TRITON_INTERPRET": "1"} if rehearse else {}
-    run = subprocess.run(
-        [*command, "tests/kernels"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **variables},
-    )
-    print(run.stdout)
-    passed = re.search(r"(\d+) passed", run.stdout)
-    if run.returncode or not passed or re.search(r"\d+ skipped", run.stdout):
-        raise cli.UserError("--record: the gpu tests did not all run and pass; nothing is recorded")
+    tests = _run_tests(folder / JOURNAL, seconds, rehearse)
     if provenance.sources_hash() != before:
         raise cli.UserError("--record: kernels/ changed during the tests; run it again")
-    content = provenance.describe(
-        f"{RECORD_KIND}_rehearsal" if rehearse else RECORD_KIND, interpreted=rehearse
-    )
+    if not tests["passed"] and not tests["failed"]:
+        raise cli.UserError("--record: no gpu test ran; nothing is recorded")
+    complete = not (tests["failed"] or tests["skipped"] or tests["not_run"])
+    kind = RECORD_KIND if complete else PART_KIND
+    content = provenance.describe(f"{kind}_rehearsal" if rehearse else kind, interpreted=rehearse)
     content |= {
         "device": device,
         "date": content["date"][:10],
-        "tests_passed": int(passed[1]),
+        "tests": tests,
         "command": "python -m benchmarks.kernel_status --record",
     }
     path = folder / f"gpu-{provenance.file_name(device)}.json"
     provenance.write(path, content)
+    (folder / JOURNAL).unlink(missing_ok=True)  # the record says it all
+    if tests["failed"]:
+        raise cli.UserError(f"--record: failed: {', '.join(tests['failed'])}; see {path}")
     return path
 
 
@@ -135,7 +162,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise cli.UserError(f"unexpected argument {argv[1]!r}: --help lists the flags")
     if _RECORD.value:
-        print(f"wrote {record(Path(_OUT.value), rehearse=_REHEARSE.value)}")
+        path = record(Path(_OUT.value), seconds=_SECONDS.value, rehearse=_REHEARSE.value)
+        print(f"wrote {path}")
     print(describe())
 
 

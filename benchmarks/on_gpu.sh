@@ -1,69 +1,96 @@
 #!/usr/bin/env bash
-# One visit to a GPU: verify every kernel, time it beside gsplat, tune, then train.
+# One visit to a GPU: is it right, how fast is it beside gsplat, the headline first.
 #
-#   benchmarks/on_gpu.sh OUT [MINUTES]             on the GPU machine; results and log into OUT
-#   REHEARSE=1 benchmarks/on_gpu.sh OUT            the same steps at tiny sizes in Triton's
-#                                                  interpreter, on any machine
+#   benchmarks/on_gpu.sh OUT [SECONDS]       on the GPU machine; results and log into OUT   [540]
+#   REHEARSE=1 benchmarks/on_gpu.sh OUT      the same steps at tiny sizes in Triton's interpreter,
+#                                            on any machine
+#
+# Steps, and the seconds each may take (LIMIT_<step>=... changes one):
+#   environment 15   versions, devices
+#   parity 75        three scenes against the oracle, gradients, bit-identical runs
+#   gsplat 100       with GSPLAT_WHEEL: built with nvcc meanwhile, ready before anything is timed
+#   bench 215        the target case with every stage, then 1M, 20k, 8 cameras, 8 scenes, D = 32, ...
+#   memcheck 60      every kernel under compute-sanitizer
+#   graphs 45        the target case with XLA's command buffers from the first launch on
+#   parity_rest 60   the other scenes
+#   tests            the gpu tests, until SECONDS are over
+#   tune, train      only if asked for, in a visit of their own: ONLY=tune TUNE=1, or
+#                    ONLY=train TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE"
 #
 # Environment:
 #   PYTHON        interpreter with jax (CUDA), triton and pytest   [python3]
 #   COMMIT        commit of the sources, where the tree came without its history
-#   GSPLAT_WHEEL  gsplat-1.5.3-py3-none-any.whl: builds it with nvcc (1 minute) and times it, too
-#   TRAIN         what to train with the minutes left; empty: nothing
-#                 [$PYTHON train.py --config=configs/demo.py --workdir=OUT/train]
-#   SKIP          steps to leave out, e.g. "tune train"
+#   GSPLAT_WHEEL  gsplat-1.5.3-py3-none-any.whl
+#   ONLY          steps to run, e.g. "parity bench"; empty: all
+#   SCRATCH       folder for builds   [a new one, removed at the end]
 #
-# Leaves OUT/<device>.json (a rehearsal: OUT/rehearsal.json), which belongs into benchmarks/results/,
-# as does OUT/gpu-*.json, the verification that `make test` looks for; OUT/tuned.json is the new
+# Every result is in OUT as soon as it exists. The last step joins them into OUT/<device>.json (a
+# rehearsal: OUT/rehearsal.json), which belongs into benchmarks/results/, as does OUT/gpu-*.json, the
+# verification that `make test` looks for; OUT/tuned.json, if tuned, is the new
 # kernels/rasterize/triton_tuned.json. Then: python -m benchmarks.table
 #
-# Where a visit is shorter than everything takes, make two, and join their files in one folder:
-#   SKIP="gsplat bench tune train" benchmarks/on_gpu.sh OUT       correctness
-#   SKIP="parity tests sanitizer" benchmarks/on_gpu.sh OUT        speed
-#   python -m benchmarks.collect --folder=JOINED                  anywhere
-#
-# A step that fails does not stop the next; the last lines tell which failed. Nothing is installed
-# outside OUT, and the GPU's settings stay as they are.
+# A step that fails does not stop the next; the last line tells which failed. Nothing is installed,
+# and the GPU's settings stay as they are.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 if [ $# -lt 1 ]; then
-  echo "usage: benchmarks/on_gpu.sh OUT [MINUTES]" >&2
+  echo "usage: benchmarks/on_gpu.sh OUT [SECONDS]" >&2
   exit 2
 fi
-OUT=$1
-MINUTES=${2:-9}
+mkdir -p "$1"
+OUT=$(cd "$1" && pwd)
 REHEARSE=${REHEARSE:-}
-SKIP=${SKIP:-}
+SCALE=1
+[ -n "$REHEARSE" ] && SCALE=20 # an interpreter on a busy machine takes its time
+DEADLINE=$(($(date +%s) + ${2:-$((540 * SCALE))}))
+ONLY=${ONLY:-}
+TUNE=${TUNE:-}
+TRAIN=${TRAIN:-}
+GSPLAT_WHEEL=${GSPLAT_WHEEL:-}
 PYTHON=${PYTHON:-python3}
-TRAIN=${TRAIN-"$PYTHON train.py --config=configs/demo.py --workdir=$OUT/train"}
-mkdir -p "$OUT"
+KEEP_SCRATCH=${SCRATCH:-}
+SCRATCH=${SCRATCH:-$(mktemp -d)}
 LOG=$OUT/log.txt
 : >"$LOG"
-DEADLINE=$(($(date +%s) + MINUTES * 60))
 FAILED=
-export PYTHONUNBUFFERED=1
 COMMIT=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || true)}
-export COMMIT
+# JAX would take three quarters of the memory at once; the sanitizer and torch need some.
+export PYTHONUNBUFFERED=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
+export OUT PYTHON COMMIT REHEARSE SCRATCH GSPLAT_WHEEL
 
 left() { echo $((DEADLINE - $(date +%s))); }
 
-# step NAME SECONDS COMMAND...: runs it unless skipped or out of time, at most SECONDS.
+say() { echo "== $*" | tee -a "$LOG"; }
+
+# limit STEP SECONDS: the seconds that a step may take, no more than are left.
+limit() {
+  local chosen="LIMIT_$1" seconds=$(($2 * SCALE))
+  seconds=${!chosen:-$seconds}
+  [ "$(left)" -lt "$seconds" ] && seconds=$(left)
+  echo "$seconds"
+}
+
+wanted() {
+  case " ${ONLY:-$1} " in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# step NAME SECONDS COMMAND...: runs it, its output as it comes, unless out of time.
 step() {
-  local name=$1 limit=$2 start status
+  local name=$1 seconds start status
+  seconds=$(limit "$1" "$2")
   shift 2
-  case " $SKIP " in *" $name "*) return ;; esac
-  start=$(date +%s)
-  [ "$(left)" -lt "$limit" ] && limit=$(left)
-  if [ "$limit" -lt 5 ]; then
-    echo "== $name: out of time, not run" | tee -a "$LOG"
-    return
+  wanted "$name" || return 0
+  if [ "$seconds" -lt 5 ]; then
+    say "$name: out of time, not run"
+    return 0
   fi
-  echo "== $name" | tee -a "$LOG"
+  start=$(date +%s)
+  say "$name, at most $seconds s"
   # timeout starts programs only, so that a function goes through a shell.
   if declare -F "$1" >/dev/null; then set -- bash -c '"$@"' "$name" "$@"; fi
-  timeout "$limit" "$@" 2>&1 | tee -a "$LOG" | tail -n 40
+  timeout -k 5 "$seconds" "$@" 2>&1 | tee -a "$LOG"
   status=${PIPESTATUS[0]}
-  echo "== $name: exit $status after $(($(date +%s) - start)) s" | tee -a "$LOG"
+  say "$name: exit $status after $(($(date +%s) - start)) s"
   [ "$status" -eq 0 ] || FAILED="$FAILED $name"
 }
 
@@ -74,40 +101,43 @@ print("python", platform.python_version(), "jax", jax.__version__, "triton", tri
 print(jax.devices())'
 }
 
+# Leaves SCRATCH/gsplat-python, an interpreter that has gsplat.
 gsplat_build() {
-  local site=$OUT/gsplat-site
-  "$PYTHON" -m pip install -q --no-index --no-deps --target "$site" "$GSPLAT_WHEEL" &&
-    cat >"$OUT/gsplat-python" <<EOF
+  local site=$SCRATCH/gsplat-site
+  "$PYTHON" -m pip install -q --no-index --no-deps --target "$site" "$GSPLAT_WHEEL" || return
+  cat >"$SCRATCH/building" <<EOF
 #!/usr/bin/env bash
-export PYTHONPATH=$site TORCH_EXTENSIONS_DIR=$OUT/gsplat-ext MAX_JOBS=16
+export PYTHONPATH=$site TORCH_EXTENSIONS_DIR=$SCRATCH/gsplat-ext MAX_JOBS=16
 export TORCH_CUDA_ARCH_LIST=\${TORCH_CUDA_ARCH_LIST:-9.0}
 exec $(command -v "$PYTHON") "\$@"
 EOF
-  chmod +x "$OUT/gsplat-python" &&
-    "$OUT/gsplat-python" -c 'from gsplat.cuda._backend import _C; assert _C is not None'
+  chmod +x "$SCRATCH/building" &&
+    "$SCRATCH/building" -c 'from gsplat.cuda._backend import _C; assert _C is not None' &&
+    mv "$SCRATCH/building" "$SCRATCH/gsplat-python"
 }
 
-# sanitize COMMAND...: under compute-sanitizer where there is one; a rehearsal runs it bare.
-sanitize() {
+# Each kernel alone, each buffer an allocation of its own: see benchmarks/gpu_memcheck.py.
+memcheck() {
   local status
+  local watch=(compute-sanitizer --tool memcheck --report-api-errors no --error-exitcode 9)
   if [ -n "$REHEARSE" ]; then
-    "$@"
-    status=$?
-    echo "rehearsed without compute-sanitizer: exit $status" >"$OUT/sanitizer.txt"
-  elif command -v compute-sanitizer >/dev/null; then
-    compute-sanitizer --tool memcheck --error-exitcode 9 "$@"
-    status=$?
-    echo "memcheck: exit $status" >"$OUT/sanitizer.txt"
-  else
+    watch=()
+  elif ! command -v compute-sanitizer >/dev/null; then
     echo "compute-sanitizer is not on the PATH, not run" | tee "$OUT/sanitizer.txt"
-    status=0
+    return
   fi
+  echo "memcheck: not finished" >"$OUT/sanitizer.txt"
+  XLA_PYTHON_CLIENT_ALLOCATOR=platform \
+    "${watch[@]+"${watch[@]}"}" "$PYTHON" -m benchmarks.gpu_memcheck
+  status=$?
+  echo "memcheck: exit $status${REHEARSE:+, rehearsed without compute-sanitizer}" \
+    >"$OUT/sanitizer.txt"
   return $status
 }
 
 # A synthetic pack and a training run of seconds.
 rehearse_training() {
-  "$PYTHON" - "$OUT/pack" <<'EOF' &&
+  "$PYTHON" - "$SCRATCH/pack" <<'EOF' &&
 import sys
 from instant_gs.data import packing, synthetic
 folder = sys.argv[1]
@@ -115,56 +145,64 @@ names = [f"blob{i:02d}" for i in range(8)]
 source = synthetic.write_pack(f"{folder}/source", names, image_size=32, views=2, frames=2)
 packing.pack(source, f"{folder}/packed", packing.Options(image_size=32), workers=1)
 EOF
-    TRITON_INTERPRET=0 "$PYTHON" train.py --config=configs/demo.py:smoke --workdir="$OUT/train" \
-      --config.data.packs="('$OUT/pack/packed',)"
+    TRITON_INTERPRET=0 "$PYTHON" train.py --config=configs/demo.py:smoke \
+      --workdir="$SCRATCH/train" --config.data.packs="('$SCRATCH/pack/packed',)"
 }
 
-export OUT PYTHON REHEARSE GSPLAT_WHEEL=${GSPLAT_WHEEL:-}
-export -f environment gsplat_build sanitize rehearse_training
-tiny=() gsplat=()
-scale=1
+export -f environment gsplat_build memcheck rehearse_training
+tiny=() gsplat=() tune=() builder=
 if [ -n "$REHEARSE" ]; then
   export TRITON_INTERPRET=1 JAX_PLATFORMS=cpu
   export JAX_DISABLE_MOST_OPTIMIZATIONS=1 # half of the time would go into compiling
   tiny=(--rehearse)
-  scale=20 # an interpreter on a busy machine takes its time
-  MINUTES=240
-  DEADLINE=$(($(date +%s) + MINUTES * 60))
-fi
-# JAX would take three quarters of the memory at once; the sanitizer and torch need some.
-export XLA_PYTHON_CLIENT_PREALLOCATE=false
-
-step environment $((60 * scale)) environment
-step parity $((200 * scale)) "$PYTHON" -m benchmarks.gpu_parity "${tiny[@]+"${tiny[@]}"}" \
-  --out="$OUT/parity.json"
-step tests $((260 * scale)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \
-  "${tiny[@]+"${tiny[@]}"}"
-step sanitizer $((90 * scale)) sanitize "$PYTHON" -m benchmarks.gpu_parity --small \
-  "${tiny[@]+"${tiny[@]}"}"
-if [ -n "$REHEARSE" ]; then
   gsplat=("--gsplat_python=$PYTHON")
-elif [ -n "$GSPLAT_WHEEL" ]; then
-  step gsplat 150 gsplat_build
-  [ -x "$OUT/gsplat-python" ] && gsplat=("--gsplat_python=$OUT/gsplat-python")
-else
-  echo "== gsplat: no GSPLAT_WHEEL, not compared" | tee -a "$LOG"
+  tune=(--channels=3 --splats=8 --size=16 --loops=1 --minutes=0.01)
 fi
-step bench $((300 * scale)) "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
-  --minutes=$((3 * scale)) "${tiny[@]+"${tiny[@]}"}" "${gsplat[@]+"${gsplat[@]}"}"
-if [ -n "$REHEARSE" ]; then
-  step tune $((120 * scale)) "$PYTHON" -m kernels.tune --channels=3 --splats=8 --size=16 --loops=1 \
-    --minutes=0.01 --out="$OUT/tuned.json"
-else
-  step tune 150 "$PYTHON" -m kernels.tune --out="$OUT/tuned.json" --minutes=1.2
+
+step environment 15 environment
+if [ -n "$GSPLAT_WHEEL" ] && wanted bench; then
+  seconds=$(limit gsplat 100)
+  timeout -k 5 "$seconds" bash -c gsplat_build >"$OUT/gsplat_build.txt" 2>&1 &
+  builder=$!
 fi
-step collect $((30 * scale)) "$PYTHON" -m benchmarks.collect --folder="$OUT"
-if [ -n "$REHEARSE" ]; then
-  step train $((120 * scale)) rehearse_training
-elif [ -n "$TRAIN" ] && [ "$(left)" -gt 60 ]; then
+step parity 75 "$PYTHON" -m benchmarks.gpu_parity --first=3 --out="$OUT/parity.json" \
+  "${tiny[@]+"${tiny[@]}"}"
+if [ -n "$builder" ]; then # timing beside a compiler would time the compiler
+  say "gsplat: waiting for its build"
+  if wait "$builder"; then
+    gsplat=("--gsplat_python=$SCRATCH/gsplat-python")
+  else
+    FAILED="$FAILED gsplat"
+  fi
+  tail -n 5 "$OUT/gsplat_build.txt" | tee -a "$LOG"
+  rm "$OUT/gsplat_build.txt"
+elif [ -z "$REHEARSE" ]; then
+  say "gsplat: no GSPLAT_WHEEL, not compared"
+fi
+step bench 215 "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
+  --seconds=$(($(limit bench 215) - 25)) "${tiny[@]+"${tiny[@]}"}" "${gsplat[@]+"${gsplat[@]}"}"
+step memcheck 60 memcheck
+XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_graph_min_graph_size=1" \
+  step graphs 45 "$PYTHON" -m benchmarks.gpu_bench --first=1 --nostages --out="$OUT/graphs.json" \
+  "${tiny[@]+"${tiny[@]}"}"
+step parity_rest 60 "$PYTHON" -m benchmarks.gpu_parity --skip=3 --out="$OUT/parity_rest.json" \
+  --seconds=$(($(limit parity_rest 60) - 20)) "${tiny[@]+"${tiny[@]}"}"
+if [ -n "$TUNE" ]; then
+  step tune 480 "$PYTHON" -m kernels.tune --minutes=3.5 --out="$OUT/tuned.json" \
+    "${tune[@]+"${tune[@]}"}"
+fi
+if [ -n "$TRAIN" ] && [ -n "$REHEARSE" ]; then
+  step train 480 rehearse_training
+elif [ -n "$TRAIN" ]; then
   # shellcheck disable=SC2086  # TRAIN is a command with its arguments
-  step train "$(left)" $TRAIN
+  step train 540 $TRAIN
 fi
-# Builds are large and of no use elsewhere.
-rm -rf "$OUT/gsplat-site" "$OUT/gsplat-ext" "$OUT/gsplat-python" "$OUT/pack"
-echo "== done; failed:${FAILED:- none}" | tee -a "$LOG"
+seconds=$(($(left) - 15 * SCALE)) # joining the results takes some
+step tests $((seconds / SCALE)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \
+  --seconds=$((seconds > 30 ? seconds - 20 : 10)) "${tiny[@]+"${tiny[@]}"}"
+if compgen -G "$OUT/parity*.json" >/dev/null || [ -f "$OUT/bench.json" ]; then
+  step collect 15 "$PYTHON" -m benchmarks.collect --folder="$OUT"
+fi
+[ -n "$KEEP_SCRATCH" ] || rm -rf "$SCRATCH"
+say "done; failed:${FAILED:- none}"
 [ -z "$FAILED" ]

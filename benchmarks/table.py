@@ -86,6 +86,11 @@ def _ratio(case: dict, name: str) -> str:
     return NOT_MEASURED if not theirs else f"{theirs / case['ours'][f'{name}_us']:.2f}x"
 
 
+def _cameras(case: dict) -> str:
+    scenes = case.get("scenes", 1)
+    return f"{scenes} scenes x {case['cameras']}" if scenes > 1 else str(case["cameras"])
+
+
 def _cases(record: dict) -> list[dict]:
     return record["bench"] if isinstance(record["bench"], list) else []
 
@@ -173,7 +178,7 @@ def speed(results: list[dict], cpu: dict[str, dict]) -> str:
             [
                 f"{entry['case']['splats']:,}",
                 f"{entry['case']['size']}²",
-                str(entry["case"]["cameras"]),
+                _cameras(entry["case"]),
                 str(entry["case"]["channels"]),
                 _us(entry["ours"]["forward_us"]),
                 _ratio(entry, "forward"),

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks import kernel_status, provenance
+from benchmarks import journal, kernel_status, provenance
+from instant_gs import cli
 
 
 @pytest.fixture
@@ -68,3 +69,41 @@ def test_a_broken_record_names_its_file(tree):
     (tree[1] / "gpu-x.json").write_text("{")
     with pytest.raises(ValueError, match=r"gpu-x\.json: not valid JSON"):
         kernel_status.describe(*tree)
+
+
+def test_a_run_cut_short_leaves_what_has_passed(tmp_path):
+    path = tmp_path / "tests.txt"
+    lines = [
+        {"collected": 4},
+        {"test": "a", "outcome": "passed", "seconds": 1.0},
+        {"test": "b", "outcome": "passed", "seconds": 1.0},
+        {"test": "b", "outcome": "failed", "seconds": 0.1},  # in its teardown
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert journal.read(path) == {"passed": 1, "failed": ["b"], "skipped": 0, "not_run": 2}
+    path.write_text("")
+    assert journal.read(path) == {"passed": 0, "failed": [], "skipped": 0, "not_run": 0}
+
+
+@pytest.mark.parametrize("changes", [{}, {"not_run": 3}, {"skipped": 1}, {"failed": ["x"]}])
+def test_only_a_complete_run_is_a_verification(changes, tmp_path, monkeypatch):
+    tests = {"passed": 7, "failed": [], "skipped": 0, "not_run": 0} | changes
+    monkeypatch.setattr(kernel_status, "_run_tests", lambda *_: tests)
+    monkeypatch.setattr(kernel_status, "_device", lambda _: "NVIDIA Test")
+    if tests["failed"]:
+        with pytest.raises(cli.UserError, match="failed: x"):
+            kernel_status.record(tmp_path)
+    else:
+        kernel_status.record(tmp_path)
+    assert json.loads((tmp_path / "gpu-nvidia-test.json").read_text())["tests"] == tests
+    verified = kernel_status.describe(results=tmp_path).startswith("kernels: verified")
+    assert verified == (not changes)
+
+
+def test_no_test_is_no_record(tmp_path, monkeypatch):
+    tests = {"passed": 0, "failed": [], "skipped": 0, "not_run": 0}
+    monkeypatch.setattr(kernel_status, "_run_tests", lambda *_: tests)
+    monkeypatch.setattr(kernel_status, "_device", lambda _: "NVIDIA Test")
+    with pytest.raises(cli.UserError, match="no gpu test ran"):
+        kernel_status.record(tmp_path)
+    assert not list(tmp_path.iterdir())

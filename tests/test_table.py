@@ -115,10 +115,15 @@ def part(**changes):
 def test_collecting_joins_what_a_visit_left(tmp_path):
     write(tmp_path, "parity.json", part())
     write(tmp_path, "bench.json", part(cases=result()["bench"]))
-    write(tmp_path, "gpu-test.json", {"tests_passed": 7})
+    write(tmp_path, "parity_rest.json", part(cases=[{"pass": True}]))
+    ours = {"forward_us": 150.0, "launches": {"kernels": 2, "graphs": 3}}
+    write(tmp_path, "graphs.json", part(xla_flags="--x", cases=[{"ours": ours}]))
+    write(tmp_path, "gpu-test.json", {"tests": {"passed": 7}})
     (tmp_path / "sanitizer.txt").write_text("memcheck: exit 0\n")
     record = collect.collect(tmp_path)
-    assert record["gpu_tests_passed"] == 7 and record["sanitizer"] == "memcheck: exit 0"
+    assert record["gpu_tests"]["passed"] == 7 and record["sanitizer"] == "memcheck: exit 0"
+    assert record["parity"]["cases"] == [{"pass": True}]
+    assert record["graphs"] == {"xla_flags": "--x", **ours}
     assert record["commit"] == "abc" and record["tuned"] == collect.NOT_RUN
     provenance.write(tmp_path / "results" / "test-gpu.json", record)
     assert table.read_results(tmp_path / "results") == [record]

@@ -84,6 +84,30 @@ def test_runs_are_bit_identical():
             assert np.array_equal(one, other), "two runs differ"
 
 
+def _moved(scene: dict, name: str, direction: np.ndarray, step: float) -> dict:
+    scene = {key: np.asarray(array, np.float64) for key, array in scene.items()}
+    scene[name] = scene[name] + step * direction
+    return {key: jnp.asarray(array) for key, array in scene.items()}
+
+
+def test_gradients_are_slopes():
+    """Along random directions, one array at a time; the slope is the oracle's in float64."""
+    scene, step = ts.make_scene(16), 1e-6
+    _, grads = ts.value_and_grad("triton", ts.SIZE, COUNT)(scene)
+    with jax.enable_x64(True):
+        loss = jax.jit(lambda scene: ts.functional("reference", ts.SIZE, COUNT)(scene)[0])
+        for seed, name in enumerate(ts.NAMES):
+            direction = np.random.default_rng(seed).normal(size=scene[name].shape)
+            if name in ("viewmats", "intrinsics"):
+                direction[:, -1] = 0.0  # the last rows are constant
+            direction /= np.linalg.norm(direction)
+            ends = [float(loss(_moved(scene, name, direction, sign * step))) for sign in (1, -1)]
+            slope = (ends[0] - ends[1]) / (2 * step)
+            assert abs(slope) > 1e-4, f"{name}: the direction must matter"
+            actual = float(np.sum(np.asarray(grads[name], np.float64) * direction))
+            assert np.isclose(actual, slope, rtol=2e-3, atol=1e-4), f"{name}: {actual} for {slope}"
+
+
 def _golden(name: str, data) -> None:
     expected_depth = "in_render_mode" in data
     options = RasterizeOptions(

@@ -71,11 +71,10 @@ def render(scene, implementation="triton", size=SIZE, options=None):
     )
 
 
-@functools.cache
-def value_and_grad(implementation: str, size, options):
-    """Jitted scene -> (output, gradients of a fixed random functional of image, alpha, depth)."""
+def functional(implementation: str, size, options):
+    """Scene -> (a fixed random functional of image, alpha and depth, output)."""
 
-    def functional(scene):
+    def loss(scene):
         out = render(scene, implementation, size, options)
         total = 0.0
         for index, leaf in enumerate((out.image, out.alpha, out.depth)):
@@ -83,8 +82,16 @@ def value_and_grad(implementation: str, size, options):
             total = total + jnp.sum(leaf * jnp.asarray(weights, jnp.float32))
         return total, out
 
+    return loss
+
+
+@functools.cache
+def value_and_grad(implementation: str, size, options):
+    """Jitted scene -> (output, gradients of `functional`)."""
+    loss = functional(implementation, size, options)
+
     def both(scene):
-        grads, out = jax.grad(functional, has_aux=True)(scene)
+        grads, out = jax.grad(loss, has_aux=True)(scene)
         return out, grads
 
     return jax.jit(both)

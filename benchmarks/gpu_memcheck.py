@@ -1,0 +1,66 @@
+"""Runs every Triton kernel over small scenes, for compute-sanitizer to watch.
+
+    XLA_PYTHON_CLIENT_ALLOCATOR=platform compute-sanitizer --tool memcheck \
+        --report-api-errors no --error-exitcode 9 python -m benchmarks.gpu_memcheck
+    TRITON_INTERPRET=1 python -m benchmarks.gpu_memcheck    without a GPU
+
+Nothing is jitted as a whole: each kernel is a program of its own whose buffers are allocations of
+their own, so that an access beyond one is beyond what CUDA has given out. Inside one large program,
+or with JAX's own allocator, it would land in a neighbour and nobody would notice.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import kernels
+from instant_gs import cli
+from kernels import triton_call
+from kernels.rasterize import cases, triton_backend
+from kernels.types import Operands, RasterizeConfig
+
+# (splats, channels, cameras, mode, capacity): the common kernels, those of many channels, overflow.
+SCENES = (
+    (200, 3, 1, "classic", 4096),
+    (200, 9, 2, "antialiased", 4096),
+    (200, 3, 1, "classic", 64),
+)
+SIZE = (52, 44)  # no multiple of a tile
+
+
+def render(splats: int, channels: int, cameras: int, mode: str, capacity: int) -> tuple[int, bool]:
+    """One forward and backward pass; tile intersections dropped, and whether all is finite."""
+    height, width = SIZE
+    scene = cases.random_scene(
+        0,
+        np.stack([cases.turned_view(0.3 * camera, 3.0) for camera in range(cameras)]),
+        np.stack([cases.pinhole((60.0, 55.0), (0.5 * width, 0.48 * height))] * cameras),
+        splats=splats,
+        channels=channels,
+    )
+    arrays = [jnp.asarray(scene[name], jnp.float32)[None] for name in Operands._fields]
+    options = kernels.RasterizeOptions(mode=mode, capacity=capacity, on_overflow="count")
+    config = RasterizeConfig(options, height, width, capacity)
+    operands = Operands(*arrays)
+    output, residuals = triton_backend.forward(operands, config)
+    cotangents = (output.image, output.transmittance, output.depth)
+    grads = triton_backend.backward(operands, residuals, cotangents, config)
+    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((output[:3], grads)))
+    dropped = int(jnp.sum(jnp.maximum(output.num_intersections - capacity, 0)))
+    return dropped, finite
+
+
+def main(argv: list[str]) -> None:
+    """Command line."""
+    del argv
+    # The interpreter is a thousand times slower, and writes guards instead.
+    scenes = [(12, *rest) for _, *rest in SCENES] if triton_call.is_interpreting() else SCENES
+    for scene in scenes:
+        dropped, finite = render(*scene)
+        print(f"{scene}: {dropped} intersections dropped, finite: {finite}", flush=True)
+        if not finite:
+            raise cli.UserError(f"memcheck: {scene} gives numbers that are not finite")
+
+
+if __name__ == "__main__":
+    cli.run(main)
