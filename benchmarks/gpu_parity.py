@@ -155,9 +155,8 @@ def bit_identical(run, arrays: tuple, runs: int) -> bool:
     )
 
 
-def compare(case: Case, arrays: tuple, run) -> dict:
+def compare(case: Case, arrays: tuple, run, oracle) -> dict:
     """Share of pixels that are off, errors of the others and of their gradients, overflow."""
-    oracle = evaluator(case, arrays, case.oracle)
     everywhere = jnp.ones((case.cameras, *case.size), jnp.float32)
     outputs = run(everywhere, *arrays)[1][0]
     mask = agreeing_pixels(outputs, oracle(everywhere, *arrays)[1][0])
@@ -192,7 +191,8 @@ def check(case: Case) -> dict:
     start = time.perf_counter()
     arrays = make_arrays(case)
     run = evaluator(case, arrays, "triton", deterministic=True)
-    result = {"case": dataclasses.asdict(case)} | compare(case, arrays, run)
+    oracle = evaluator(case, arrays, case.oracle)
+    result = {"case": dataclasses.asdict(case)} | compare(case, arrays, run, oracle)
     everywhere = jnp.ones((case.cameras, *case.size), jnp.float32)
     identical = bit_identical(run, (everywhere, *arrays), case.runs)
     result["bit_identical_runs"] = case.runs if identical else 0

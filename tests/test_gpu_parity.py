@@ -30,7 +30,7 @@ def compare(evaluate, arrays, shift: float, brighter: float = 1.0) -> dict:
         means = means.at[0, 2].add(shift)
         return evaluate(mask, means, *rest[:3], rest[3] * brighter, *rest[4:])
 
-    result = gpu_parity.compare(CASE, arrays, run)
+    result = gpu_parity.compare(CASE, arrays, run, evaluate)
     return result | {"bit_identical_runs": 1}
 
 
