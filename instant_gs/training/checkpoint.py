@@ -163,8 +163,13 @@ class RunCheckpointer:
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
-    """Some items of a checkpoint, compared with their checksums."""
+    """Some items of a checkpoint, compared with their checksums.
+
+    The value of an item says how to read it; of "ema", None means whole on one device.
+    """
     items = dict(items)
+    if items.get("ema", "") is None:  # wherever it was trained, it is read by this device
+        items["ema"] = ocp.args.StandardRestore(_shapes(manager.directory / str(step) / "ema"))
     if (manager.directory / str(step) / "checksum").is_dir():  # older versions wrote none
         items["checksum"] = ocp.args.JsonRestore()
     found = dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
@@ -172,6 +177,16 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
         if name in found:
             integrity.check(name, found[name], expected)
     return found
+
+
+def _shapes(folder):
+    """A stored tree of arrays as shapes, whole on this host's first device."""
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(folder).item_metadata.tree
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), stored
+    )
 
 
 def _read_newest(manager: ocp.CheckpointManager, items: dict) -> tuple[int, dict, dict[int, str]]:
@@ -275,7 +290,7 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
             params = checkpointer.restore(folder / "params")
     elif (config := read_run_config(folder)) is not None:
         with ocp.CheckpointManager(folder / CHECKPOINTS, item_names=_ITEMS) as manager:
-            step, item, broken = _read_newest(manager, {"ema": ocp.args.StandardRestore()})
+            step, item, broken = _read_newest(manager, {"ema": None})
         params = item["ema"]
         for other, reason in broken.items():
             _log.warning("%s: using step %d; step %d is broken: %s", folder, step, other, reason)

@@ -1,9 +1,15 @@
-"""Checkpoints on a disk that takes no more."""
+"""Checkpoints on a disk that takes no more, and on other devices than they came from."""
 
+import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+from configs import demo
+from instant_gs.training import checkpoint, parallel, state
 
 # In a process of its own: a limit on the size of files stands for a full disk, and stays.
 _PROGRAM = """
@@ -47,3 +53,32 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path,
     assert "step 1 is whole" in line and "resume" in line
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names[0] == "1" and "2" not in names
+
+
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs 4 virtual CPU devices")
+@pytest.mark.parametrize("shards", [1, 4])
+def test_a_run_on_four_devices_is_read_on_one(tmp_path, shards):
+    mesh = parallel.make_mesh(4, jax.devices()[:4], shards=shards)
+    arrays = {"a": jnp.arange(2.0**15).reshape(128, 256), "b": jnp.ones(3)}
+    whole = state.TrainState(jnp.int32(1), arrays, arrays, {}, jnp.int32(-1))
+    placed = parallel.place(whole, mesh)
+    assert placed.ema["a"].addressable_data(0).size == 2**15 // shards
+    checkpointer = checkpoint.RunCheckpointer(tmp_path / "run")
+    checkpointer.save(placed, {}, demo.get_config("smoke"))
+    checkpointer.close()
+    program = """
+import sys
+import jax
+from instant_gs.training import checkpoint
+_, params, _ = checkpoint.load_weights(sys.argv[1])
+print(jax.device_count(), params["a"].sharding.num_devices, float(params["a"].sum()))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "run")],
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split() == ["1", "1", str(float(arrays["a"].sum()))]
