@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from kernels import RasterizeOptions, bench, triton_interpreter, types
-from kernels.rasterize import triton_fwd
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.MARKS
@@ -122,6 +121,8 @@ def _operands(scenes: int, cameras: int) -> types.Operands:
     ],
 )
 def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capacity, message):
+    from kernels.rasterize import triton_fwd  # after triton_scene has chosen the interpreter
+
     config = types.RasterizeConfig(COUNT, *size, capacity)
     with pytest.raises(NotImplementedError, match=message):
         triton_fwd.sizes_of(_operands(scenes, 1), config, (8, 8))
