@@ -17,7 +17,8 @@ class EncoderConfig:
     of the three convolutions before the planes' output. ``conv_init``: "torch" is the
     release's; "he" keeps the signal's variance, which a norm-free network needs to learn from
     scratch within hours. ``shortcut`` adds a learned map and one convolution of the photo to
-    the planes (``models.encoder.Shortcut``), for training from scratch.
+    the planes (``models.encoder.Shortcut``), for training from scratch. ``unwrap`` lays the photo
+    out on a rough head first, on a map of that many cells a side (``models.unwrap``); 0 does not.
     """
 
     resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -33,6 +34,7 @@ class EncoderConfig:
     num_planes: int = 3
     conv_init: str = "torch"
     shortcut: bool = False
+    unwrap: int = 0
     remat: bool = False
 
 
@@ -133,7 +135,8 @@ class LossConfig:
 
 @dataclasses.dataclass
 class MotionPretrainConfig:
-    """The motion encoder's head start: coefficients as targets, then frozen.
+    """The motion encoder's head start: coefficients as targets, then frozen. So the pose encoder's,
+    where photos are unwrapped: cameras as targets.
 
     ``invariance`` weighs the distance between the codes of one expression performed by two
     identities or seen from two sides: it keeps identity and viewpoint out of the code.
@@ -243,6 +246,8 @@ def _checks(config: Config):
         model.encoder.token_width % 4 == 0,
         "a multiple of 4 (pixel shuffle)",
     )
+    unwrap = model.encoder.unwrap
+    yield "model.encoder.unwrap", unwrap, unwrap >= 0 and unwrap % 16 == 0, "0 or a multiple of 16"
     gaussians, motion = model.gaussians, model.motion
     yield _one_of("model.gaussians.instantiation", gaussians.instantiation, ("plane", "ray"))
     yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
@@ -284,7 +289,7 @@ def _checks(config: Config):
         value = getattr(config.loss, field.name)
         if isinstance(value, float):
             yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
-    groups = ("backbone", "decoder", "motion_decoder", "motion_encoder")
+    groups = ("backbone", "decoder", "motion_decoder", "motion_encoder", "pose_encoder")
     for group in config.optimizer.multipliers:
         yield _one_of("optimizer.multipliers", group, groups)
 

@@ -51,24 +51,34 @@ def look_at(
         raise ValueError(
             f"pitch_rad: expected inside (-pi/2, pi/2), got {pitch_rad}; lower the elevation"
         )
-    backward = np.array(
-        [
-            math.cos(pitch_rad) * math.sin(yaw_rad),
-            math.sin(pitch_rad),
-            math.cos(pitch_rad) * math.cos(yaw_rad),
-        ]
+    angles = np.array([yaw_rad, pitch_rad, roll_rad])
+    return pose_from_angles(angles, radius, xp=np).astype(np.float32)
+
+
+def pose_from_angles(angles, radius: float = RADIUS, *, xp=jnp):
+    """Poses of cameras that look at the origin, of arrays.
+
+    Args:
+        angles: (…, 3) yaw, pitch and roll in radians, as in ``look_at``.
+        radius: Distance from the origin in world units.
+        xp: ``jax.numpy``, differentiable, or ``numpy``.
+
+    Returns:
+        cam2world (…, 4, 4), OpenCV axes.
+    """
+    (cy, cp, cr), (sy, sp, sr) = (
+        xp.moveaxis(f(angles), -1, 0) for f in (xp.cos, xp.sin)
     )
-    forward = -backward
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    cosine, sine = math.cos(roll_rad), math.sin(roll_rad)
-    pose = np.eye(4)
-    pose[:3, 0] = cosine * right + sine * down
-    pose[:3, 1] = cosine * down - sine * right
-    pose[:3, 2] = forward
-    pose[:3, 3] = radius * backward
-    return pose.astype(np.float32)
+    zero, one = xp.zeros_like(cy), xp.ones_like(cy)
+    right, down = (cy, zero, -sy), (sp * sy, -cp, sp * cy)  # before the roll
+    columns = (
+        [cr * r + sr * d for r, d in zip(right, down, strict=True)],
+        [cr * d - sr * r for r, d in zip(right, down, strict=True)],
+        [-cp * sy, -sp, -cp * cy],
+        [radius * cp * sy, radius * sp, radius * cp * cy],
+    )
+    rows = [xp.stack([column[row] for column in columns], -1) for row in range(3)]
+    return xp.stack([*rows, xp.stack([zero, zero, zero, one], -1)], -2)
 
 
 def orbit_camera(

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 from instant_gs import config as config_lib
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
-from instant_gs.models import encoder, fan, folded, gaussian_decoder, instantiation, motion
+from instant_gs.geometry import crop as crop_lib
+from instant_gs.models import (
+    encoder,
+    fan,
+    folded,
+    gaussian_decoder,
+    head_surface,
+    instantiation,
+    motion,
+    unwrap,
+)
 
 RAY_SEED = 0  # of the ray mode's jitter when no key is given: two evaluations agree
 
@@ -17,8 +27,8 @@ RAY_SEED = 0  # of the ray mode's jitter when no key is given: two evaluations a
 class AvatarModel:
     """Photo -> avatar -> animated Gaussians.
 
-    Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, each a
-    nested dict of float32 arrays; with the "fan" motion encoder, the last holds that network's
+    Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, and
+    "pose_encoder" if photos are unwrapped, each a nested dict of float32 arrays; with the "fan" motion encoder, the last holds that network's
     ``params``, ``batch_stats`` and ``constants``, none of which is trained. All methods are pure
     and jit-able; ``self`` is static.
 
@@ -57,20 +67,42 @@ class AvatarModel:
         size, crop = self.config.image_size, self.config.motion.image_size
         features = jnp.zeros((1, 1, self.config.gaussians.feature_width))
         code = jnp.zeros((1, self.config.motion.code_width))
+        front = jax.tree.map(lambda a: jnp.asarray(a)[None], camera_lib.orbit_camera(0.0, 0.0))
         variables = {
-            "backbone": self._backbone.init(keys[0], jnp.zeros((1, size, size, 3))),
+            "backbone": self._backbone.init(keys[0], jnp.zeros((1, size, size, 3)), front),
             "decoder": self._decoder.init(keys[1], features),
             "motion_decoder": self._motion_decoder.init(keys[2], features, code, code),
             "motion_encoder": self._motion_encoder.init(keys[3], jnp.zeros((1, crop, crop, 3))),
         }
+        if self.config.encoder.unwrap:
+            whole = jnp.zeros((1, unwrap.POSE_IMAGE_SIZE, unwrap.POSE_IMAGE_SIZE, 3))
+            pose_key = jax.random.fold_in(keys[3], 1)
+            variables["pose_encoder"] = unwrap.PoseEncoder().init(pose_key, whole)
         return {
             name: value if name == "motion_encoder" and self._is_fan else value["params"]
             for name, value in variables.items()
         }
 
     def planes(self, params, image):
-        """Photo (B, S, S, 3) in [-1, 1] to planes (B, P, S/2, S/2, 2F)."""
-        return self._backbone.apply({"params": params["backbone"]}, image)
+        """Photo (B, S, S, 3) in [-1, 1] to planes (B, P, S/2, S/2, 2F).
+
+        Where photos are unwrapped, S/2 is half the side of that map.
+        """
+        camera = None
+        if self.config.encoder.unwrap:
+            angles = self.pose(params, image)
+            intrinsics = camera_lib.intrinsics(self.config.fov_degrees)
+            camera = types.Camera(
+                camera_lib.pose_from_angles(angles),
+                jnp.broadcast_to(intrinsics, (len(image), 3, 3)),
+            )
+            camera = jax.lax.stop_gradient(camera)  # the images say too little about it
+        return self._backbone.apply({"params": params["backbone"]}, image, camera)
+
+    def pose(self, params, image):
+        """Photo (B, S, S, 3) in [-1, 1] to its camera's (B, 3) yaw, pitch and roll in radians."""
+        whole = crop_lib.motion_crop(image, unwrap.POSE_IMAGE_SIZE, 1.0)
+        return unwrap.PoseEncoder().apply({"params": params["pose_encoder"]}, whole)
 
     def encode(self, params, image, *, camera=None, key=None) -> types.Avatar:
         """Lifts photos to avatars.
@@ -89,7 +121,7 @@ class AvatarModel:
         planes = self.planes(params, image)
         if gaussians.instantiation == "plane":
             both = instantiation.plane_features(planes, gaussians.grid)
-            anchors = gaussian_decoder.head_surface(gaussians.grid)
+            anchors = jnp.asarray(head_surface.points(gaussians.grid))
             anchors = jnp.broadcast_to(anchors, (both.shape[0], *anchors.shape))
         else:
             both, anchors = self._ray_features(params, planes, camera, key)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from instant_gs import config as config_lib
-from instant_gs.models import layer
+from instant_gs import types
+from instant_gs.models import layer, unwrap
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
@@ -238,7 +239,7 @@ class PlaneDecoder(nn.Module):
 class Shortcut(nn.Module):
     """What training from scratch finds first: the mean head, and the photo's own colours.
 
-    A learned map, the same for every photo, plus one convolution of the photo (B, H, W, 5) to
+    A learned map, the same for every photo, plus one convolution of the photo (B, H, W, C) to
     the planes' size. Not in the release.
     """
 
@@ -270,7 +271,8 @@ class Backbone(nn.Module):
     """Image in [-1, 1] (B, H, W, 3) to planes (B, num_planes, H/2, W/2, 2 * feature_width).
 
     The first ``feature_width`` channels of a plane are appearance and geometry, the others the
-    motion basis.
+    motion basis. With ``config.unwrap`` the photo is first laid out on the head that ``camera``,
+    Camera (B,), saw, and H and W are the side of that map.
     """
 
     config: config_lib.EncoderConfig
@@ -278,13 +280,15 @@ class Backbone(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, image):
+    def __call__(self, image, camera: types.Camera | None = None):
         config, dtype = self.config, self.dtype
         remat = nn.remat if config.remat else (lambda module: module)
-        x = with_coordinates(
-            (jax.lax.stop_gradient(image) / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD
-        )
-        photo = x
+        x = jax.lax.stop_gradient(image)
+        if config.unwrap:
+            x = unwrap.unwrap(x + 1, camera, config.unwrap)
+        else:
+            x = (x / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD
+        photo = x = with_coordinates(x)
         shallow, x = remat(ResNet)(config, dtype, name="resnet")(x)
         x = remat(Aspp)(config, dtype, name="aspp")(x)
         low = remat(LowBranch)(config, dtype, name="low")(x)

@@ -1,6 +1,5 @@
 """Features to Gaussians: a two-layer network per Gaussian (arXiv 2512.16893, section 3)."""
 
-import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -100,28 +99,3 @@ def to_gaussians(
         opacities=jnp.where(keep, opacity, 0.0),
         colors=jax.nn.sigmoid(raw[..., slots.color]) * 1.002 - 0.001,
     )
-
-
-def head_surface(grid: int):
-    """Resting centres of an anchored ``grid`` x ``grid`` map: a rough head, neck and shoulders.
-
-    The middle of the map coincides with the frontal reference image (a cell sits where its pixel
-    looks), the outer columns wrap around the sides and past the ears, 103 degrees each way.
-
-    Args:
-        grid: Cells a side.
-
-    Returns:
-        (grid * grid, 3) world units, row-major from the top left of the image.
-    """
-    half_extent = 0.393  # what the wide reference camera sees at the origin, either way
-    position = (2 * jnp.arange(grid) + 1) / grid - 1
-    y = -half_extent * position
-    # Half width and half depth over height: crown, temples, jaw, neck, shoulders.
-    heights = jnp.array([-0.40, -0.33, -0.27, -0.22, -0.15, 0.0, 0.12, 0.22, 0.30, 0.36])
-    width = jnp.array([0.40, 0.34, 0.20, 0.16, 0.19, 0.23, 0.24, 0.22, 0.15, 0.04])
-    depth = jnp.array([0.10, 0.10, 0.10, 0.13, 0.22, 0.24, 0.24, 0.22, 0.15, 0.04])
-    angle = math.radians(103.0) * position
-    x = jnp.interp(y, heights, width)[:, None] * jnp.sin(angle)[None]
-    z = jnp.interp(y, heights, depth)[:, None] * jnp.cos(angle)[None] - 0.05
-    return jnp.stack([x, jnp.broadcast_to(y[:, None], x.shape), z], -1).reshape(-1, 3)

@@ -43,14 +43,14 @@ def sample_planes(planes, points):
     coordinates = 2.0 * points
     pairs = ((0, 1), (0, 2), (2, 1))
     total = sum(
-        _bilinear(plane, coordinates[:, a], coordinates[:, b])
+        bilinear(plane, coordinates[:, a], coordinates[:, b])
         for plane, (a, b) in zip(planes, pairs, strict=True)
     )
     return total / 3.0
 
 
-def _bilinear(plane, x, y):
-    """Samples (H, W, C) at x, y in [-1, 1] (pixel edges at ±1), zeros outside."""
+def bilinear(plane, x, y):
+    """Samples (H, W, C) at x, y (M,) in [-1, 1] (pixel edges at ±1), zeros outside: (M, C)."""
     height, width, _ = plane.shape
     column, row = ((x + 1) * width - 1) / 2, ((y + 1) * height - 1) / 2
     left, top = jnp.floor(column), jnp.floor(row)

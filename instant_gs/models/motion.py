@@ -32,18 +32,22 @@ class MotionEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, image):
-        x = local_contrast(image)
-        for index, width in enumerate(self.config.widths):
-            x = layer.Conv(width, stride=2, conv_init="he", name=f"conv{index}_a")(x)
-            x = jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_a")(x))
-            y = layer.Conv(width, conv_init="he", name=f"conv{index}_b")(x)
-            x = x + jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_b")(y))
-        x = jax.nn.silu(nn.Dense(self.config.hidden_width, name="hidden")(x.reshape(len(x), -1)))
+        x = convolutions(local_contrast(image), self.config.widths, self.config.hidden_width)
         small = nn.initializers.normal(0.01)  # the coefficients' own spread is about 0.15
         coefficients = nn.Dense(COEFFICIENTS, kernel_init=small, name="coefficients")(x)
         spread = nn.initializers.normal(CODE_GAIN / math.sqrt(COEFFICIENTS))
         code = nn.Dense(self.config.code_width, kernel_init=spread, name="code")(coefficients)
         return code, coefficients
+
+
+def convolutions(x, widths, hidden: int):
+    """Image (B, S, S, C) to (B, hidden); the calling module owns the layers."""
+    for index, width in enumerate(widths):
+        x = layer.Conv(width, stride=2, conv_init="he", name=f"conv{index}_a")(x)
+        x = jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_a")(x))
+        y = layer.Conv(width, conv_init="he", name=f"conv{index}_b")(x)
+        x = x + jax.nn.silu(nn.GroupNorm(num_groups=8, name=f"norm{index}_b")(y))
+    return jax.nn.silu(nn.Dense(hidden, name="hidden")(x.reshape(len(x), -1)))
 
 
 def local_contrast(image):

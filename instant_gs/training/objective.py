@@ -8,10 +8,12 @@ from instant_gs.config import Config
 from instant_gs.data import format as data_format
 from instant_gs.geometry import crop
 from instant_gs.losses import photometric, region, residual
-from instant_gs.models import AvatarModel
+from instant_gs.models import AvatarModel, unwrap
 
 # Augmentation of driving crops: real boxes are never exact, real light never the teacher's.
 CROP_SCALE, CROP_SHIFT = 0.1, 0.03  # of the square's side and of the image's side, either way
+PHOTO_SCALE, PHOTO_SHIFT = 0.06, 0.02  # the same of photos, whose pose is read
+POSE_WEIGHT = 10.0  # makes a squared distance of a few pixels as large as the coefficients' errors
 COEFFICIENT_NOISE = 0.05  # of teacher-forced codes: an encoder is not exact either
 COLOR_GAIN, COLOR_GAMMA = 0.25, 0.3  # factors exp(±x) on channels and on the exponent
 
@@ -32,20 +34,26 @@ def driving_crops(model: AvatarModel, image, keys=None):
     Returns:
         (B, M, M, 3) in [-1, 1].
     """
-    size, scale, shift = model.config.motion.image_size, None, None
+    return augmented_crops(
+        image, model.config.motion.image_size, data_format.MOTION_CROP, CROP_SCALE, CROP_SHIFT, keys
+    )
+
+
+def augmented_crops(image, size, fraction, scale, shift, keys=None):
+    """Centred squares of images (B, S, S, 3) in [0, 1]; ``keys`` (B,) move and recolour them."""
+    scales = shifts = None
     if keys is not None:
         draws = jax.vmap(lambda key: jax.random.uniform(key, (7,), minval=-1))(keys)
-        scale = 1 + draws[:, 0] * CROP_SCALE
-        shift = draws[:, 1:3] * CROP_SHIFT
+        scales = 1 + draws[:, 0] * scale
+        shifts = draws[:, 1:3] * shift
         gain = jnp.exp(draws[:, None, None, 3:6] * COLOR_GAIN)
         gamma = jnp.exp(draws[:, None, None, 6:7] * COLOR_GAMMA)
         image = jnp.clip(gain * jnp.maximum(image, 1e-4) ** gamma, 0, 1)
-    crops = crop.motion_crop(image, size, data_format.MOTION_CROP, scale=scale, shift=shift)
-    return 2 * crops - 1
+    return 2 * crop.motion_crop(image, size, fraction, scale=scales, shift=shifts) - 1
 
 
 def motion_objective(model: AvatarModel, config: Config, params, batch: types.Batch, keys):
-    """Mean squared error of the coefficients plus the invariance of the code.
+    """Mean squared error of the coefficients plus the invariance of the code; error of the pose.
 
     Args:
         model: The model.
@@ -68,12 +76,21 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
     invariance = jnp.mean((pair[:, 0] - pair[:, 1]) ** 2)
     baseline = jnp.mean((target - target.mean(0, keepdims=True)) ** 2)
     loss = error + config.motion_pretrain.invariance * invariance
-    return loss, {
-        "loss": loss,
+    metrics = {
         "coefficient_mse": error,
         "coefficient_r2": 1 - error / jnp.maximum(baseline, 1e-12),
         "pair_distance": invariance,
     }
+    if config.model.encoder.unwrap:
+        size = unwrap.POSE_IMAGE_SIZE
+        photos = augmented_crops(
+            _flat(unit(views.image)), size, 1.0, PHOTO_SCALE, PHOTO_SHIFT, _flat(keys)
+        )
+        cameras = types.Camera(_flat(views.cam2world), _flat(views.intrinsics))
+        squared = unwrap.pose_error(model.pose(params, photos), cameras).mean()
+        loss = loss + POSE_WEIGHT * squared
+        metrics["pose_distance"] = jnp.sqrt(squared)
+    return loss, metrics | {"loss": loss}
 
 
 def _join(first: types.View, second: types.View) -> types.View:

@@ -9,15 +9,16 @@ from instant_gs.config import Config, OptimizerConfig
 def build(config: Config) -> dict[str, optax.GradientTransformation]:
     """Adam for both phases.
 
-    In the phase "motion" only the motion encoder learns; in the phase "avatar" everything does,
-    except a frozen motion encoder.
+    In the phase "motion" only the motion encoder and the pose encoder learn; in the phase "avatar"
+    everything does, except these where they are frozen.
     """
     settings, pretrain = config.optimizer, config.motion_pretrain
     motion_adam = _adam(settings, motion_schedule(config))
     is_fan = config.model.motion.encoder == "fan"
-    frozen = ("motion_encoder",) if is_fan or pretrain.freeze else ()
+    readers = ("motion_encoder", "pose_encoder")
+    frozen = readers if is_fan or pretrain.freeze else ()
     return {
-        "motion": _only(motion_adam, lambda group: group == "motion_encoder"),
+        "motion": _only(motion_adam, lambda group: group in readers),
         "avatar": _only(
             _adam(settings, schedule(config), multipliers=settings.multipliers),
             lambda group: group not in frozen,
