@@ -66,9 +66,7 @@ def pose_from_angles(angles, radius: float = RADIUS, *, xp=jnp):
     Returns:
         cam2world (…, 4, 4), OpenCV axes.
     """
-    (cy, cp, cr), (sy, sp, sr) = (
-        xp.moveaxis(f(angles), -1, 0) for f in (xp.cos, xp.sin)
-    )
+    (cy, cp, cr), (sy, sp, sr) = (xp.moveaxis(f(angles), -1, 0) for f in (xp.cos, xp.sin))
     zero, one = xp.zeros_like(cy), xp.ones_like(cy)
     right, down = (cy, zero, -sy), (sp * sy, -cp, sp * cy)  # before the roll
     columns = (

@@ -61,7 +61,7 @@ def unwrap(photo, camera: types.Camera, side: int):
 def project(points, camera: types.Camera):
     """World points (M, 3) to x and y (M,) in the image of one camera, edges at ±1."""
     rotation, position = camera.cam2world[:3, :3], camera.cam2world[:3, 3]
-    x, y, z = jnp.moveaxis((points - position) @ rotation, -1, 0)
+    x, y, z = jnp.moveaxis((points - position[None]) @ rotation, -1, 0)
     k = camera.intrinsics
     return 2 * (k[0, 0] * x / z + k[0, 2]) - 1, 2 * (k[1, 1] * y / z + k[1, 2]) - 1
 

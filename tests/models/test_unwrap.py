@@ -1,0 +1,65 @@
+"""A photo on the rough head: a place of the head lands in its cell, whatever the view."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from instant_gs import types
+from instant_gs.geometry import camera as camera_lib
+from instant_gs.models import head_surface, unwrap
+
+SIDE = 16
+CELL = (7, 9)  # row and column: near the middle of the face
+
+
+def _camera(*yaws_rad):
+    poses = np.stack([camera_lib.look_at(yaw, 0.1, roll_rad=0.05) for yaw in yaws_rad])
+    return types.Camera(poses, np.broadcast_to(camera_lib.intrinsics(), (len(yaws_rad), 3, 3)))
+
+
+def _photo_with_a_dot(point, camera, size=96):
+    """A white dot where the camera sees a point, everything else black."""
+    at = camera_lib.view_matrix(camera.cam2world[0]) @ np.append(point, 1)
+    pixel = np.asarray(camera_lib.pixel_intrinsics(camera.intrinsics[0], (size, size)) @ at[:3])
+    x, y = pixel[:2] / pixel[2]
+    rows, columns = np.mgrid[:size, :size] + 0.5
+    dot = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 4)
+    return jnp.asarray(np.repeat(dot[None, ..., None], 3, -1), jnp.float32)
+
+
+def test_a_place_of_the_head_lands_in_its_cell_from_every_side():
+    row, column = CELL
+    point = head_surface.points(SIDE).reshape(SIDE, SIDE, 3)[row, column]
+    for yaw in (-0.6, 0.0, 0.6):
+        camera = _camera(yaw)
+        laid = np.asarray(unwrap.unwrap(_photo_with_a_dot(point, camera), camera, SIDE))
+        assert laid.shape == (1, SIDE, SIDE, unwrap.CHANNELS)
+        brightest = np.unravel_index(laid[0, :, :, 0].argmax(), (SIDE, SIDE))
+        assert brightest == CELL and laid[0, row, column, 0] > 0.9, yaw
+
+        assert laid[0, row, SIDE - 1 - column, 7] > 0.9, yaw  # the mirrored half begins there
+
+
+def test_cells_know_whether_they_face_the_camera():
+    camera = _camera(0.7)  # from the head's left, which is at +x
+    facing = np.asarray(unwrap.unwrap(jnp.zeros((1, 8, 8, 3)), camera, SIDE))[0, :, :, 6]
+    assert facing[8, 12] > 0.8 > 0.2 > facing[8, 2]
+    assert np.abs(facing).max() <= 1 + 1e-6
+
+
+def test_pose_error_is_zero_for_the_true_pose_and_grows_with_the_angle():
+    angles = jnp.array([[0.3, 0.1, 0.05]])
+    errors = [
+        float(unwrap.pose_error(angles + offset, _camera(0.3))[0]) for offset in (0.0, 0.02, 0.04)
+    ]
+    assert errors[0] < 1e-10 and 2 < errors[2] / errors[1] < 6  # about quadratic
+    gradient = jax.grad(lambda a: unwrap.pose_error(a, _camera(0.3)).sum())(angles + 0.02)
+    assert (np.asarray(gradient) > 0).all()
+
+
+def test_the_surface_is_symmetric_and_finest_in_the_face():
+    points = head_surface.points(32).reshape(32, 32, 3)
+    np.testing.assert_allclose(points[:, ::-1] * [-1, 1, 1], points, atol=1e-6)
+    spacing = np.linalg.norm(np.diff(points[16], axis=0), axis=-1)
+    assert spacing[15] < 0.7 * spacing[2]
+    np.testing.assert_allclose(np.linalg.norm(head_surface.outward(32), axis=-1), 1, atol=1e-5)
