@@ -44,11 +44,11 @@ def get_config(arg: str = "") -> config_lib.Config:
     )
     config.motion_pretrain = config_lib.MotionPretrainConfig(steps=8000, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(
-        learning_rate=5e-4,
+        learning_rate=7e-4,
         final_learning_rate_ratio=0.05,
         warmup_steps=100,
         clip_norm=1.0,
-        multipliers={"decoder": 5.0, "motion_decoder": 2.0},
+        multipliers={"decoder": 4.0, "motion_decoder": 3.0},
     )
-    config.train = config_lib.TrainConfig(steps=4500)
+    config.train = config_lib.TrainConfig(steps=4600)
     return smoke.apply(config, arg)

@@ -32,6 +32,7 @@ def _shrink(config: config_lib.Config) -> None:
     encoder.aspp_width = 8
     encoder.branch_width = 8
     encoder.tail_widths = (8, 8, 8)
+    encoder.unwrap = min(32, encoder.unwrap)
     # The release's encoder has one size only.
     model.motion = dataclasses.replace(
         model.motion, encoder="learned", image_size=32, widths=(8, 8, 8)

@@ -28,9 +28,9 @@ class AvatarModel:
     """Photo -> avatar -> animated Gaussians.
 
     Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, and
-    "pose_encoder" if photos are unwrapped, each a nested dict of float32 arrays; with the "fan" motion encoder, the last holds that network's
-    ``params``, ``batch_stats`` and ``constants``, none of which is trained. All methods are pure
-    and jit-able; ``self`` is static.
+    "pose_encoder" if photos are unwrapped, each a nested dict of float32 arrays; with the "fan"
+    motion encoder, "motion_encoder" holds that network's ``params``, ``batch_stats`` and
+    ``constants``, none of which is trained. All methods are pure and jit-able; ``self`` is static.
 
     Attributes:
         config: Sizes; must not change afterwards.

@@ -233,14 +233,20 @@ class PlaneDecoder(nn.Module):
             x = layer.leaky_relu(layer.Conv(width, name=f"layer_{index}", **common)(x))
             if index == 1:
                 x = layer.upsample2(x)
-        return layer.Conv(self.features, name="out_layer", **common)(x)
+        init = _quiet if config.shortcut else None  # what the shortcut says comes first
+        return layer.Conv(self.features, name="out_layer", kernel_init=init, **common)(x)
+
+
+def _quiet(key, shape, dtype=jnp.float32):
+    return 0.02 * layer.he_normal(key, shape, dtype)
 
 
 class Shortcut(nn.Module):
     """What training from scratch finds first: the mean head, and the photo's own colours.
 
     A learned map, the same for every photo, plus one convolution of the photo (B, H, W, C) to
-    the planes' size. Not in the release.
+    the planes' size. The first three features start as the photo's first three channels, which a
+    fresh decoder takes for the colour (``gaussian_decoder``). Not in the release.
     """
 
     features: int
@@ -248,7 +254,9 @@ class Shortcut(nn.Module):
 
     @nn.compact
     def __call__(self, photo):
-        read = layer.Conv(self.features, stride=2, conv_init="he", dtype=self.dtype, name="read")
+        read = layer.Conv(
+            self.features, stride=2, kernel_init=_read_colors, dtype=self.dtype, name="read"
+        )
         x = read(photo)
         mean = MEAN_GAIN * self.param("mean", _smooth_noise, (*x.shape[1:3], self.features))
         return x + mean[None].astype(x.dtype)
@@ -256,6 +264,13 @@ class Shortcut(nn.Module):
 
 MEAN_GAIN = 10.0  # a map's cell is one number: Adam's steps, meant for sums of many, are small
 _MEAN_DEVIATION = 0.5
+_COLORS = np.eye(3, dtype=np.float32)
+
+
+def _read_colors(key, shape, dtype=jnp.float32):
+    """He's initialisation, but output 0 to 2 is the mean of input 0 to 2 over a cell's 2 x 2."""
+    kernel = layer.he_normal(key, shape, dtype).at[..., :3].set(0.0)
+    return kernel.at[1:, 1:, :3, :3].set(jnp.broadcast_to(_COLORS / 4, (2, 2, 3, 3)))
 
 
 def _smooth_noise(key, shape, dtype=jnp.float32):
@@ -264,7 +279,8 @@ def _smooth_noise(key, shape, dtype=jnp.float32):
     for octave, octave_key in enumerate(jax.random.split(key, 3)):
         coarse = jax.random.normal(octave_key, (4 << octave, 4 << octave, shape[-1]), dtype)
         total = total + 0.7**octave * jax.image.resize(coarse, shape, "cubic")
-    return total * (_MEAN_DEVIATION / MEAN_GAIN)
+    total = total * _MEAN_DEVIATION
+    return total.at[..., :3].set(0.0) / MEAN_GAIN
 
 
 class Backbone(nn.Module):
@@ -285,7 +301,7 @@ class Backbone(nn.Module):
         remat = nn.remat if config.remat else (lambda module: module)
         x = jax.lax.stop_gradient(image)
         if config.unwrap:
-            x = unwrap.unwrap(x + 1, camera, config.unwrap)
+            x = unwrap.unwrap((x + 1) / 2, camera, config.unwrap)
         else:
             x = (x / 2 + 0.5 - IMAGENET_MEAN) / IMAGENET_STD
         photo = x = with_coordinates(x)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instant_gs import config as config_lib
 from instant_gs import types
@@ -30,9 +31,11 @@ COMPACT = Slots(slice(0, 1), slice(1, 4), slice(4, 7), slice(7, 10), slice(10, 1
 VISIBLE_SIGMA = 1.0 / 255.0  # below this density the release drops a Gaussian for good
 
 # A start for anchored Gaussians that already covers the head: small outputs around opacity 0.7,
-# a mid skin tone, a deviation of 0.008 (about half the spacing of a 64 x 64 map), no rotation.
+# a deviation of 0.008 (about half the spacing of an even 64 x 64 map), no rotation. The colour
+# starts as sigmoid(4 c - 2), about c, of the first three features c.
 _ANCHORED_INIT_SCALE = 0.1
-_ANCHORED_BIAS = {0: 1.9, 1: 0.2, 2: -0.2, 3: -0.4, 14: -1.66, 15: -1.66, 16: -1.66, 17: 1.0}
+_ANCHORED_BIAS = {0: 1.9, 1: -2.0, 2: -2.0, 3: -2.0, 14: -1.66, 15: -1.66, 16: -1.66, 17: 1.0}
+_COLOR_SLOPE = 4.0
 
 
 class GaussianDecoder(nn.Module):
@@ -43,15 +46,33 @@ class GaussianDecoder(nn.Module):
     @nn.compact
     def __call__(self, features):
         anchored = self.config.position == "anchored"
-        hidden = layer.EqualizedDense(self.config.hidden_width, name="fc1")(features)
+        hidden = layer.EqualizedDense(
+            self.config.hidden_width, kernel_init=_read_colors if anchored else None, name="fc1"
+        )(features)
         return layer.EqualizedDense(
             OUTPUTS,
-            init_scale=_ANCHORED_INIT_SCALE if anchored else 1.0,
+            kernel_init=_write_colors if anchored else None,
             bias_init=tuple(_ANCHORED_BIAS.get(i, 0.0) for i in range(OUTPUTS))
             if anchored
             else None,
             name="fc2",
         )(jax.nn.softplus(hidden))
+
+
+# softplus(x) - softplus(-x) = x: two hidden units carry a colour through unchanged.
+_THROUGH = np.concatenate([np.eye(3), -np.eye(3)], 1).astype(np.float32)  # (colours, units)
+
+
+def _read_colors(key, shape, dtype=jnp.float32):
+    kernel = jax.random.normal(key, shape, dtype)
+    through = jnp.zeros((shape[0], 6)).at[:3].set(_THROUGH * np.sqrt(shape[0]))
+    return kernel.at[:, :6].set(through)
+
+
+def _write_colors(key, shape, dtype=jnp.float32):
+    kernel = _ANCHORED_INIT_SCALE * jax.random.normal(key, shape, dtype)
+    through = _COLOR_SLOPE * np.sqrt(shape[0]) * _THROUGH.T
+    return kernel.at[:6].set(0.0).at[:, RELEASED.color].set(0.0).at[:6, RELEASED.color].set(through)
 
 
 def density(raw):

@@ -134,17 +134,17 @@ class Dense(nn.Module):
 class EqualizedDense(nn.Module):
     """Linear layer with N(0, 1) weights, divided by sqrt(fan in) at run time.
 
-    ``init_scale`` scales the initial weights, ``bias_init`` lists the initial biases.
+    ``kernel_init`` makes other initial weights, ``bias_init`` lists the initial biases.
     """
 
     features: int
-    init_scale: float = 1.0
+    kernel_init: object = None
     bias_init: tuple[float, ...] | None = None
 
     @nn.compact
     def __call__(self, x):
         fan_in = x.shape[-1]
-        init = nn.initializers.normal(self.init_scale)
+        init = self.kernel_init or nn.initializers.normal(1.0)
         kernel = self.param("kernel", init, (fan_in, self.features)) / math.sqrt(fan_in)
         start = np.zeros(self.features) if self.bias_init is None else np.array(self.bias_init)
         bias = self.param("bias", lambda key, s: jnp.asarray(start, jnp.float32), (self.features,))

@@ -16,6 +16,7 @@ from instant_gs.models import layer
 
 COEFFICIENTS = 52  # targets of the head start; named in data.format.COEFFICIENT_NAMES
 CODE_GAIN = 4.0  # a few coefficients of about 0.5 make a code of deviation about 0.5
+_STILL = 0.05  # of weights whose released start is 1
 SPATIAL_OUTPUTS = 10  # centre 3, rotation 4, log scale 3
 
 
@@ -107,7 +108,11 @@ class MotionDecoder(nn.Module):
         code = jnp.concatenate([code_source, code_driving], -1)
         hidden = AdaLN(width, name="adaln")(basis, code)
         hidden = layer.EqualizedDense(self.gaussians.hidden_width, name="fc1")(hidden)
-        out = layer.EqualizedDense(SPATIAL_OUTPUTS if spatial else width, name="fc2")(
-            jax.nn.softplus(hidden)
-        )
+        # From scratch the start is a still face: noise would first have to be unlearned.
+        still = self.gaussians.position == "anchored"
+        out = layer.EqualizedDense(
+            SPATIAL_OUTPUTS if spatial else width,
+            kernel_init=nn.initializers.normal(_STILL) if still else None,
+            name="fc2",
+        )(jax.nn.softplus(hidden))
         return self.config.residual_scale * out
