@@ -40,15 +40,15 @@ def get_config(arg: str = "") -> config_lib.Config:
         batch_size=4, driven_per_sample=4, cross_identity=0.5, same_expression=0.1
     )
     config.loss = config_lib.LossConfig(
-        l1=1.0, lpips=0.5, lpips_network="alexnet", region=2.0, mask=0.2, driven=1.5
+        l1=2.0, lpips=0.5, lpips_network="alexnet", region=1.5, mask=0.5, driven=1.5
     )
     config.motion_pretrain = config_lib.MotionPretrainConfig(steps=8000, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(
-        learning_rate=7e-4,
+        learning_rate=4e-4,
         final_learning_rate_ratio=0.05,
         warmup_steps=100,
         clip_norm=1.0,
-        multipliers={"decoder": 4.0, "motion_decoder": 3.0},
+        multipliers={"decoder": 4.0, "motion_decoder": 4.0},
     )
     config.train = config_lib.TrainConfig(steps=4600)
     return smoke.apply(config, arg)

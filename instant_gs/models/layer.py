@@ -119,11 +119,13 @@ class Dense(nn.Module):
     use_bias: bool = True
     gain: float = TRANSFORMER_GAIN
     dtype: str = "float32"
+    kernel_init: object = None
 
     @nn.compact
     def __call__(self, x):
         shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", truncated_normal(self.gain), shape) * self.gain
+        init = self.kernel_init or truncated_normal(self.gain)
+        kernel = self.param("kernel", init, shape) * self.gain
         out = _matmul(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))

@@ -16,7 +16,8 @@ from instant_gs.models import layer
 
 COEFFICIENTS = 52  # targets of the head start; named in data.format.COEFFICIENT_NAMES
 CODE_GAIN = 4.0  # a few coefficients of about 0.5 make a code of deviation about 0.5
-_STILL = 0.05  # of weights whose released start is 1
+_STILL = 0.05  # deviation of weights whose released start is 1
+_MAPPING = 0.06  # 1024 code numbers of deviation 0.5 make a scale of deviation 1
 SPATIAL_OUTPUTS = 10  # centre 3, rotation 4, log scale 3
 
 
@@ -84,19 +85,37 @@ def _window(side: int) -> np.ndarray:
 
 
 class AdaLN(nn.Module):
-    """LN(basis) * scale + shift, both linear in [source code, driving code]; no "1 +"."""
+    """LN(basis) * scale + shift, both linear in [source code, driving code]; no "1 +".
+
+    ``wide`` starts with outputs of order one for codes as the learned encoder makes them.
+    """
 
     width: int
+    wide: bool = False
 
     @nn.compact
     def __call__(self, basis, code):
-        modulation = layer.Dense(2 * self.width, use_bias=False, name="mapping")(code)
+        mapping_init = nn.initializers.normal(_MAPPING / layer.TRANSFORMER_GAIN)
+        proj_init = nn.initializers.normal(1 / (math.sqrt(self.width) * layer.TRANSFORMER_GAIN))
+        modulation = layer.Dense(
+            2 * self.width,
+            use_bias=False,
+            kernel_init=mapping_init if self.wide else None,
+            name="mapping",
+        )(code)
         scale, shift = jnp.split(modulation[..., None, :], 2, -1)
-        return layer.Dense(self.width, name="proj")(layer.standardize(basis) * scale + shift)
+        modulated = layer.standardize(basis) * scale + shift
+        return layer.Dense(self.width, kernel_init=proj_init if self.wide else None, name="proj")(
+            modulated
+        )
 
 
 class MotionDecoder(nn.Module):
-    """Basis (…, N, F) and codes (…, C) each to a residual (…, N, F), or (…, N, 10) if spatial."""
+    """Basis (…, N, F) and codes (…, C) each to a residual (…, N, F), or (…, N, 10) if spatial.
+
+    Anchored Gaussians learn from scratch: there the start is a still face, noise would first have
+    to be unlearned, with random functions of basis and code ready behind the last layer.
+    """
 
     config: config_lib.MotionConfig
     gaussians: config_lib.GaussianConfig
@@ -105,14 +124,13 @@ class MotionDecoder(nn.Module):
     def __call__(self, basis, code_source, code_driving):
         width = self.gaussians.feature_width
         spatial = self.config.residual_space == "spatial"
+        from_scratch = self.gaussians.position == "anchored"
         code = jnp.concatenate([code_source, code_driving], -1)
-        hidden = AdaLN(width, name="adaln")(basis, code)
+        hidden = AdaLN(width, from_scratch, name="adaln")(basis, code)
         hidden = layer.EqualizedDense(self.gaussians.hidden_width, name="fc1")(hidden)
-        # From scratch the start is a still face: noise would first have to be unlearned.
-        still = self.gaussians.position == "anchored"
         out = layer.EqualizedDense(
             SPATIAL_OUTPUTS if spatial else width,
-            kernel_init=nn.initializers.normal(_STILL) if still else None,
+            kernel_init=nn.initializers.normal(_STILL) if from_scratch else None,
             name="fc2",
         )(jax.nn.softplus(hidden))
         return self.config.residual_scale * out
