@@ -32,6 +32,7 @@ def get_config(arg: str = "") -> config_lib.Config:
             num_planes=1,
             conv_init="he",
             shortcut=True,
+            unwrap=256,
         ),
         gaussians=config_lib.GaussianConfig(
             grid=256, position="anchored", cull="none", feature_width=32, hidden_width=64

@@ -63,6 +63,11 @@ class AvatarModel:
 
     def init(self, key) -> dict:
         """Fresh parameters."""
+        # Hundreds of draws: JAX's default generator takes minutes to compile them on a CPU.
+        seed = jax.random.bits(key, dtype=jnp.uint32)
+        return jax.jit(self._init)(jax.random.key(seed, impl="rbg"))
+
+    def _init(self, key):
         keys = jax.random.split(key, 4)
         size, crop = self.config.image_size, self.config.motion.image_size
         features = jnp.zeros((1, 1, self.config.gaussians.feature_width))

@@ -1,7 +1,7 @@
 """A photo laid out on the rough head, as seen by the camera that took it.
 
 A cell of the map then holds the same place of every face, from whatever side it was photographed,
-and the encoder need not learn to turn heads. Not in the release (docs/decisions/0012).
+and the encoder need not learn to turn heads. Not in the release (docs/decisions/0010).
 """
 
 import flax.linen as nn
