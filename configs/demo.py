@@ -40,7 +40,14 @@ def get_config(arg: str = "") -> config_lib.Config:
         batch_size=4, driven_per_sample=4, cross_identity=0.5, same_expression=0.1
     )
     config.loss = config_lib.LossConfig(
-        l1=2.0, lpips=0.5, lpips_network="alexnet", region=1.5, mask=0.5, driven=1.5
+        l1=2.0,
+        lpips=0.5,
+        lpips_network="alexnet",
+        identity=0.0,
+        region=1.5,
+        mask=0.5,
+        adversarial=0.0,
+        driven=1.5,
     )
     config.motion_pretrain = config_lib.MotionPretrainConfig(steps=8000, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(

@@ -43,7 +43,14 @@ def get_config(arg: str = "") -> config_lib.Config:
         batch_size=8, driven_per_sample=2, cross_identity=0.5, same_expression=0.1
     )
     config.loss = config_lib.LossConfig(
-        l1=1.0, lpips=0.5, lpips_network="alexnet", region=2.0, mask=0.2, driven=1.5
+        l1=1.0,
+        lpips=0.5,
+        lpips_network="alexnet",
+        identity=0.0,
+        region=2.0,
+        mask=0.2,
+        adversarial=0.0,
+        driven=1.5,
     )
     config.motion_pretrain = config_lib.MotionPretrainConfig(steps=6000, learning_rate=1e-3)
     config.optimizer = config_lib.OptimizerConfig(

@@ -41,6 +41,10 @@ def _shrink(config: config_lib.Config) -> None:
     config.data.batch_size = 4
     config.data.driven_per_sample = 1
     config.motion_pretrain.steps = min(4, config.motion_pretrain.steps)
+    config.loss.start = config_lib.LossSteps(adversarial=2)
+    config.loss.ramp = config_lib.LossSteps(adversarial=2)
+    adversarial = config.adversarial
+    adversarial.channel_base, adversarial.channel_max, adversarial.condition_width = 256, 8, 8
     config.train = dataclasses.replace(
-        config.train, steps=4, log_every=1, image_every=4, checkpoint_every=4, shard_parameters=1
+        config.train, steps=4, resolutions=(), log_every=1, image_every=4, checkpoint_every=4, shard_parameters=1
     )

@@ -116,21 +116,60 @@ class DataConfig:
 
 
 @dataclasses.dataclass
+class LossSteps:
+    """A number of steps of the avatar phase for each loss."""
+
+    l1: int = 0
+    lpips: int = 0
+    identity: int = 0
+    region: int = 0
+    residual: int = 0
+    mask: int = 0
+    adversarial: int = 0
+
+
+@dataclasses.dataclass
 class LossConfig:
     """Weights of the objective. Defaults: the paper's, where it states one.
 
     ``region`` is the paper's detail loss (L1 on eyes and mouth); ``mask`` is L1 on coverage.
-    ``driven`` and ``reconstruction`` scale the two branches.
+    ``driven`` and ``reconstruction`` scale the two branches. A loss counts from the step
+    ``start`` on, and its weight grows linearly for ``ramp`` steps. The paper's adversarial loss
+    starts "mid-training"; which step, and the ramp, are ours.
     """
 
     l1: float = 1.0
     lpips: float = 1.0
     lpips_network: str = "vgg"
+    identity: float = 0.1
     region: float = 0.1
     residual: float = 0.001
     mask: float = 0.0
+    adversarial: float = 0.025
     driven: float = 1.0
     reconstruction: float = 1.0
+    start: LossSteps = dataclasses.field(default_factory=lambda: LossSteps(adversarial=125_000))
+    ramp: LossSteps = dataclasses.field(default_factory=lambda: LossSteps(adversarial=5_000))
+
+
+@dataclasses.dataclass
+class AdversarialConfig:
+    """The discriminator and its Adam; it learns from ``loss.start.adversarial`` on.
+
+    Paper: learning rate. StyleGAN2: the rest. ``channel_base`` / side, at most ``channel_max``,
+    are the channels at a side; ``group_size`` samples share a minibatch deviation. ``r1`` is the
+    gradient penalty's gamma, 0 for none, computed every ``r1_every`` steps.
+    """
+
+    learning_rate: float = 1e-4
+    b1: float = 0.0
+    b2: float = 0.99
+    r1: float = 1.0
+    r1_every: int = 16
+    channel_base: int = 32768
+    channel_max: int = 512
+    condition_width: int = 512
+    group_size: int = 4
 
 
 @dataclasses.dataclass
@@ -169,14 +208,18 @@ class OptimizerConfig:
 
 @dataclasses.dataclass
 class TrainConfig:
-    """The loop: how long, how often to look, log and save (all in steps), and on what.
+    """The loop: how long, how often to look, log and save (all in steps), at which size, on what.
 
+    ``resolutions`` lists (step of the avatar phase, side in pixels): from that step on pictures
+    are rendered and compared at that size. Empty means always at ``model.image_size``. The photo
+    that becomes the avatar always has that size.
     ``accumulate``: parts in which a device takes its samples, for less memory.
     ``shard_parameters``: devices that share one copy of parameters, optimizer state and
     averages, each holding a part. Neither changes what is learned (``training.parallel``).
     """
 
     steps: int = 250_000
+    resolutions: tuple[tuple[int, int], ...] = ()
     log_every: int = 20
     image_every: int = 500
     checkpoint_every: int = 1000
@@ -194,6 +237,7 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    adversarial: AdversarialConfig = dataclasses.field(default_factory=AdversarialConfig)
     motion_pretrain: MotionPretrainConfig = dataclasses.field(default_factory=MotionPretrainConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -219,7 +263,11 @@ class Config:
         Raises:
             ValueError: A field is unknown to this version.
         """
-        return _build(cls, json.loads(text), "config")
+        values = json.loads(text)
+        if "loss" in values:
+            # Configurations from before these losses existed were trained without them.
+            values["loss"] = {"identity": 0.0, "adversarial": 0.0} | values["loss"]
+        return _build(cls, values, "config")
 
 
 def _one_of(name, got, choices):
@@ -289,9 +337,31 @@ def _checks(config: Config):
         value = getattr(config.loss, field.name)
         if isinstance(value, float):
             yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
+    yield from _schedule_checks(config)
     groups = ("backbone", "decoder", "motion_decoder", "motion_encoder", "pose_encoder")
     for group in config.optimizer.multipliers:
         yield _one_of("optimizer.multipliers", group, groups)
+
+
+def _schedule_checks(config: Config):
+    """As ``_checks``, of what changes during training and of the discriminator."""
+    for name, steps in (("start", config.loss.start), ("ramp", config.loss.ramp)):
+        for loss, value in dataclasses.asdict(steps).items():
+            yield f"loss.{name}.{loss}", value, value >= 0, "a number of steps >= 0"
+    size, sizes = config.model.image_size, config.train.resolutions
+    fits = all(len(pair) == 2 and pair[1] > 0 and size % pair[1] == 0 for pair in sizes)
+    starts = [pair[0] for pair in sizes]
+    in_order = not starts or (starts[0] == 0 and starts == sorted(set(starts)))
+    expected = f"(step, side) pairs, steps increasing from 0, sides that divide {size}"
+    yield "train.resolutions", sizes, fits and in_order, expected
+    if config.loss.lpips and fits:
+        large = all(side >= 32 for _, side in sizes)
+        yield "train.resolutions", sizes, large, "sides of at least 32, or loss.lpips=0"
+    adversarial = config.adversarial
+    for name in ("channel_base", "channel_max", "condition_width", "group_size", "r1_every"):
+        value = getattr(adversarial, name)
+        yield f"adversarial.{name}", value, value > 0, "a positive number"
+    yield "adversarial.r1", adversarial.r1, adversarial.r1 >= 0, "a number >= 0"
 
 
 def _build(cls, values: dict, path: str):

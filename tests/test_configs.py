@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from instant_gs import models
-from instant_gs.training import abstract, parallel, state, step
+from instant_gs.training import abstract, curriculum, parallel, state, step
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "smoke"))
+# Those of ablation.py are tested in test_ablation.py.
+OTHERS = ("__init__", "smoke", "ablation")
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in OTHERS)
 
 
 def load(name, arg=""):
@@ -41,5 +43,5 @@ def test_its_smoke_variant_takes_a_step(name):
     model = models.build(config.model)
     batch = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), abstract.batch(config, mesh))
     fresh = parallel.place(state.create(model, config), mesh)
-    after, metrics = step.make(model, config, "motion", mesh)(fresh, batch)
+    after, metrics = step.make(model, config, curriculum.Phase("motion"), mesh)(fresh, batch)
     assert int(after.step) == 1 and np.isfinite(float(metrics["loss"]))

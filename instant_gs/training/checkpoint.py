@@ -225,8 +225,11 @@ def read_run_config(workdir: str | pathlib.Path) -> Config | None:
 
 
 def _without_ema(state: TrainState) -> dict:
-    names = (field.name for field in dataclasses.fields(state))
-    return {name: getattr(state, name) for name in names if name != "ema"}
+    items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    del items["ema"]
+    if not state.discriminator:  # Orbax keeps no empty dictionary
+        del items["discriminator"]
+    return items
 
 
 def save_weights(

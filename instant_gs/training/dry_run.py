@@ -8,7 +8,16 @@ import jax
 from instant_gs import models
 from instant_gs.config import Config
 from instant_gs.data import reader
-from instant_gs.training import abstract, checkpoint, device_peak, loop, parallel, step, throughput
+from instant_gs.training import (
+    abstract,
+    checkpoint,
+    curriculum,
+    device_peak,
+    loop,
+    parallel,
+    step,
+    throughput,
+)
 
 
 def describe(
@@ -52,9 +61,8 @@ def describe(
         + (f" (a copy a group of {shares} devices)" if shares > 1 else "")
     )
     batch = abstract.batch(config, mesh)
-    for phase in step.PHASES:
-        if phase == "avatar" or pretrain:
-            yield from _step(model, config, phase, mesh, shapes, batch)
+    for phase in curriculum.phases(config):
+        yield from _step(model, config, phase, mesh, shapes, batch)
     yield from _data(config)
     yield _start(config, workdir, init_from, motion_encoder)
 
@@ -70,6 +78,13 @@ def _local_bytes(tree) -> int:
     )
 
 
+def _title(phase: curriculum.Phase) -> str:
+    """Such as "avatar step at 64 with lpips"."""
+    at = f" at {phase.image_size}" if phase.image_size else ""
+    judges = f" with {', '.join(phase.judges)}" if phase.judges else ""
+    return f"{phase.name} step{at}{judges}"
+
+
 def _step(model, config, phase, mesh, shapes, batch):
     compiled = step.make(model, config, phase, mesh).lower(shapes, batch).compile()
     memory = compiled.memory_analysis()
@@ -77,11 +92,11 @@ def _step(model, config, phase, mesh, shapes, batch):
     fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
     total = arguments + temporary + max(fresh, 0)
     yield (
-        f"{phase} step: {total / 1e6:,.1f} MB a device ({arguments / 1e6:,.1f} arguments, "
+        f"{_title(phase)}: {total / 1e6:,.1f} MB a device ({arguments / 1e6:,.1f} arguments, "
         f"{temporary / 1e6:,.1f} temporary), XLA's plan of the compiled step"
     )
     flops = throughput.model_flops(model, config, phase, mesh, shapes, batch)
-    line = f"{phase} step: {flops:.3g} FLOPs a device without the rasterizer"
+    line = f"{_title(phase)}: {flops:.3g} FLOPs a device without the rasterizer"
     kind = jax.devices()[0].device_kind
     peak = device_peak.flops_per_second(kind, config.model.dtype)
     if peak is None:

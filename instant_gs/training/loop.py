@@ -15,6 +15,7 @@ from instant_gs.data.error import PackError
 from instant_gs.training import (
     bad_batch,
     checkpoint,
+    curriculum,
     optimizer,
     parallel,
     preemption,
@@ -153,7 +154,7 @@ def _run(
     total = config.motion_pretrain.steps + config.train.steps
     draw = sample_grid.make(model, config)
     shown = _batch_to_show(config, broken)
-    steps = {phase: step.make(model, config, phase, mesh) for phase in step.PHASES}
+    step_of = functools.cache(lambda phase: step.make(model, config, phase, mesh))
     meter = throughput.Meter(config.data.batch_size, throughput.peak(config))
     number = int(train_state.step)
     finite = (number, loader.get_state())  # when that was last known
@@ -163,25 +164,25 @@ def _run(
         checkpointer.save(train_state, loader.get_state(), config)
 
     while number < total:
-        phase = step.phase_of(number, config)
+        phase = curriculum.at(number, config)
         batch = parallel.split(_next_batch(loader, save), mesh)
         number += 1
         window.before(number)
-        train_state, metrics = steps[phase](train_state, batch)
+        train_state, metrics = step_of(phase)(train_state, batch)
         window.after(number, metrics)
         count = (throughput.model_flops, model, config, phase, mesh, train_state, batch)
         meter.count(phase, metrics, functools.partial(*count))
         last = number == total
         if number % config.train.log_every == 0 or last:
             values = {name: float(value) for name, value in metrics.items()}
-            values["learning_rate"] = optimizer.learning_rate(config, phase, number - 1)
+            values["learning_rate"] = optimizer.learning_rate(config, phase.name, number - 1)
             _stop_if_not_finite(workdir, train_state, loader, *finite)
             finite = (number, loader.get_state())
             checkpointer.check()
             if broken is not None:
                 values["broken_records"] = len(broken)
-            _log(metric_writer, number, total, phase, values, meter.read())
-        if phase == "avatar" and (number % config.train.image_every == 0 or last):
+            _log(metric_writer, number, total, phase.name, values, meter.read())
+        if phase.name == "avatar" and (number % config.train.image_every == 0 or last):
             with meter.pause(metrics):
                 ema = parallel.whole(train_state.ema, mesh)  # all hosts take part
                 if jax.process_index() == 0:

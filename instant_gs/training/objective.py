@@ -1,5 +1,7 @@
 """The two objectives: expression coefficients for the head start, images for the avatar."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -7,8 +9,9 @@ from instant_gs import rendering, types
 from instant_gs.config import Config
 from instant_gs.data import format as data_format
 from instant_gs.geometry import crop
-from instant_gs.losses import photometric, region, residual
-from instant_gs.models import AvatarModel, unwrap
+from instant_gs.losses import identity, lpips, photometric, region, residual
+from instant_gs.models import AvatarModel, discriminator, unwrap
+from instant_gs.training import adversary, curriculum
 
 # Augmentation of driving crops: real boxes are never exact, real light never the teacher's.
 CROP_SCALE, CROP_SHIFT = 0.1, 0.03  # of the square's side and of the image's side, either way
@@ -108,62 +111,116 @@ def _flat(array):
     return array.reshape(-1, *array.shape[2:])
 
 
-def avatar_objective(model: AvatarModel, config: Config, perceptual, params, batch, keys):
-    """The paper's image objective over both branches (arXiv 2512.16893, section 3.4).
+def make_judges(config: Config, phase: curriculum.Phase) -> dict:
+    """The networks of a phase that look at pictures, by the loss they compute."""
+    builders = {
+        "lpips": lambda: lpips.Lpips(config.loss.lpips_network),
+        "identity": identity.IdentityLoss,
+        "adversarial": lambda: make_discriminator(config),
+    }
+    return {name: builders[name]() for name in phase.judges}
+
+
+def make_discriminator(config: Config) -> discriminator.DiscriminatorModel:
+    """The discriminator of a configuration."""
+    return discriminator.DiscriminatorModel(
+        config.adversarial, config.model.image_size, config.model.motion.code_width
+    )
+
+
+def avatar_objective(model: AvatarModel, config: Config, judges, size, networks, batch, keys, step):
+    """The paper's objective over both branches (arXiv 2512.16893, section 3.4).
 
     The reconstruction branch renders the un-animated avatar, the driven branch the animated
-    one; both from viewpoints other than the source's.
+    one; both from viewpoints other than the source's. If there is a discriminator, its own loss
+    is added: no gradient crosses between it and the avatar but the adversarial loss's.
 
     Args:
         model: The model.
-        config: Loss weights.
-        perceptual: ``losses.lpips.Lpips``, or None when its weight is 0.
-        params: Parameters.
+        config: Loss weights and their schedule.
+        judges: From ``make_judges``.
+        size: Side in pixels of what is rendered and compared.
+        networks: Parameters: "model", and "discriminator" if that is a judge.
         batch: types.Batch.
         keys: (B,) random keys of the driving crops' augmentation.
+        step: () int32, steps of the avatar phase before this one.
 
     Returns:
-        () loss and a dict of () metrics.
+        () loss and a dict of () metrics, of which "loss" is the avatar's alone.
     """
-    gaussians, residuals = animated_and_rest(model, params, batch, keys, config)
+    posed = animated_and_rest(model, networks["model"], batch, keys, config)
     views = _join(batch.reconstruction, batch.driven)
-    rendered = rendering.render(
-        gaussians,
-        types.Camera(views.cam2world, views.intrinsics),
-        image_size=views.image.shape[-3:-1],
-    )
-    target = unit(views.image)
+    camera = types.Camera(views.cam2world, views.intrinsics)
+    rendered = rendering.render(posed.gaussians, camera, image_size=(size, size))
+    target, alpha, regions = _targets(views, size)
     driven_count = batch.driven.image.shape[1]
     branch = jnp.array(
         [config.loss.reconstruction] + [config.loss.driven / driven_count] * driven_count
     )
     terms = {
         "l1": photometric.l1(rendered.image, target),
-        "region": region.region_l1(rendered.image, target, views.regions, REGION_LABELS),
-        "mask": photometric.l1(rendered.alpha[..., None], unit(views.alpha)[..., None]),
+        "region": region.region_l1(rendered.image, target, regions, REGION_LABELS),
+        "mask": photometric.l1(rendered.alpha[..., None], alpha[..., None]),
     }
-    if perceptual is not None:
-        terms["lpips"] = perceptual(rendered.image, target)
+    for name in ("lpips", "identity"):
+        if name in judges:
+            terms[name] = judges[name](rendered.image, target)
+    contest, facts = 0.0, {}
+    if "adversarial" in judges:
+        pair = adversary.Pair(target, rendered.image, camera, posed.codes)
+        judge, critic = judges["adversarial"], networks["discriminator"]
+        terms["adversarial"] = adversary.generator_loss(judge, critic, pair)
+        contest, facts = adversary.discriminator_loss(judge, critic, pair, config.adversarial, step)
     metrics = {name: (value.mean(0) @ branch) for name, value in terms.items()}
-    metrics["residual"] = residual.norm(residuals)
-    loss = sum(getattr(config.loss, name) * value for name, value in metrics.items())
+    metrics["residual"] = residual.norm(posed.residuals)
+    loss = sum(curriculum.weight(name, step, config) * value for name, value in metrics.items())
     error = jnp.mean((jnp.clip(rendered.image, 0, 1) - target) ** 2, (2, 3, 4))
     psnr = -10 * jnp.log10(jnp.maximum(error, 1e-10)).mean(0)
-    metrics |= {
+    metrics |= facts | {
         "loss": loss,
         "psnr_reconstruction": psnr[0],
         "psnr_driven": psnr[1:].mean(),
         "region_driven": terms["region"][:, 1:].mean(),
         "overflow": rendered.overflow.sum(),
     }
-    return loss, metrics
+    return loss + contest, metrics
+
+
+def _targets(views: types.View, size: int):
+    """Images, coverage in [0, 1] and region labels, (B, K, size, size, ·), of stored views."""
+    image, alpha, regions = unit(views.image), unit(views.alpha), views.regions
+    factor = image.shape[2] // size
+    if factor == 1:
+        return image, alpha, regions
+    lead = image.shape[:2]
+    blocks = (*lead, size, factor, size, factor)
+    middle = factor // 2  # a label is one pixel's: labels have no mean
+    return (
+        image.reshape(*blocks, 3).mean((3, 5)),
+        alpha.reshape(blocks).mean((3, 5)),
+        regions[:, :, middle::factor, middle::factor],
+    )
 
 
 REGION_LABELS = tuple(data_format.REGIONS.index(name) for name in ("eyes", "mouth"))
 
 
-def animated_and_rest(model, params, batch, keys, config):
-    """Gaussians (B, 1 + D, N, ·): at rest first, then driven; and the residuals (B, D, N, ·)."""
+class Posed(NamedTuple):
+    """Avatars of a batch: at rest first, then driven.
+
+    Attributes:
+        gaussians: (B, 1 + D, N, ·).
+        residuals: (B, D, N, ·).
+        codes: (B, 1 + D, C), the source's first.
+    """
+
+    gaussians: types.Gaussians
+    residuals: jax.Array
+    codes: jax.Array
+
+
+def animated_and_rest(model, params, batch, keys, config) -> Posed:
+    """Encodes the sources and moves them by their drivers; ``keys`` None augments nothing."""
     avatar = model.encode(params, 2 * unit(batch.source.image) - 1)
     seen = _join(batch.source, batch.driver)
     if config.motion_pretrain.teacher_forcing:
@@ -178,7 +235,7 @@ def animated_and_rest(model, params, batch, keys, config):
     spread = jax.tree.map(lambda a: jnp.repeat(a[:, None], driven_count, 1), avatar)
     moved, residuals = model.animate(params, spread, code_source, codes[:, 1:])
     both = jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], b], 1), rest, moved)
-    return both, residuals
+    return Posed(both, residuals, codes)
 
 
 def _codes_from_images(model, params, image, keys):

@@ -1,4 +1,4 @@
-"""Optax transforms, one a phase: the motion encoder's head start, then the avatar."""
+"""Optax transforms: the motion encoder's head start, the avatar, and the discriminator."""
 
 import jax
 import optax
@@ -7,7 +7,7 @@ from instant_gs.config import Config, OptimizerConfig
 
 
 def build(config: Config) -> dict[str, optax.GradientTransformation]:
-    """Adam for both phases.
+    """Adam for both phases, and for the discriminator if there is an adversarial loss.
 
     In the phase "motion" only the motion encoder and the pose encoder learn; in the phase "avatar"
     everything does, except these where they are frozen.
@@ -17,13 +17,17 @@ def build(config: Config) -> dict[str, optax.GradientTransformation]:
     is_fan = config.model.motion.encoder == "fan"
     readers = ("motion_encoder", "pose_encoder")
     frozen = readers if is_fan or pretrain.freeze else ()
-    return {
+    transforms = {
         "motion": _only(motion_adam, lambda group: group in readers),
         "avatar": _only(
             _adam(settings, schedule(config), multipliers=settings.multipliers),
             lambda group: group not in frozen,
         ),
     }
+    if config.loss.adversarial:
+        critic = config.adversarial
+        transforms["discriminator"] = optax.adam(critic.learning_rate, b1=critic.b1, b2=critic.b2)
+    return transforms
 
 
 def learning_rate(config: Config, phase: str, step: int) -> float:

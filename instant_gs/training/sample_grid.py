@@ -35,7 +35,8 @@ def make(model: AvatarModel, config: Config):
 
     @jax.jit
     def columns(params, batch: types.Batch):
-        gaussians, residuals = objective.animated_and_rest(model, params, batch, None, config)
+        posed = objective.animated_and_rest(model, params, batch, None, config)
+        gaussians, residuals = posed.gaussians, posed.residuals
         target = jax.tree.map(lambda a: a[:, 0], batch.driven)
         size = target.image.shape[1:3]
         rest, moved = (jax.tree.map(lambda a, i=i: a[:, i], gaussians) for i in (0, 1))

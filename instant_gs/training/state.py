@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from instant_gs import types
 from instant_gs.config import Config
 from instant_gs.models import AvatarModel
-from instant_gs.training import optimizer
+from instant_gs.training import objective, optimizer
 
 
 @types.pytree
@@ -19,9 +19,11 @@ class TrainState:
         step: () int32, steps taken in both phases together.
         params: The parameters being optimized.
         ema: Their exponential moving average: what evaluation and release use.
-        optimizers: Optax states by phase, "motion" and "avatar".
+        optimizers: Optax states, "motion", "avatar" and, if there is one, "discriminator".
         bad_step: () int32, the first step whose loss or gradient was not finite, or -1. Such a
             step changes no parameter.
+        discriminator: Its parameters; empty without an adversarial loss. It is never averaged and
+            never released.
     """
 
     step: types.Array
@@ -29,13 +31,18 @@ class TrainState:
     ema: types.Array
     optimizers: types.Array
     bad_step: types.Array
+    discriminator: types.Array = dataclasses.field(default_factory=dict)
 
 
 def create(model: AvatarModel, config: Config) -> TrainState:
     """A fresh state, a function of ``config.seed`` alone."""
-    params = model.init(jax.random.key(config.seed))
+    key = jax.random.key(config.seed)
+    params, critic = model.init(key), {}
+    if config.loss.adversarial:
+        critic = objective.make_discriminator(config).init(jax.random.fold_in(key, 1))
     optimizers = {
-        phase: transform.init(params) for phase, transform in optimizer.build(config).items()
+        name: transform.init(critic if name == "discriminator" else params)
+        for name, transform in optimizer.build(config).items()
     }
     return TrainState(
         step=jnp.int32(0),
@@ -43,6 +50,7 @@ def create(model: AvatarModel, config: Config) -> TrainState:
         ema=jax.tree.map(jnp.copy, params),
         optimizers=optimizers,
         bad_step=jnp.int32(-1),
+        discriminator=critic,
     )
 
 

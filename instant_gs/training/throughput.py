@@ -8,7 +8,7 @@ import jax
 
 from instant_gs.config import Config
 from instant_gs.models import AvatarModel
-from instant_gs.training import device_peak, step
+from instant_gs.training import curriculum, device_peak, step
 
 
 class Meter:
@@ -23,7 +23,7 @@ class Meter:
         self._samples, self._peak = samples, peak
         self._phase, self._steps, self._start, self._flops = None, 0, 0.0, 0.0
 
-    def count(self, phase: str, result, flops) -> None:
+    def count(self, phase: curriculum.Phase, result, flops) -> None:
         """Notes that a step was started.
 
         Args:
@@ -65,7 +65,7 @@ def peak(config: Config) -> float | None:
     return device_peak.flops_per_second(jax.devices()[0].device_kind, config.model.dtype)
 
 
-def model_flops(model: AvatarModel, config: Config, phase: str, mesh, state, batch) -> float:
+def model_flops(model: AvatarModel, config: Config, phase: curriculum.Phase, mesh, state, batch) -> float:
     """FLOPs of one device in one step, as XLA's cost analysis counts the step before optimisation.
 
     What is computed twice to save memory counts once. Loops count as one round, kernels that are

@@ -121,7 +121,7 @@ def test_the_train_step_lowers_for_cuda_with_one_launch_of_each_kernel():
 import jax, jax.numpy as jnp
 from configs import demo
 from instant_gs import models, types
-from instant_gs.training import parallel, state, step
+from instant_gs.training import curriculum, parallel, state, step
 from kernels import device
 device.is_nvidia = lambda: True
 config = demo.get_config("smoke")
@@ -136,7 +136,8 @@ def views(*lead):
 batch = types.Batch(views(4), views(4), views(4, 1), views(4, 1))
 mesh = parallel.make_mesh(4)
 fresh = jax.eval_shape(lambda: state.create(model, config))
-lowered = step.make(model, config, "avatar", mesh).trace(fresh, batch)
+phase = curriculum.at(config.motion_pretrain.steps, config)
+lowered = step.make(model, config, phase, mesh).trace(fresh, batch)
 text = lowered.lower(lowering_platforms=("cuda",)).as_text()
 print(text.count("triton_kernel_call_ffi"), text.count("callback"))
 """

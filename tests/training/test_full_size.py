@@ -19,11 +19,12 @@ if platform == "cuda":
     device.is_nvidia = lambda: True
 import importlib
 from instant_gs import models
-from instant_gs.training import abstract, parallel, step
+from instant_gs.training import abstract, curriculum, parallel, step
 config = importlib.import_module(f"configs.{name}").get_config()
 mesh, model = parallel.mesh_of(config), models.build(config.model)
 arguments = abstract.train_state(model, config, mesh), abstract.batch(config, mesh)
-traced = step.make(model, config, "avatar", mesh).trace(*arguments)
+phase = curriculum.at(config.motion_pretrain.steps, config)
+traced = step.make(model, config, phase, mesh).trace(*arguments)
 text = traced.lower(lowering_platforms=(platform,)).as_text()
 print(mesh.size, text.count("triton_kernel_call_ffi"), text.count("callback"))
 print(len(text), "bf16" in text, "x512x512x3x" in text)

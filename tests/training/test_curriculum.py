@@ -1,0 +1,101 @@
+"""When what counts, and at which size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import demo
+from instant_gs.config import Config, LossSteps
+from instant_gs.training import curriculum, loop, objective, sample_grid, step
+from instant_gs.training.curriculum import Phase
+
+
+def test_the_demo_has_one_phase_after_the_head_start():
+    config = demo.get_config()
+    steps = config.motion_pretrain.steps
+    assert curriculum.at(steps - 1, config) == Phase("motion")
+    phase = Phase("avatar", 96, ("lpips",))
+    assert curriculum.at(steps, config) == curriculum.at(steps + 4499, config) == phase
+    assert curriculum.weight("l1", jnp.int32(0), config) == 1.0
+
+
+def test_sizes_and_losses_change_at_their_steps():
+    config = Config()
+    config.motion_pretrain.steps = 10
+    config.train.resolutions = ((0, 64), (5, 256), (20, 512))
+    config.loss.start = LossSteps(identity=5, adversarial=15)
+    config.validate()
+    expected = {
+        9: Phase("motion"),
+        10: Phase("avatar", 64, ("lpips",)),
+        14: Phase("avatar", 64, ("lpips",)),
+        15: Phase("avatar", 256, ("lpips", "identity")),
+        25: Phase("avatar", 256, ("lpips", "identity", "adversarial")),
+        30: Phase("avatar", 512, ("lpips", "identity", "adversarial")),
+    }
+    assert {step: curriculum.at(step, config) for step in expected} == expected
+
+
+def test_a_weight_grows_along_its_ramp():
+    config = Config()
+    config.loss.start, config.loss.ramp = LossSteps(l1=4), LossSteps(l1=4, identity=2)
+    weights = [float(curriculum.weight("l1", jnp.int32(step), config)) for step in range(10)]
+    np.testing.assert_allclose(weights, [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1])
+    identity = jax.jit(lambda step: curriculum.weight("identity", step, config))
+    np.testing.assert_allclose([float(identity(step)) for step in range(3)], [0.05, 0.1, 0.1])
+
+
+def test_the_weights_are_the_papers():
+    loss = Config().loss
+    assert (loss.l1, loss.lpips, loss.lpips_network) == (1.0, 1.0, "vgg")
+    assert (loss.identity, loss.region, loss.residual, loss.adversarial) == (0.1, 0.1, 1e-3, 0.025)
+
+
+def test_a_configuration_from_before_these_losses_has_none_of_them():
+    old = Config.from_json('{"loss": {"l1": 1.0, "lpips": 0.5}}')
+    assert (old.loss.identity, old.loss.adversarial, old.loss.lpips) == (0.0, 0.0, 0.5)
+    assert Config.from_json(Config().to_json()) == Config()
+
+
+@pytest.mark.parametrize(
+    "resolutions", [((0, 64), (5, 100)), ((1, 64),), ((0, 64), (0, 128)), ((0, 16),)]
+)
+def test_impossible_sizes_are_named(resolutions):
+    config = Config()
+    config.train.resolutions = resolutions
+    with pytest.raises(ValueError, match=r"train\.resolutions"):
+        config.validate()
+    config.train.resolutions = ()
+    config.loss.start.identity = -1
+    with pytest.raises(ValueError, match=r"loss\.start\.identity"):
+        config.validate()
+
+
+def test_each_phase_compiles_once(config, tmp_path, monkeypatch):
+    """The loop with a toy objective, so that it is the phases that are tested."""
+    config.motion_pretrain.steps, config.train.steps = 0, 9
+    config.train.resolutions = ((0, 16), (3, 32))
+    config.loss.lpips, config.loss.identity = 0.0, 0.1
+    config.loss.start, config.loss.ramp = LossSteps(identity=6), LossSteps(identity=2)
+    made, traced, make = [], [], step.make
+
+    def toy(model, config, judges, size, networks, batch, keys, number):
+        traced.append((size, judges))
+        value = (networks["model"]["decoder"]["fc1"]["bias"] ** 2).sum()
+        value += curriculum.weight("identity", number, config)
+        return value, {"loss": value}
+
+    def remember(model, config, phase, mesh):
+        made.append((phase, make(model, config, phase, mesh)))
+        return made[-1][1]
+
+    monkeypatch.setattr(objective, "avatar_objective", toy)
+    monkeypatch.setattr(objective, "make_judges", lambda config, phase: phase.judges)
+    monkeypatch.setattr(sample_grid, "make", lambda *_: lambda *_: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(step, "make", remember)
+    loop.train(config, tmp_path / "run")
+    expected = [Phase("avatar", 16), Phase("avatar", 32), Phase("avatar", 32, ("identity",))]
+    assert [phase for phase, _ in made] == expected
+    assert [compiled._cache_size() for _, compiled in made] == [1, 1, 1]
+    assert set(traced) == {(phase.image_size, phase.judges) for phase in expected}
