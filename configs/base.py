@@ -2,8 +2,8 @@
 
 Command: python train.py --config=configs/base.py --workdir=runs/base
     --config.data.packs='("packs/train_512",)'
-Hardware: eight NVIDIA GPUs with 80 GB, as for configs/gpu_8x.py; not tried. Time: not measured. Expected score:
-not measured.
+Hardware: eight NVIDIA GPUs with 80 GB, as for configs/gpu_8x.py; not tried. Time: not measured.
+Expected score: not measured.
 
 Weights of the losses, batch, rate and the growth from 64 to 512 are stated in arXiv 2512.16893; the
 steps at which size and losses change, the length and the average's decay are not: those here are

@@ -46,5 +46,11 @@ def _shrink(config: config_lib.Config) -> None:
     adversarial = config.adversarial
     adversarial.channel_base, adversarial.channel_max, adversarial.condition_width = 256, 8, 8
     config.train = dataclasses.replace(
-        config.train, steps=4, resolutions=(), log_every=1, image_every=4, checkpoint_every=4, shard_parameters=1
+        config.train,
+        steps=4,
+        resolutions=(),
+        log_every=1,
+        image_every=4,
+        checkpoint_every=4,
+        shard_parameters=1,
     )

@@ -65,7 +65,9 @@ def peak(config: Config) -> float | None:
     return device_peak.flops_per_second(jax.devices()[0].device_kind, config.model.dtype)
 
 
-def model_flops(model: AvatarModel, config: Config, phase: curriculum.Phase, mesh, state, batch) -> float:
+def model_flops(
+    model: AvatarModel, config: Config, phase: curriculum.Phase, mesh, state, batch
+) -> float:
     """FLOPs of one device in one step, as XLA's cost analysis counts the step before optimisation.
 
     What is computed twice to save memory counts once. Loops count as one round, kernels that are

@@ -16,6 +16,7 @@ from configs import ablation, demo
 from instant_gs import models, types
 from instant_gs.config import AdversarialConfig, LossSteps
 from instant_gs.training import (
+    abstract,
     adversary,
     checkpoint,
     curriculum,
@@ -94,33 +95,19 @@ def test_a_resumed_run_continues_the_discriminator_bit_for_bit(run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, final)
 
 
-def _shapes_of_a_batch(config):
-    size, batch = config.model.image_size, config.data.batch_size
-
-    def views(*lead):
-        pixels = {"image": (size, size, 3), "alpha": (size, size), "regions": (size, size)}
-        numbers = {"cam2world": (4, 4), "intrinsics": (3, 3), "coefficients": (52,)}
-        return types.View(
-            **{k: jax.ShapeDtypeStruct((*lead, *s), jnp.uint8) for k, s in pixels.items()},
-            **{k: jax.ShapeDtypeStruct((*lead, *s), jnp.float32) for k, s in numbers.items()},
-        )
-
-    return types.Batch(views(batch), views(batch), views(batch, 1), views(batch, 1))
-
-
 @pytest.mark.parametrize("variant", ["full", "ray", "spatial"])
 def test_the_whole_objective_at_a_reduced_size(variant):
     """Traced, not compiled: networks, losses, gradients and optimizers fit together."""
     config = ablation.get_config(f"{variant},smoke")
-    config.model.image_size, config.train.resolutions = 64, ((0, 32), (8, 64))
+    config.model.image_size, config.train.resolutions = 64, ((0, 32), (3, 64))
     config.validate()
     phase = curriculum.at(config.motion_pretrain.steps + config.loss.start.adversarial, config)
     assert phase == curriculum.Phase("avatar", 32, curriculum.JUDGED)
     model = models.build(config.model)
-    fresh = jax.eval_shape(lambda: state.create(model, config))
     mesh = parallel.make_mesh(config.data.batch_size, jax.devices()[:1])
+    fresh = abstract.train_state(model, config, mesh)
     take = step.make(model, config, phase, mesh)
-    after, metrics = jax.eval_shape(take, fresh, _shapes_of_a_batch(config))
+    after, metrics = jax.eval_shape(take, fresh, abstract.batch(config, mesh))
     assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
         lambda a: (a.shape, a.dtype), fresh
     )

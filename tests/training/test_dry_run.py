@@ -6,7 +6,15 @@ import jax
 import pytest
 
 from instant_gs import cli, models
-from instant_gs.training import checkpoint, curriculum, device_peak, dry_run, parallel, profile, state
+from instant_gs.training import (
+    checkpoint,
+    curriculum,
+    device_peak,
+    dry_run,
+    parallel,
+    profile,
+    state,
+)
 
 
 def _files(folder):
@@ -14,7 +22,9 @@ def _files(folder):
 
 
 def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(curriculum, "phases", lambda _: [curriculum.Phase("motion")])  # quicker to compile
+    monkeypatch.setattr(
+        curriculum, "phases", lambda _: [curriculum.Phase("motion")]
+    )  # quicker to compile
     model = models.build(config.model)
     fresh = state.create(model, config)
     checkpointer = checkpoint.RunCheckpointer(tmp_path / "run")
