@@ -1,4 +1,4 @@
-"""Runs with a discriminator: the loop with a toy avatar, and a trace of the real step.
+"""A run with a discriminator and a toy avatar.
 
 The toy is one colour that wants to pass for the pack's pictures: compiling the rasterizer and the
 encoder once more would take minutes and test nothing of the discriminator's.
@@ -12,20 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ablation, demo
+from configs import demo
 from instant_gs import models, types
 from instant_gs.config import AdversarialConfig, LossSteps
 from instant_gs.training import (
-    abstract,
     adversary,
     checkpoint,
-    curriculum,
     loop,
     objective,
-    parallel,
     sample_grid,
     state,
-    step,
 )
 
 BEGIN, SAVED, END = 2, 4, 7  # saved while the penalty, every second step, is not due
@@ -71,6 +67,7 @@ def run(pack, tmp_path_factory):
         yield config, workdir, jax.tree.map(np.asarray, loop.train(config, workdir))
 
 
+@pytest.mark.slow
 def test_the_discriminator_begins_at_its_step_and_is_not_released(run):
     config, workdir, final = run
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
@@ -87,29 +84,10 @@ def test_the_discriminator_begins_at_its_step_and_is_not_released(run):
     assert sorted(params) == sorted(final.params)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_the_discriminator_bit_for_bit(run, tmp_path):
     config, workdir, final = run
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / str(END))  # as if killed after SAVED
     resumed = loop.train(config, tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, resumed, final)
-
-
-@pytest.mark.parametrize("variant", ["full", "ray", "spatial"])
-def test_the_whole_objective_at_a_reduced_size(variant):
-    """Traced, not compiled: networks, losses, gradients and optimizers fit together."""
-    config = ablation.get_config(f"{variant},smoke")
-    config.model.image_size, config.train.resolutions = 64, ((0, 32), (3, 64))
-    config.validate()
-    phase = curriculum.at(config.motion_pretrain.steps + config.loss.start.adversarial, config)
-    assert phase == curriculum.Phase("avatar", 32, curriculum.JUDGED)
-    model = models.build(config.model)
-    mesh = parallel.make_mesh(config.data.batch_size, jax.devices()[:1])
-    fresh = abstract.train_state(model, config, mesh)
-    take = step.make(model, config, phase, mesh)
-    after, metrics = jax.eval_shape(take, fresh, abstract.batch(config, mesh))
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
-        lambda a: (a.shape, a.dtype), fresh
-    )
-    weights = {"l1", "lpips", "identity", "region", "residual", "mask", "adversarial"}
-    assert weights | {"loss", "discriminator"} <= set(metrics)
