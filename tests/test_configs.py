@@ -41,7 +41,7 @@ def test_its_smoke_variant_takes_a_step(name):
     config.loss.lpips = 0.0  # quicker to compile
     mesh = parallel.make_mesh(config.data.batch_size, jax.devices()[:1])
     model = models.build(config.model)
-    batch = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), abstract.batch(config, mesh))
+    batch = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), abstract.batch(config, mesh))
     fresh = parallel.place(state.create(model, config), mesh)
     after, metrics = step.make(model, config, curriculum.Phase("motion"), mesh)(fresh, batch)
     assert int(after.step) == 1 and np.isfinite(float(metrics["loss"]))

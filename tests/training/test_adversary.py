@@ -89,7 +89,7 @@ def test_four_devices_have_the_gradient_of_one(setting):
             keys = parallel.sample_keys(jax.random.key(0), BATCH)
             return parallel.mean_gradient(loss, mesh)(params, pair, keys)
 
-        placed = parallel.replicate(jax.tree.map(np.asarray, params), mesh)
+        placed = parallel.place(jax.tree.map(np.asarray, params), mesh)
         grads, facts = both(placed, parallel.split(pair, mesh), jnp.int32(0))
         flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
         return flat, jax.tree.map(float, facts)

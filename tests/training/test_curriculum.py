@@ -17,7 +17,7 @@ def test_the_demo_has_one_phase_after_the_head_start():
     assert curriculum.at(steps - 1, config) == Phase("motion")
     phase = Phase("avatar", 96, ("lpips",))
     assert curriculum.at(steps, config) == curriculum.at(steps + 4499, config) == phase
-    assert curriculum.weight("l1", jnp.int32(0), config) == 1.0
+    assert curriculum.weight("l1", jnp.int32(0), config) == config.loss.l1
 
 
 def test_sizes_and_losses_change_at_their_steps():

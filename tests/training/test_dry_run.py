@@ -42,7 +42,7 @@ def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
     assert "would resume" in text and "at step 0 of 8" in text
     found = re.search(r"motion step: ([\d.]+) MB a device \(([\d.]+) arguments", text)
     total, arguments = map(float, found.groups())
-    assert total > arguments > megabytes
+    assert total > arguments >= round(megabytes, 1)  # printed to a tenth
     assert float(re.search(r"motion step: ([\d.e+]+) FLOPs", text)[1]) > 1000
     assert "no estimate of steps per second" in text
 
