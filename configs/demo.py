@@ -2,9 +2,9 @@
 
 Command: python train.py --config=configs/demo.py --workdir=runs/demo
     --config.data.packs='("packs/demo",)'
-Hardware: two CPU cores. The whole run: not measured. The shipped weights took 8,000 motion steps
-(1.0 h) beside 2,000 avatar steps (1.3 h), then 1,250 more (0.6 h), on two shared cores; their
-scores are in instant_gs/weights/demo/provenance.json.
+Hardware: two CPU cores. The whole run: not measured. The shipped weights took 9,500 motion steps
+(1.1 h) and 3,800 avatar steps (1.0 h, one core); their history and scores are in
+instant_gs/weights/demo/provenance.json.
 """
 
 from configs import smoke

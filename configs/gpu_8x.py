@@ -5,14 +5,13 @@ Command: python train.py --config=configs/gpu_8x.py --workdir=runs/full
 Hardware: eight NVIDIA GPUs with 80 GB. Time: not measured. Expected score: not measured.
 """
 
-from configs import smoke
+from configs import base, smoke
 from instant_gs import config as config_lib
 
 
 def get_config(arg: str = "") -> config_lib.Config:
     """``arg`` "smoke" shrinks everything to a test of seconds."""
-    config = config_lib.Config(name="gpu_8x")
+    config = base.get_config()
+    config.name = "gpu_8x"
     config.model.dtype = "bfloat16"
-    config.model.encoder.remat = True
-    config.data.batch_size = 32
     return smoke.apply(config, arg)

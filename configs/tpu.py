@@ -8,15 +8,14 @@ The rasterizer is the one for every platform, "xla", which keeps more in memory 
 kernels; a chip therefore takes its four samples one by one.
 """
 
-from configs import smoke
+from configs import base, smoke
 from instant_gs import config as config_lib
 
 
 def get_config(arg: str = "") -> config_lib.Config:
     """``arg`` "smoke" shrinks everything to a test of seconds."""
-    config = config_lib.Config(name="tpu")
+    config = base.get_config()
+    config.name = "tpu"
     config.model.dtype = "bfloat16"
-    config.model.encoder.remat = True
-    config.data.batch_size = 32
     config.train.accumulate = 4
     return smoke.apply(config, arg)

@@ -215,7 +215,8 @@ class TrainConfig:
     that becomes the avatar always has that size.
     ``accumulate``: parts in which a device takes its samples, for less memory.
     ``shard_parameters``: devices that share one copy of parameters, optimizer state and
-    averages, each holding a part. Neither changes what is learned (``training.parallel``).
+    averages, each holding a part. Neither changes what is learned (``training.parallel``),
+    but that the discriminator compares pictures within a part.
     """
 
     steps: int = 250_000
@@ -230,7 +231,7 @@ class TrainConfig:
 
 @dataclasses.dataclass
 class Config:
-    """One run. ``seed`` fixes initialisation, sampling and the ray mode's jitter."""
+    """One run. ``seed`` fixes initialisation, sampling and augmentation."""
 
     name: str = "base"
     seed: int = 0
@@ -302,6 +303,19 @@ def _checks(config: Config):
     yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "envelope", "none"))
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
     yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
+    if gaussians.instantiation == "ray":
+        yield (
+            "model.encoder.num_planes",
+            model.encoder.num_planes,
+            model.encoder.num_planes == 3,
+            "3",
+        )
+        yield (
+            "model.encoder.unwrap",
+            unwrap,
+            unwrap == 0,
+            "0: rays read planes of space, not of a head",
+        )
     if motion.encoder == "fan":
         fixed = motion.image_size == 224 and motion.code_width == 512
         yield (
@@ -310,8 +324,10 @@ def _checks(config: Config):
             fixed,
             'the "fan" encoder\'s (224, 512)',
         )
-        steps = config.motion_pretrain.steps
-        yield "motion_pretrain.steps", steps, steps == 0, '0: the "fan" encoder is frozen'
+        pretrain = config.motion_pretrain
+        yield "motion_pretrain.steps", pretrain.steps, pretrain.steps == 0, '0: "fan" is frozen'
+        forcing = pretrain.teacher_forcing
+        yield "motion_pretrain.teacher_forcing", forcing, not forcing, 'False: "fan" reads pictures'
     yield _one_of("data.broken", data.broken, ("stop", "skip"))
     yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
     for name, value in (

@@ -8,7 +8,7 @@ import pathlib
 import jax
 
 from instant_gs import cli, models
-from instant_gs.config import Config
+from instant_gs.config import Config, TrainConfig
 from instant_gs.data import pipeline
 from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
@@ -31,7 +31,15 @@ from instant_gs.training import (
 )
 
 # May differ between a run and its continuation: they say how long and how often, not what.
-_FREE_FIELDS = ("train", "name", "data.broken")
+_FREE_FIELDS = (
+    "name",
+    "data.broken",
+    *(
+        f"train.{field.name}"
+        for field in dataclasses.fields(TrainConfig)
+        if field.name != "resolutions"
+    ),
+)
 
 
 def train(
@@ -85,6 +93,13 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
     else:
         train_state, origins = _start(train_state, init_from, motion_encoder)
+        pretrain = config.motion_pretrain
+        if not origins and pretrain.freeze and not pretrain.steps:
+            print(
+                "warning: the motion encoder is frozen as it was drawn: expressions will mean "
+                "little. Give --motion_encoder or --init_from, or set motion_pretrain.steps",
+                flush=True,
+            )
         train_state = parallel.place(train_state, mesh)
         if jax.process_index() == 0:
             provenance.write(workdir, provenance.record(config) | origins)
@@ -108,6 +123,8 @@ def _start(fresh: state.TrainState, init_from: str | None, motion_encoder: str |
     if motion_encoder:
         _, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
         params = params | {"motion_encoder": other.get("motion_encoder", {})}
+        if "pose_encoder" in fresh.params:  # the two learn together
+            params |= {"pose_encoder": other.get("pose_encoder", {})}
     if not origins:
         return fresh, origins
     given = {"init_from": init_from, "motion_encoder": motion_encoder}

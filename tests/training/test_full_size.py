@@ -23,7 +23,7 @@ from instant_gs.training import abstract, curriculum, parallel, step
 config = importlib.import_module(f"configs.{name}").get_config()
 mesh, model = parallel.mesh_of(config), models.build(config.model)
 arguments = abstract.train_state(model, config, mesh), abstract.batch(config, mesh)
-phase = curriculum.at(config.motion_pretrain.steps, config)
+phase = curriculum.phases(config)[-1]  # 512 pixels, all losses
 traced = step.make(model, config, phase, mesh).trace(*arguments)
 text = traced.lower(lowering_platforms=(platform,)).as_text()
 print(mesh.size, text.count("triton_kernel_call_ffi"), text.count("callback"))
