@@ -61,7 +61,7 @@ def stages(config, size: int) -> dict[str, Stage]:
     photo = _shape(1, settings.image_size, settings.image_size, 3)
     crop = _shape(1, settings.motion.image_size, settings.motion.image_size, 3)
     code = _shape(1, settings.motion.code_width)
-    encoder = {name: params[name] for name in ("backbone", "decoder")}
+    encoder = {name: part for name, part in params.items() if not name.startswith("motion")}
     decoders = {name: params[name] for name in ("decoder", "motion_decoder")}
     reader = {"motion_encoder": params["motion_encoder"]}
     avatar = jax.eval_shape(model.encode, params, photo)
@@ -245,10 +245,10 @@ def _head(settings):
     import numpy as np
 
     from instant_gs import types
-    from instant_gs.models import gaussian_decoder
+    from instant_gs.models import head_surface
 
     grid = settings.gaussians.grid
-    means = gaussian_decoder.head_surface(grid)
+    means = head_surface.points(grid)
     cell = float(np.ptp(means[:, 1])) / (grid - 1)
     colors = np.random.default_rng(0).uniform(size=means.shape).astype(np.float32)
     quats = jnp.broadcast_to(jnp.array([1.0, 0, 0, 0]), (grid * grid, 4))
