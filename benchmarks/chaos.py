@@ -55,7 +55,7 @@ class _Process:
             "train.log_every": 1,
             "train.image_every": 10_000,
             "train.checkpoint_every": _CHECKPOINT_EVERY,
-            "train.keep_checkpoints": 10_000,
+            "train.keep_checkpoints": 200,
             "loss.lpips": 0.0,
         }
         self.workdir = folder / name
