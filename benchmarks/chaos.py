@@ -74,7 +74,8 @@ class _Process:
         )
         self._lines = queue.Queue()
         self.text = ""
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def wait_for_steps(self, count: int) -> None:
         """Returns after the lines of ``count`` more steps."""
@@ -118,16 +119,20 @@ class _Process:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self._listener.join()
 
     def stop(self) -> None:
         self._process.terminate()
-        if self._process.wait() != cli.EXIT_RESUMABLE:
-            raise RuntimeError(f"exit code {self._process.returncode} after SIGTERM:\n{self.text}")
+        status = self._process.wait()
+        self._listener.join()
+        if status != cli.EXIT_RESUMABLE:
+            raise RuntimeError(f"exit code {status} after SIGTERM:\n{self.text}")
 
     def _listen(self) -> None:
-        for line in self._process.stdout:
-            self.text += line
-            self._lines.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self.text += line
+                self._lines.put(line)
         self._lines.put(None)
 
 
