@@ -62,7 +62,7 @@ class DiscriminatorModel:
             [camera.cam2world.reshape(*lead, 16), camera.intrinsics.reshape(*lead, 9)], -1
         )
 
-        def flat(array):  # B innermost: a group is of several people
+        def flat(array):  # B innermost: groups are of several people, where B is not 1
             return jnp.swapaxes(array, 0, 1).reshape(-1, *array.shape[2:])
 
         image = _resize(flat(image), self.image_size)
