@@ -28,8 +28,12 @@ DEFAULT_FPS = 25.0
 #: Constant rate factor of H.264: visually lossless for faces at our sizes.
 QUALITY = 18
 
+#: A picture stands still for at most so long: a damaged time stamp may say days.
+MAX_STILL_SECONDS = 10.0
+
 _FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _DAMAGE = re.compile("error while decoding|invalid nal|corrupt", re.IGNORECASE)
+_JUMP = re.compile(r"\[Eval [^\]]*\] ([\d.]+)")  # what `_pauses` prints
 _MAX_HEADER = 64  # bytes; "P6\n1280 1280\n255\n" is 17
 
 
@@ -41,9 +45,10 @@ class Video:
         path: Where it is.
         fps: Frames a second, as the caller wants to count them.
         expected_frames: What the file claims to hold, 0 if it does not say.
-        rate: Frames a second that a file is decoded at: its own average. Where its rate varies,
-            frames are repeated or left out so that each shows at its time.
-        problem: After reading: what went wrong near the end, or "".
+        rate: Frames a second that a file is decoded at: its own average, or that of its densest
+            part if that is far denser. Where its rate varies, frames are repeated or left out so
+            that each shows at its time.
+        problem: After reading to the end: what went wrong, or "".
     """
 
     path: Path
@@ -56,7 +61,8 @@ class Video:
         """Decodes the frames in order, upright, as (H, W, 3) uint8 RGB.
 
         Frames with alpha come over black. A file whose tail is damaged yields what decodes and
-        leaves a sentence in ``problem``.
+        leaves a sentence in ``problem``. So does one whose time stamps jump, and a pause lasts at
+        most ``MAX_STILL_SECONDS``.
 
         Args:
             limit: At most this many frames; 0 means all.
@@ -98,6 +104,12 @@ class Video:
                 f"{self.path}: the video is damaged or cut off, not one frame can be decoded; "
                 "copy or download it again"
             )
+        if jumps := [float(seconds) for seconds in _JUMP.findall(complaints)]:
+            self.problem = (
+                f"{self.path}: time stamps jump, by up to {max(jumps):.0f} s; a pause is cut to "
+                f"{MAX_STILL_SECONDS:g} s"
+            )
+            return
         # The last frames' timestamps and a rounded duration differ by a frame or two.
         missing = self.expected_frames - count
         if missing > max(2, 0.02 * self.expected_frames):
@@ -141,8 +153,7 @@ def open_video(path: str | os.PathLike, *, fps: float = 0.0) -> Video:
     # FFmpeg plays text files as a terminal would.
     if stream is None or stream[1].startswith("ansi"):
         raise cli.UserError(_unreadable(path, text))
-    rate = re.search(r"([\d.]+) fps", stream[1])
-    found = float(rate[1]) if rate else 0.0
+    found = _rate(stream[1])
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)
     seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     rate = found or DEFAULT_FPS
@@ -224,8 +235,25 @@ class Writer:
             raise OSError(f"{self.path}: FFmpeg could not write the video: {text[-300:]}")
 
 
+def _rate(description: str) -> float:
+    """Frames a second by FFmpeg's description of a stream, 0 if it does not say.
+
+    That is the average, but where far denser parts exist (long pauses, damaged time stamps) theirs.
+    """
+    words = (re.search(rf"([\d.]+)(k?) {name}\b", description) for name in ("fps", "tbr"))
+    average, dense = (float(w[1]) * (1000 if w[2] else 1) if w else 0.0 for w in words)
+    return min(dense, DEFAULT_FPS) if dense > 4 * average else average
+
+
 def _frame_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in _FRAME_SUFFIXES)
+
+
+def _pauses() -> str:
+    """The filter that cuts pauses and prints how long they were, as an error (level 16)."""
+    gap, most = "(PTS-PREV_INPTS)", MAX_STILL_SECONDS
+    cut = f"if(gt({gap}*TB,{most}),0*print({gap}*TB,16)+{most}/TB,{gap})"
+    return f"setpts='if(isnan(PREV_INPTS),PTS,PREV_OUTPTS+{cut})'"
 
 
 def _decode_command(path: Path, rate: float) -> list[str]:
@@ -235,7 +263,8 @@ def _decode_command(path: Path, rate: float) -> list[str]:
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", str(path)),
         *("-map", "0:v:0", "-fps_mode", "passthrough"),
         "-vf",
-        f"fps={rate:.6g},scale=w='round(iw*sar*{limit})':h='round(ih*{limit})':flags=area",
+        f"{_pauses()},fps={rate:.6g},"
+        f"scale=w='round(iw*sar*{limit})':h='round(ih*{limit})':flags=area",
         *("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"),
     ]
 

@@ -86,6 +86,22 @@ def test_variable_frame_rate_keeps_the_time(tmp_path, ending):
     assert -0.11 < late.min() and late.max() < 0.25, "never further off than the file's own gaps"
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_jump_of_the_time_stamps_is_cut(tmp_path, ending):
+    """A second of video, 28 hours without a picture, another second."""
+    path = tmp_path / f"jump.{ending}"
+    jump = "setpts='if(gte(N,25),PTS+100000/TB,PTS)'"
+    source = f"testsrc=size=64x48:rate=25:duration=2,{jump}"
+    command = [*FFMPEG, "-f", "lavfi", "-i", source, "-fps_mode", "passthrough", path]
+    subprocess.run(command, check=True)
+    opened = video.open_video(path)
+    decoded = [frame.tobytes() for frame in opened.frames()]
+    assert opened.fps == 25 and len(decoded) == pytest.approx(25 + 250 + 25, abs=2)
+    assert len(set(decoded)) == 50, "every picture of both seconds is there"
+    message = "time stamps jump, by up to 100000 s; a pause is cut to 10 s"
+    assert opened.problem == f"{path}: {message}"
+
+
 def test_4k_is_reduced_while_it_is_decoded(tmp_path):
     command = [*FFMPEG, "-f", "lavfi", "-i", "testsrc=size=2160x3840:rate=10:duration=0.2"]
     subprocess.run([*command, "-preset", "ultrafast", tmp_path / "phone.mp4"], check=True)
