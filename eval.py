@@ -21,6 +21,9 @@ _PROTOCOL = flags.DEFINE_multi_enum(
 )
 _LIMIT = flags.DEFINE_integer("limit", 64, "Cases a protocol.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.")
+_CULLING = flags.DEFINE_enum(
+    "culling", None, ["envelope", "source", "none"], "Gaussians an avatar keeps [envelope]."
+)
 _VGG = flags.DEFINE_bool("vgg", False, "Also LPIPS with VGG16 (slow on a CPU).")
 _IDENTITY = flags.DEFINE_bool("identity", True, "Score identity with dlib.")
 _SPEED = flags.DEFINE_bool("speed", True, "Time encode, animate and render.")
@@ -47,7 +50,13 @@ def main(argv):
     )
     pack = reader.open_pack(_PACK.value)
     animator = instant_gs.load(_WEIGHTS.value) if _WEIGHTS.value else instant_gs.load()
-    about = {"weights": _WEIGHTS.value or "shipped", "config": animator.config.name}
+    if _CULLING.value:
+        animator = animator.with_culling(_CULLING.value)
+    about = {
+        "weights": _WEIGHTS.value or "shipped",
+        "config": animator.config.name,
+        "culling": animator.culling,
+    }
     with evaluator.default_scorers(options) as scorers:
         show = functools.partial(tqdm.tqdm, unit="case")
         done = evaluator.evaluate(animator, pack, options, scorers, about=about, progress=show)

@@ -34,6 +34,13 @@ _SIZE = flags.DEFINE_integer("size", 0, "Side of the picture; default: the model
 _GAUSSIANS = flags.DEFINE_integer(
     "gaussians", 0, "Draw only so many, the most important ones; 0: all.", lower_bound=0
 )
+_CULLING = flags.DEFINE_enum(
+    "culling",
+    None,
+    ["envelope", "source", "none"],
+    "Gaussians that the avatar keeps: those that any expression shows [the default], those that "
+    "the photo's own shows (as released), or all.",
+)
 _SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Photo | driving face | avatar.")
 _PLY = flags.DEFINE_string("ply", None, "Write one frame's Gaussians to this .ply, too.")
 _PLY_FRAME = flags.DEFINE_integer("ply_frame", 0, "Which frame, from 0.", lower_bound=0)
@@ -67,6 +74,8 @@ def main(argv: list[str]) -> None:
     from instant_gs.portrait import video
 
     engine = inference.load(_WEIGHTS.value)
+    if _CULLING.value:
+        engine = engine.with_culling(_CULLING.value)
     view = engine.config.model.fov_degrees
     source = _read_source(engine.image_size, view)
     drivers, poses, count, fps = _read_drivers(engine.image_size, view, source.image)

@@ -46,9 +46,9 @@ class GaussianConfig:
     (``rays`` x ``rays`` rays of the reference camera, ``samples_per_ray`` coarse and as many
     fine samples). ``position``: "absolute" is tanh(raw) as released; "anchored" adds a learned
     offset, at most ``max_offset`` world units an axis, to a rough head surface, which is what
-    trains from scratch. ``cull``: "source" drops Gaussians invisible under the source
-    expression, as released; "envelope" only those that no driver of a bank makes visible (teeth
-    stay; at inference, training keeps all); "none" keeps them.
+    trains from scratch. ``cull`` is of training, and of the model's own functions: "source" drops
+    Gaussians invisible under the source expression, as released, "none" keeps them; what the engine
+    keeps is decided there (``inference.culling``).
     """
 
     instantiation: str = "plane"
@@ -300,7 +300,7 @@ def _checks(config: Config):
     gaussians, motion = model.gaussians, model.motion
     yield _one_of("model.gaussians.instantiation", gaussians.instantiation, ("plane", "ray"))
     yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
-    yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "envelope", "none"))
+    yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
     yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
     if gaussians.instantiation == "ray":

@@ -101,6 +101,7 @@ def test_the_directory_loads_and_tells_its_licence(converted, capfd):
     loaded = inference.load(folder)
     assert "no commercial use" in capfd.readouterr().err
     assert loaded.config.model == convert.released_config().model
+    assert (loaded.culling, loaded.config.model.gaussians.cull) == ("envelope", "source")
     assert sum(leaf.size for leaf in jax.tree.leaves(loaded.params)) == 54_147_830 + 61_681_017
     assert (np.asarray(loaded.params["motion_encoder"]["constants"]["pe"]) == 0.25).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {np.dtype(np.float32)}

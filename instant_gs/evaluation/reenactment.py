@@ -16,11 +16,11 @@ class Animator(Protocol):
     def image_size(self) -> int:
         """Side of the images that it reads."""
 
-    def encode(self, image: np.ndarray) -> Any:
-        """(S, S, 3) photo to an avatar."""
-
     def motion_code(self, image: np.ndarray) -> Any:
         """(S, S, 3) aligned image to a motion code."""
+
+    def encode(self, image: np.ndarray, code: Any) -> Any:
+        """(S, S, 3) photo and its motion code to an avatar."""
 
     def animate(self, avatar: Any, code_source: Any, code_driving: Any) -> Any:
         """Gaussians with the driver's expression."""
@@ -50,9 +50,7 @@ class Outcome:
 
 def run(animator: Animator, case: protocol.Case) -> Outcome:
     """Animates a case's source by its driver, seen by its camera."""
-    avatar = animator.encode(case.source)
-    codes = (animator.motion_code(image) for image in (case.source, case.driver))
-    moved = animator.animate(avatar, *codes)
+    avatar, moved = _animate(animator, case)
     return Outcome(
         case=case,
         moved=_picture(animator, moved, case.camera),
@@ -64,10 +62,15 @@ def turntable(
     animator: Animator, case: protocol.Case, cameras: list[types.Camera]
 ) -> list[np.ndarray]:
     """The animated head of a case seen by several cameras: (S, S, 3) uint8 each."""
-    avatar = animator.encode(case.source)
-    codes = (animator.motion_code(image) for image in (case.source, case.driver))
-    gaussians = animator.animate(avatar, *codes)
+    _, gaussians = _animate(animator, case)
     return [_picture(animator, gaussians, camera) for camera in cameras]
+
+
+def _animate(animator: Animator, case: protocol.Case) -> tuple[Any, Any]:
+    """The avatar and its Gaussians under the driver."""
+    source, driver = (animator.motion_code(image) for image in (case.source, case.driver))
+    avatar = animator.encode(case.source, source)
+    return avatar, animator.animate(avatar, source, driver)
 
 
 def _picture(animator: Animator, gaussians: Any, camera: types.Camera) -> np.ndarray:

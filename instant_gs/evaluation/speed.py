@@ -26,8 +26,8 @@ def measure(animator: reenactment.Animator, case: protocol.Case, repeats: int = 
         Stage ("encode", "motion_code", "animate", "render", "frame": the last three one after
         the other) -> {ms: median, ms_min, fps, repeats}; ``device``.
     """
-    avatar = animator.encode(case.source)
     code_source = animator.motion_code(case.source)
+    avatar = animator.encode(case.source, code_source)
     code = animator.motion_code(case.driver)
     gaussians = animator.animate(avatar, code_source, code)
 
@@ -36,7 +36,7 @@ def measure(animator: reenactment.Animator, case: protocol.Case, repeats: int = 
         return animator.render(animator.animate(avatar, code_source, driving), case.camera).image
 
     stages = {
-        "encode": lambda: animator.encode(case.source),
+        "encode": lambda: animator.encode(case.source, code_source),
         "motion_code": lambda: animator.motion_code(case.driver),
         "animate": lambda: animator.animate(avatar, code_source, code),
         "render": lambda: animator.render(gaussians, case.camera).image,

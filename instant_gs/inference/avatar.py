@@ -37,40 +37,44 @@ class InstantAvatar:
     Attributes:
         config: The configuration that the weights were trained with.
         params: Nested dict of float32 arrays.
+        culling: Which Gaussians ``encode`` keeps, one of ``culling.WAYS``; "" is what
+            ``culling.default`` says: those that any driver may show.
     """
 
     config: config_lib.Config
     params: dict
+    culling: str = ""
 
     @property
     def image_size(self) -> int:
         """Side of the photo that the encoder reads, in pixels."""
         return self.config.model.image_size
 
+    def __post_init__(self):
+        way = self.culling or culling.default(self.config, self.params)
+        object.__setattr__(self, "culling", culling.checked(way))
+
     @functools.cached_property
     def model(self) -> models.AvatarModel:
         """The pure functions behind the methods, for use inside one's own ``jax.jit``."""
-        return models.build(self.config.model)
+        kept = "source" if self.culling == "source" else "none"
+        gaussians = dataclasses.replace(self.config.model.gaussians, cull=kept)
+        return models.build(dataclasses.replace(self.config.model, gaussians=gaussians))
 
     @functools.cached_property
     def bank(self):
         """(K, 512) motion codes of ``motion_bank.EXPRESSIONS``.
 
         Raises:
-            ValueError: The motion encoder is the release's, which reads pictures only.
+            ValueError: The weights hold no motion encoder.
         """
-        if self.config.model.motion.encoder != "learned":
-            raise ValueError(
-                "bank: these weights make motion codes from pictures only; pass "
-                "bank=model.motion_code(pictures), pictures of many expressions"
-            )
-        return self._code_from_coefficients(self.params, motion_bank.coefficients())
+        return motion_bank.codes(self)
 
-    def with_culling(self, cull: str) -> "InstantAvatar":
+    def with_culling(self, way: str) -> "InstantAvatar":
         """The same weights; which Gaussians ``encode`` keeps is decided in another way.
 
         Args:
-            cull: "source", "envelope" or "none", see ``config.GaussianConfig``.
+            way: Of ``culling.WAYS``.
 
         Returns:
             InstantAvatar with the same parameters.
@@ -78,11 +82,7 @@ class InstantAvatar:
         Raises:
             ValueError: Another word.
         """
-        gaussians = dataclasses.replace(self.config.model.gaussians, cull=cull)
-        model = dataclasses.replace(self.config.model, gaussians=gaussians)
-        config = dataclasses.replace(self.config, model=model)
-        config.validate()
-        return InstantAvatar(config, self.params)
+        return InstantAvatar(self.config, self.params, culling.checked(way))
 
     def encode(self, image, code=None, bank=None) -> types.Avatar:
         """Lifts an aligned photo.
@@ -90,8 +90,7 @@ class InstantAvatar:
         Args:
             image: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [-1, 1].
             code: (512,) or (B, 512), the photo's ``motion_code``. Culling over the motion envelope
-                (``config.model.gaussians.cull`` "envelope") starts from it; None reads it from
-                the image there. Other ways of culling need none.
+                starts from it; None reads it from the image there. Other ways need none.
             bank: (K, 512) motion codes of the drivers that span the envelope; None is ``bank``.
 
         Returns:
@@ -104,7 +103,7 @@ class InstantAvatar:
         if code is not None:
             self._check_code(np.shape(code), pixels.shape[:-3])
         avatar = self._encode(self.params, pixels)
-        if self.config.model.gaussians.cull != "envelope":
+        if self.culling != "envelope":
             return avatar
         code = self.motion_code(pixels) if code is None else jnp.asarray(code)
         bank = self.bank if bank is None else jnp.asarray(bank)
@@ -236,10 +235,6 @@ class InstantAvatar:
     @functools.cached_property
     def _planes(self):
         return jax.jit(lambda p, x: _batched(lambda y: self.model.planes(p, y), x))
-
-    @functools.cached_property
-    def _code_from_coefficients(self):
-        return jax.jit(self.model.code_from_coefficients)
 
     @functools.cached_property
     def _cull(self):

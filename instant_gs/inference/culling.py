@@ -2,7 +2,7 @@
 
 The release drops what is invisible under the photo's own expression ("source"), and with it the
 inside of a closed mouth. Here the same test runs over a motion envelope: the photo as it is, and
-its avatar under every driver of a bank.
+its avatar under every driver of a bank ("envelope", the default).
 """
 
 import math
@@ -10,11 +10,33 @@ import math
 import jax
 import jax.numpy as jnp
 
+from instant_gs import config as config_lib
 from instant_gs import types
 from instant_gs.models import avatar_model, gaussian_decoder
 
 #: The release's threshold on density, as an opacity.
 VISIBLE_OPACITY = 1.0 - math.exp(-gaussian_decoder.VISIBLE_SIGMA)
+
+#: Ways to say which Gaussians an avatar keeps: those visible under any driver of a bank, those
+#: visible under the photo's own expression (the release's way), or all.
+WAYS = ("envelope", "source", "none")
+
+
+def checked(way: str) -> str:
+    """``way``, if it is one of ``WAYS``; raises ValueError otherwise."""
+    if way not in WAYS:
+        raise ValueError(f"culling: expected one of {', '.join(WAYS)}, got {way!r}; choose one")
+    return way
+
+
+def default(config: config_lib.Config, params: dict) -> str:
+    """The way of weights unless told otherwise.
+
+    Returns:
+        "envelope"; for weights that cannot read an expression, having no motion encoder, what
+        their configuration says (``model.gaussians.cull``; the release's is "source").
+    """
+    return "envelope" if "motion_encoder" in params else config.model.gaussians.cull
 
 
 def envelope(

@@ -52,8 +52,7 @@ def order(engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0
         engine: ``avatar.InstantAvatar``.
         avatar: From ``encode``, one item.
         code_source: (C,) motion code of the photo.
-        bank: (K, C) codes of drivers; None is the weights' own (``InstantAvatar.bank``). The
-            release's motion encoder has none: then the photo's own expression is all there is.
+        bank: (K, C) codes of drivers; None is the weights' own (``InstantAvatar.bank``).
         size: Side of the pictures in pixels; 0 is ``image_size``.
 
     Returns:
@@ -117,10 +116,7 @@ def report(
 
 def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.Camera]]:
     """What is looked at: the photo's own expression and the bank's, each from all sides."""
-    has_bank = engine.config.model.motion.encoder == "learned"
-    if bank is None:
-        bank = engine.bank if has_bank else ()
-    codes = [code_source, *bank]
+    codes = [code_source, *(engine.bank if bank is None else bank)]
     view = engine.config.model.fov_degrees
     for code in codes:
         motion = engine.motion(code_source, code)

@@ -2,12 +2,20 @@
 
 Codes of these expressions span the motion envelope of an avatar, over which ``culling`` asks what
 is ever visible and ``level_of_detail`` what matters. The learned motion encoder's code is linear in
-the coefficients, so no picture of a driver is needed.
+the coefficients, so no picture of a driver is needed. The release's encoder reads pictures only: it
+gets those of a person whom the procedural teacher drew (``asset/make.py``).
 """
 
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from instant_gs.data import format as format_lib
+
+PICTURES = Path(__file__).parent / "asset" / "motion_bank.webp"
 
 _BOTH = ("Left", "Right")
 
@@ -57,3 +65,27 @@ def coefficients() -> np.ndarray:
         for name, value in expression.items():
             row[format_lib.COEFFICIENT_NAMES.index(name)] = value
     return out
+
+
+def pictures() -> np.ndarray:
+    """(K, 224, 224, 3) uint8: somebody who performs ``EXPRESSIONS``, cut out as a driver's face."""
+    with Image.open(PICTURES) as strip:
+        pixels = np.asarray(strip.convert("RGB"))
+    return pixels.reshape(len(EXPRESSIONS), -1, *pixels.shape[1:])
+
+
+def codes(engine):
+    """Motion codes of ``EXPRESSIONS``.
+
+    Args:
+        engine: ``avatar.InstantAvatar``.
+
+    Returns:
+        (K, C).
+
+    Raises:
+        ValueError: The weights hold no motion encoder.
+    """
+    if engine.config.model.motion.encoder == "learned":
+        return jax.jit(engine.model.code_from_coefficients)(engine.params, coefficients())
+    return jnp.stack([engine.motion_code(picture) for picture in pictures()])

@@ -99,7 +99,7 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1
     if frames < 2:
         raise ValueError(f"frames: expected at least 2, got {frames}; flicker is a difference")
     code = engine.motion_code(image)
-    avatar = engine.fold(engine.encode(image))
+    avatar = engine.fold(engine.encode(image, code))
     calm = one_euro.OneEuro(fps, motion_noise(engine, code, image))
     random, view = (
         np.random.default_rng(seed),

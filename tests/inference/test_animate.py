@@ -158,6 +158,21 @@ def test_frames_are_calm_unless_told_otherwise():
     assert len(set(colors(True)[10:])) == 1
 
 
+def test_culling_is_the_users_choice(inputs, run, monkeypatch):
+    chosen = []
+
+    class Engine(fake.Engine):
+        def with_culling(self, way):
+            chosen.append(way)
+            return self
+
+    monkeypatch.setattr(inference, "load", lambda directory: Engine())
+    values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 1}
+    assert run(**values, out=inputs / "a.mp4") == 0 and chosen == []
+    assert run(**values, out=inputs / "b.mp4", culling="source") == 0 and chosen == ["source"]
+    assert run(**values, out=inputs / "c.mp4", culling="teeth") == 2
+
+
 def test_orbit_without_a_video(inputs, run):
     status = run(source=inputs / "photo.png", out=inputs / "o.mp4", pose="orbit", max_frames=7)
     assert status == 0 and len(decode(inputs / "o.mp4")) == 7

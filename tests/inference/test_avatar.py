@@ -105,7 +105,7 @@ def test_wrong_range_says_what_is_expected(engine, bad):
 def test_load_reads_what_training_exported(engine, photos, tmp_path):
     checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     loaded = instant_gs.load(tmp_path / "weights")
-    assert loaded.config == engine.config
+    assert loaded.config == engine.config and loaded.culling == "envelope"
     # Stored in bfloat16.
     np.testing.assert_allclose(
         loaded.motion_code(photos), engine.motion_code(photos), rtol=0.05, atol=0.05

@@ -1,26 +1,26 @@
 """Culling over a motion envelope keeps what any driver shows and drops what none does."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instant_gs import convert
 from instant_gs.data import format as format_lib
 from instant_gs.inference import avatar as avatar_lib
 from instant_gs.inference import culling, motion_bank
+from instant_gs.inference.asset import make
 from tests.inference import tiny
 
 
-def build(cull):
+def build(cull: str = ""):
     """An engine half of whose Gaussians are invisible at rest, and whose drivers raise some."""
-    engine = tiny.build().with_culling(cull)
+    engine = tiny.build()
     # Into a copy: the released test's threshold is on the density, the first output.
     params = jax.tree.map(lambda leaf: leaf, engine.params)
     bias = params["decoder"]["fc2"]["bias"]
     params["decoder"]["fc2"] |= {"bias": bias.at[0].set(-4.5)}
-    return avatar_lib.InstantAvatar(engine.config, params)
+    return avatar_lib.InstantAvatar(engine.config, params, cull)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_what_no_driver_shows_goes_and_nothing_else(plain, photo, bank):
     code = plain.motion_code(photo)
     everything = plain.encode(photo, code)
     assert everything.keep.all()
-    kept = np.asarray(build("envelope").encode(photo, code, bank).keep)
+    kept = np.asarray(build().encode(photo, code, bank).keep)
     rest = np.asarray(plain.rest(everything).opacities)
     shown = np.vstack([rest, opacities(plain, everything, code, bank)])
     seen = (shown >= culling.VISIBLE_OPACITY).any(0)
@@ -59,7 +59,7 @@ def test_what_no_driver_shows_goes_and_nothing_else(plain, photo, bank):
 
 
 def test_the_code_may_be_read_from_the_image_and_the_bank_is_the_weights_own(photo):
-    engine = build("envelope")
+    engine = build()
     own = engine.encode(photo).keep
     given = engine.encode(photo, engine.motion_code(photo), engine.bank).keep
     assert engine.bank.shape == (len(motion_bank.EXPRESSIONS), 512)
@@ -70,21 +70,95 @@ def test_the_code_may_be_read_from_the_image_and_the_bank_is_the_weights_own(pho
         engine.encode(photo, engine.motion_code(photo)[None])
 
 
+def test_teeth_behind_closed_lips_survive(plain, photo):
+    """Hidden under the photo's expression, visible under an open mouth; seen in the picture."""
+    engine = with_teeth(plain)
+    code = jnp.zeros(512)  # of a closed mouth
+    rest = np.asarray(engine.rest(engine.encode(photo, code)).opacities)
+    row = list(motion_bank.EXPRESSIONS).index("jaw open")
+    motion = engine.motion(code, engine.bank[row])
+    opened = np.asarray(engine.animate(engine.encode(photo, code), motion).opacities)
+    teeth = (rest < culling.VISIBLE_OPACITY) & (opened > 0.1)
+    assert teeth.sum() > 20 and (rest > 0.1).sum() > 20
+    kept, pictures = {}, {}
+    for way in culling.WAYS:
+        chosen = engine if way == engine.culling else engine.with_culling(way)
+        avatar = chosen.encode(photo, code)
+        kept[way] = np.asarray(avatar.keep)
+        pictures[way] = np.asarray(engine.render(engine.animate(avatar, motion)).image)
+    assert kept["envelope"][teeth].all() and not kept["source"][teeth].any()
+    assert np.array_equal(pictures["envelope"], pictures["none"])
+    assert np.abs(pictures["source"] - pictures["none"]).mean() > 0.01
+    assert 20 < (~kept["envelope"]).sum(), "nothing is dropped: the test is void"
+
+
+def with_teeth(engine):
+    """Feature 1 says what is visible at rest; jawOpen raises what has a high first basis number."""
+    params = jax.tree.map(np.zeros_like, engine.params) | {"backbone": engine.params["backbone"]}
+    width, hidden = params["decoder"]["fc1"]["kernel"].shape
+    jaw = format_lib.COEFFICIENT_NAMES.index("jawOpen")
+    params["motion_encoder"]["code"]["kernel"][jaw, 0] = 1
+    decoder = params["motion_decoder"]
+    decoder["adaln"]["mapping"]["kernel"][512, 0] = 2  # scale 0 is jawOpen
+    decoder["adaln"]["proj"]["kernel"][0, 0] = 2
+    decoder["fc1"]["kernel"][0, 0] = 10 * width**0.5
+    decoder["fc2"]["kernel"][0, 0] = 1000 * hidden**0.5
+    decoder["fc2"]["bias"][0] = -1000 * np.log(2)  # a still face moves nothing
+    features = np.asarray(engine.encode(tiny.photos()[0]).features)
+    edge = np.quantile(features[:, 1], 0.7)
+    gain = 4 / features[:, 1].std()
+    decoder = params["decoder"]
+    decoder["fc1"]["kernel"][:2, :2] = np.diag([0.01, gain]) * width**0.5
+    decoder["fc1"]["bias"][1] = -gain * edge
+    decoder["fc2"]["kernel"][:2, 0] = 2 * hidden**0.5
+    decoder["fc2"]["bias"][:4] = -9, 2, 2, 2  # hidden but for these two, and light
+    return avatar_lib.InstantAvatar(engine.config, params, engine.culling)
+
+
 def test_another_way_of_culling_changes_nothing_else(plain):
     """That the ways do what they say is tested above: ``build`` chooses by this method."""
     engine = plain.with_culling("source")
-    assert engine.params is plain.params and engine.model.config.gaussians.cull == "source"
-    assert engine.with_culling("none").config == plain.config
-    with pytest.raises(ValueError, match=r"model\.gaussians\.cull"):
+    assert engine.params is plain.params and engine.config is plain.config
+    assert (engine.culling, plain.culling) == ("source", "none")
+    with pytest.raises(ValueError, match=r"culling: expected one of envelope, source, none"):
         plain.with_culling("all")
 
 
-def test_the_release_has_no_bank_of_its_own(plain):
-    motion = dataclasses.replace(plain.config.model.motion, encoder="fan")
-    model = dataclasses.replace(plain.config.model, motion=motion)
-    engine = avatar_lib.InstantAvatar(dataclasses.replace(plain.config, model=model), {})
-    with pytest.raises(ValueError, match=r"pass bank=model\.motion_code"):
-        _ = engine.bank
+def test_teeth_are_kept_unless_told_otherwise():
+    engine = tiny.build()
+    assert engine.culling == "envelope"
+    unread = {name: part for name, part in engine.params.items() if name != "motion_encoder"}
+    assert (
+        avatar_lib.InstantAvatar(engine.config, unread).culling
+        == engine.config.model.gaussians.cull
+    )
+    released = convert.released_config()
+    assert avatar_lib.InstantAvatar(released, {}).culling == "source"
+    assert avatar_lib.InstantAvatar(released, {"motion_encoder": {}}).culling == "envelope"
+
+
+def test_the_releases_bank_is_read_from_drawn_pictures():
+    seen = []
+
+    class Reader(avatar_lib.InstantAvatar):
+        def motion_code(self, image):
+            seen.append(image)
+            return jnp.full(512, len(seen))
+
+    bank = Reader(convert.released_config(), {"motion_encoder": {}}).bank
+    assert bank.shape == (len(motion_bank.EXPRESSIONS), 512)
+    assert bank[:, 0].tolist() == list(range(1, 1 + len(seen)))
+    assert np.array_equal(seen, motion_bank.pictures())
+    assert {(image.shape, image.dtype) for image in seen} == {((224, 224, 3), np.dtype(np.uint8))}
+
+
+def test_drawn_pictures_show_what_their_names_say():
+    rows = list(motion_bank.EXPRESSIONS)
+    some = [rows.index(name) for name in ("jaw open", "closed eyes")]
+    drawn = make.draw(motion_bank.coefficients()[some]).astype(int)
+    shipped = motion_bank.pictures()[some]
+    assert np.abs(drawn - shipped).mean() < 2, "run instant_gs.inference.asset.make"
+    assert np.abs(drawn[0] - drawn[1]).mean() > 4
 
 
 def test_bank_names_coefficients():

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -84,16 +83,6 @@ def test_animate_draws_so_many_gaussians(engine):
     )
     (frame,) = made
     assert frame.gaussians.means.shape == (40, 3) and frame.image.mean() > 2
-
-
-def test_without_a_bank_the_photo_speaks_for_itself(engine):
-    """The release's motion encoder reads pictures only, so its weights bring no bank."""
-    motion = dataclasses.replace(engine.config.model.motion, encoder="fan")
-    model = dataclasses.replace(engine.config.model, motion=motion)
-    fan = dataclasses.replace(engine, config=dataclasses.replace(engine.config, model=model))
-    assert len(list(level_of_detail._pictures(engine, jnp.zeros(512), None))) > 3
-    pictures = list(level_of_detail._pictures(fan, jnp.zeros(512), None))
-    assert len(pictures) == len(level_of_detail.YAWS_DEGREES)
 
 
 def test_prefix_refuses_what_is_not_there(ordered):
