@@ -72,6 +72,7 @@ def collect(folder: Path) -> dict:
         "gpu_tests": tests[-1]["tests"] if tests else NOT_RUN,
         "sanitizer": sanitizer.read_text("utf-8").strip() if sanitizer.is_file() else NOT_RUN,
         "parity": {"bound": parity[0]["bound"], "cases": checked} if parity else NOT_RUN,
+        "copy_gb_per_s": bench["copy_gb_per_s"] if bench else NOT_RUN,
         "bench": bench["cases"] if bench else NOT_RUN,
         "graphs": _graphs(parts["graphs"]) if "graphs" in parts else NOT_RUN,
         "tuned": tuned["entries"] if tuned else NOT_RUN,
@@ -85,6 +86,8 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Command line."""
+    from benchmarks import table  # which imports this module
+
     del argv
     folder = Path(flags.FLAGS.folder)
     record = collect(folder)
@@ -92,6 +95,9 @@ def main(argv: list[str]) -> None:
     if record["interpreted"]:
         path = folder / "rehearsal.json"
     provenance.write(path, record)
+    # Last, as the end of a long log is what one sees of it.
+    print(table.speed([record], {}) + "\n" + table.stages([record], {}))
+    print(f"gpu tests: {record['gpu_tests']}; {record['sanitizer']}")
     print(f"wrote {path}")
 
 

@@ -12,6 +12,7 @@ on disk as soon as it exists.
 import dataclasses
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -105,10 +106,32 @@ def _config(case: Case, arrays) -> tuple[RasterizeConfig, int]:
     return RasterizeConfig(options, case.size, case.size, capacity), int(jnp.sum(counts))
 
 
-def microseconds(function, arrays: tuple, vary: int = 0) -> float:
-    """Time of one call, see `kernels.tune.measure`; a rehearsal measures once."""
+def _samples(function, arrays: tuple, vary: int) -> list[float]:
+    """Microseconds a call, see `kernels.tune.samples`, sorted; a rehearsal measures once."""
     loops, repeats = (1, 1) if _REHEARSE.value else (_LOOPS.value, 5)
-    return 1e6 * tune.measure(function, arrays, vary, loops, repeats=repeats)
+    return sorted(
+        1e6 * time for time in tune.samples(function, arrays, vary, loops, repeats=repeats)
+    )
+
+
+def microseconds(function, arrays: tuple, vary: int = 0) -> float:
+    """Time of one call, the median."""
+    return statistics.median(_samples(function, arrays, vary))
+
+
+def copy_rate() -> float:
+    """Gigabytes a second that passes over a large array read and write: what memory gives here."""
+    loops = 1 if _REHEARSE.value else _LOOPS.value
+    array = jnp.arange((1 << 10) if _REHEARSE.value else (1 << 28), dtype=jnp.float32)
+    passes = jax.jit(
+        lambda array: jax.lax.fori_loop(0, loops, lambda _, x: x + 1.0, array), donate_argnums=0
+    )
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        array = passes(array).block_until_ready()
+        times.append(time.perf_counter() - start)
+    return 2e-9 * array.nbytes * loops / statistics.median(times[1:])  # the first one compiles
 
 
 def _functions(config: RasterizeConfig, case: Case):
@@ -195,6 +218,7 @@ def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
     deadline = time.monotonic() + _SECONDS.value
     theirs = Gsplat(_GSPLAT.value) if _GSPLAT.value else None
     record = _head()
+    record["copy_gb_per_s"] = copy_rate()
     for case in cases:
         if time.monotonic() > deadline:
             print("out of time; the remaining cases are not measured", flush=True)
@@ -205,8 +229,10 @@ def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
         forward, both = _functions(config, case)
         ours = {"capacity": config.capacity, "intersections": intersections}
         entry = {"case": dataclasses.asdict(case), "ours": ours}
-        ours["forward_us"] = microseconds(forward, arrays, 5)
-        ours["forward_backward_us"] = microseconds(both, arrays, 5)
+        for name, function in (("forward", forward), ("forward_backward", both)):
+            times = _samples(function, arrays, 5)
+            ours[f"{name}_us"] = statistics.median(times)
+            ours[f"{name}_range_us"] = [times[0], times[-1]]  # a smaller difference is noise
         record["cases"].append(entry)
         provenance.write(out, record)
         if theirs:

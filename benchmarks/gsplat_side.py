@@ -50,7 +50,7 @@ def measure(path: str) -> dict:
     def both():
         torch.autograd.grad((forward() ** 2).sum(), arrays[:6])
 
-    def microseconds(function, calls: int = 20) -> float:
+    def microseconds(function, calls: int = 20) -> list[float]:
         for _ in range(5):
             function()
         samples = []
@@ -62,7 +62,7 @@ def measure(path: str) -> dict:
             end.record()
             torch.cuda.synchronize()
             samples.append(1000 * start.elapsed_time(end) / calls)
-        return statistics.median(samples)
+        return sorted(samples)
 
     def kernel_microseconds(function, calls: int = 10) -> float:
         """The profiler's sum over kernels, a call."""
@@ -72,11 +72,12 @@ def measure(path: str) -> dict:
             torch.cuda.synchronize()
         return sum(event.self_device_time_total for event in profile.key_averages()) / calls
 
+    times = {"forward": microseconds(forward_only), "forward_backward": microseconds(both)}
     return {
         "version": gsplat.__version__,
         "torch": torch.__version__,
-        "forward_us": microseconds(forward_only),
-        "forward_backward_us": microseconds(both),
+        **{f"{name}_us": statistics.median(samples) for name, samples in times.items()},
+        **{f"{name}_range_us": [samples[0], samples[-1]] for name, samples in times.items()},
         "forward_kernels_us": kernel_microseconds(forward_only),
         "forward_backward_kernels_us": kernel_microseconds(both),
     }

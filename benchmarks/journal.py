@@ -7,6 +7,7 @@ A run that is cut short leaves what it has done; the first line tells how many t
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,20 @@ from pathlib import Path
 import pytest
 
 VARIABLE = "TEST_JOURNAL"
+
+
+# A machine that is only visited may lack pytest-timeout, whose option and mark are in use here.
+_HAS_TIMEOUT = importlib.util.find_spec("pytest_timeout") is not None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    if not _HAS_TIMEOUT:
+        parser.addini("timeout", "not heeded: pytest-timeout is not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not _HAS_TIMEOUT:
+        config.addinivalue_line("markers", "timeout(seconds): not heeded")
 
 
 def _append(entry: dict) -> None:

@@ -18,7 +18,7 @@
 #                    ONLY=train TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE"
 #
 # Environment:
-#   PYTHON        interpreter with jax (CUDA), triton and pytest   [python3]
+#   PYTHON        interpreter with jax (CUDA), triton, absl-py and pytest   [python3]
 #   COMMIT        commit of the sources, where the tree came without its history
 #   GSPLAT_WHEEL  gsplat-1.5.3-py3-none-any.whl
 #   ONLY          steps to run, e.g. "parity bench"; empty: all
@@ -96,6 +96,10 @@ step() {
 
 environment() {
   command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version --format=csv
+  "$PYTHON" -c 'import importlib.util, sys
+needed = ("jax", "triton", "absl", "pytest")
+missing = [name for name in needed if importlib.util.find_spec(name) is None]
+sys.exit(f"{sys.executable} lacks {missing}" if missing else 0)' || return
   "$PYTHON" -c 'import jax, triton, platform
 print("python", platform.python_version(), "jax", jax.__version__, "triton", triton.__version__)
 print(jax.devices())'

@@ -5,8 +5,8 @@
 
 A block lies between `<!-- table: NAME -->` and `<!-- end of table: NAME -->`. Numbers come from
 benchmarks/results/*.json (GPU, see benchmarks/on_gpu.sh), benchmarks/results/*.jsonl (lines of
-`python -m kernels.bench --case=target_200k`) and benchmarks/compiled_kernels.json. What no file
-holds is "not measured".
+`python -m kernels.bench --case=target_200k`) and benchmarks/compiled_*.json. What no file holds is
+"not measured".
 """
 
 import json
@@ -22,6 +22,7 @@ from instant_gs import cli
 ROOT = provenance.ROOT
 RESULTS = ROOT / "benchmarks" / "results"
 COMPILED = ROOT / "benchmarks" / "compiled_kernels.json"
+PROGRAM = ROOT / "benchmarks" / "compiled_program.json"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "kernels.md")
 
 NOT_MEASURED = "not measured"
@@ -188,9 +189,16 @@ def speed(results: list[dict], cpu: dict[str, dict]) -> str:
             for entry in cases
         ]
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        text += f"{record['device']}, {record['date'][:10]}; {versions}; {_parity(record)}.\n\n"
+        text += f"{record['device']}, {record['date'][:10]}; {versions}; {_parity(record)}; "
+        text += f"{_copies(record)}.\n\n"
         text += _rows(head, rows) + (_verdicts(cases[0]) if cases else "")
     return text
+
+
+def _copies(record: dict) -> str:
+    rate = record.get("copy_gb_per_s")
+    known = isinstance(rate, float)
+    return f"a large copy moves {rate / 1000:.2f} TB/s" if known else f"copy {NOT_MEASURED}"
 
 
 def _parity(record: dict) -> str:
@@ -255,11 +263,34 @@ def compiled(results: list[dict], cpu: dict[str, dict]) -> str:
     return f"Triton {record['triton']}; registers of a thread.\n\n" + _rows(head, rows)
 
 
+def program(results: list[dict], cpu: dict[str, dict]) -> str:
+    """What XLA's compiler makes around the kernels."""
+    del results, cpu
+    record = json.loads(PROGRAM.read_text(encoding="utf-8"))
+    columns = {
+        "triton": "Triton",
+        "radix_sorts": "radix sorts",
+        "other_sorts": "other sorts",
+        "fusions": "kernels of XLA",
+        "copies": "copies",
+        "collectives": "collectives",
+        "host": "host",
+        "command_buffers": "command buffers",
+        "launches_outside": "outside of them",
+    }
+    rows = [
+        [entry["program"], *(str(entry[key]) for key in columns)] for entry in record["programs"]
+    ]
+    text = f"{record['device']}, JAX {record['jax']}, Triton {record['triton']}; launches.\n\n"
+    return text + _rows(["program", *columns.values()], rows)
+
+
 BLOCKS: dict[str, Callable[[list[dict], dict[str, dict]], str]] = {
     "summary": summary,
     "speed": speed,
     "stages": stages,
     "compiled": compiled,
+    "program": program,
 }
 
 

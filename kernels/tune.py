@@ -29,6 +29,7 @@ FORWARD = {
     "tile": ((8, 8), (8, 16), (16, 16)),
     "forward_warps": (1, 2, 4, 8),
     "forward_chunk": (16, 32),
+    "forward_registers": (120, 128),
     "emit_step": (4, 8, 16),
     "emit_block": (32, 64, 128),
     "project_block": (64, 128, 256),
@@ -69,8 +70,10 @@ def looped(function: Callable, vary: int, loops: int) -> Callable:
     return jax.jit(run)
 
 
-def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats: int = 5) -> float:
-    """Seconds per call of function(*arrays), many calls inside one jitted loop; a median.
+def samples(
+    function: Callable, arrays: tuple, vary: int, loops: int, *, repeats: int = 5
+) -> list[float]:
+    """Seconds per call of function(*arrays), many calls inside one jitted loop, measured again.
 
     Args:
         function: arrays -> any pytree of arrays; all of it is computed in every call.
@@ -89,8 +92,12 @@ def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats
     run, nothing = looped(function, vary, loops), jax.jit(lambda *arrays: arrays[vary] + 1)
     for first in (run, nothing):
         seconds(first)
-    samples = [(seconds(run) - seconds(nothing)) / loops for _ in range(repeats)]
-    return float(np.median(samples))
+    return [(seconds(run) - seconds(nothing)) / loops for _ in range(repeats)]
+
+
+def measure(function: Callable, arrays: tuple, vary: int, loops: int, *, repeats: int = 5) -> float:
+    """The median of `samples`."""
+    return float(np.median(samples(function, arrays, vary, loops, repeats=repeats)))
 
 
 def timed(arrays: tuple, size: int, loops: int, *, backward: bool) -> float:

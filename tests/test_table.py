@@ -30,6 +30,7 @@ def result(**changes):
         "interpreted": False,
         "versions": {"jax": "1.2.3"},
         "parity": {"bound": 1e-4, "cases": [{"pass": True, "worst": 2e-6}]},
+        "copy_gb_per_s": 2950.0,
         "bench": [case],
     }
     return record | changes
@@ -78,6 +79,7 @@ def test_numbers_come_from_the_files(tmp_path):
     assert "180 µs, 1.67x: reached" in speed and "500 µs, 1.40x: missed" in speed
     del results[0]["bench"][0]["gsplat"]
     assert "180 µs, not measured: not compared" in table.speed(results, cpu)
+    assert "a large copy moves 2.95 TB/s" in speed
     assert "1.02x: reached" in speed and "jax 1.2.3" in speed
     assert "| depth sort + tile sort | 9 µs | 18 µs | 2.0x |" in table.stages(results, cpu)
 
@@ -114,7 +116,7 @@ def part(**changes):
 
 def test_collecting_joins_what_a_visit_left(tmp_path):
     write(tmp_path, "parity.json", part())
-    write(tmp_path, "bench.json", part(cases=result()["bench"]))
+    write(tmp_path, "bench.json", part(cases=result()["bench"], copy_gb_per_s=2950.0))
     write(tmp_path, "parity_rest.json", part(cases=[{"pass": True}]))
     ours = {"forward_us": 150.0, "launches": {"kernels": 2, "graphs": 3}}
     write(tmp_path, "graphs.json", part(xla_flags="--x", cases=[{"ours": ours}]))
@@ -124,7 +126,11 @@ def test_collecting_joins_what_a_visit_left(tmp_path):
     assert record["gpu_tests"]["passed"] == 7 and record["sanitizer"] == "memcheck: exit 0"
     assert record["parity"]["cases"] == [{"pass": True}]
     assert record["graphs"] == {"xla_flags": "--x", **ours}
-    assert record["commit"] == "abc" and record["tuned"] == collect.NOT_RUN
+    assert (
+        record["copy_gb_per_s"] == 2950.0
+        and record["commit"] == "abc"
+        and record["tuned"] == collect.NOT_RUN
+    )
     provenance.write(tmp_path / "results" / "test-gpu.json", record)
     assert table.read_results(tmp_path / "results") == [record]
 

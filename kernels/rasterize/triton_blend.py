@@ -11,6 +11,7 @@ MIN_TRANSMITTANCE = tl.constexpr(constants.MIN_TRANSMITTANCE)
 RECORD = triton_splat.RECORD
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
+load_splats = triton_tile.load_splats
 pin = triton_tile.pin
 reciprocal = triton_tile.reciprocal
 tile_pixels = triton_tile.tile_pixels
@@ -74,10 +75,9 @@ def blend_kernel(
     zero = tl.zeros([PIXELS], tl.float32)
     sum_0, sum_1, sum_2, sum_3 = zero, zero, zero, zero
     base = start
+    splat = load_splats(splats, base, end, CHUNK)
     while (base < end) & (tl.max(running) > 0.0):
-        slot = base + tl.arange(0, CHUNK)
-        live = slot < end
-        splat = tl.load(splats + slot, mask=live, other=0)
+        live = base + tl.arange(0, CHUNK) < end
         mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
         if USE_DOT:
             colour = _load_features(
@@ -111,6 +111,7 @@ def blend_kernel(
         last = tl.where(passed > 0, tl.minimum(base + passed, end), last)
         running = tl.where(passed == CHUNK, remaining, 0.0)
         base += CHUNK
+        splat = load_splats(splats, base, end, CHUNK)
 
     pixel = (image * height + row) * width + column
     if USE_DOT:

@@ -10,6 +10,7 @@ MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 RECORD = triton_splat.RECORD
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
+load_splats_back = triton_tile.load_splats_back
 pin = triton_tile.pin
 reciprocal = triton_tile.reciprocal
 tf32_parts = triton_tile.tf32_parts
@@ -140,10 +141,10 @@ def blend_backward_kernel(
         grad_3 = _load_pixel_channel(image_grads, depth_grads, pixel, inside, 3, CHANNELS)
         colour_grad = _pixel_gradients(image_grads, depth_grads, pixel, inside, 0, CHANNELS, 8)
         columns_high, columns_low = tf32_parts(tl.trans(colour_grad))
+    splat = load_splats_back(splats, start, base, CHUNK)
     while base > start:
         entry = base - 1 - tl.arange(0, CHUNK)
         live = entry >= start
-        splat = tl.load(splats + entry, mask=live, other=0)
         slot = tl.load(slots + entry, mask=live, other=0)
         mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
         if FUSED:
@@ -196,6 +197,7 @@ def blend_backward_kernel(
         moments = tl.dot(sigma_low, basis, acc=moments, input_precision="tf32")
         tl.store(slot_moments + slot[:, None] * 8 + moment, moments, mask=live[:, None])
         base -= CHUNK
+        splat = load_splats_back(splats, start, base, CHUNK)
 
 
 @triton.jit
@@ -235,10 +237,10 @@ def feature_backward_kernel(
         _store_zeros(
             slot_features, slots, tl.maximum(base, start), end, CHANNELS + 1, CHUNK, BLOCK_D
         )
+    splat = load_splats_back(splats, start, base, CHUNK)
     while base > start:
         entry = base - 1 - tl.arange(0, CHUNK)
         live = entry >= start
-        splat = tl.load(splats + entry, mask=live, other=0)
         slot = tl.load(slots + entry, mask=live, other=0)
         mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
         alpha = unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
@@ -256,3 +258,4 @@ def feature_backward_kernel(
         )
         running = tl.max(before, axis=0)
         base -= CHUNK
+        splat = load_splats_back(splats, start, base, CHUNK)

@@ -23,7 +23,6 @@ from kernels.types import Operands, RasterizeConfig
 _GATHER_BLOCK = 64  # splats of a program that sums slots
 _GATHER_STEP = 4  # slots of each that it adds at a time
 _GATHER_CHANNELS = 8  # channels that it adds at a time
-_PROJECT_REGISTERS = 128
 
 
 def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes, config, kernel):
@@ -177,7 +176,7 @@ def _project_backward(operands: Operands, emitted, record_grads, sizes, config, 
         },
         num_warps=kernel.project_warps,
         # Left to itself ptxas spills one register here on some GPUs to fit five blocks, not four.
-        max_registers=_PROJECT_REGISTERS,
+        max_registers=kernel.project_registers,
     )
 
 

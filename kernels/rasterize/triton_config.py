@@ -37,7 +37,10 @@ class KernelConfig:
         forward_warps, backward_warps: warps of a tile's program.
         feature_warps: warps of the program for feature gradients of more than three channels.
         channel_block: channels, depth included, blended by one program, a power of two.
+        forward_registers: registers a thread of blending may use; None leaves it to ptxas, which
+            spills a few to fit one more program.
         project_block, project_warps: splats and warps of a projection program.
+        project_registers: registers a thread of the projection's gradient may use.
         emit_block, emit_step, emit_warps: splats, tiles at a time and warps of an emission program.
         measured: True when timings on this GPU chose the numbers.
     """
@@ -49,8 +52,10 @@ class KernelConfig:
     backward_warps: int = 1
     feature_warps: int = 2
     channel_block: int = 4
+    forward_registers: int | None = None
     project_block: int = 128
     project_warps: int = 4
+    project_registers: int = 128
     emit_block: int = 128
     emit_step: int = 4
     emit_warps: int = 4

@@ -338,6 +338,7 @@ def _blend(operands: Operands, records, lists, sizes: Sizes, config, kernel):
             "USE_DOT": kernel.use_dot,
         },
         num_warps=kernel.forward_warps,
+        max_registers=kernel.forward_registers,
     )
 
 

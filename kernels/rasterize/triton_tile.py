@@ -51,6 +51,8 @@ else:
         """Computed once, one element a lane, and then handed to all threads.
 
         Left alone, Triton repeats small computations, loads included, in every thread instead.
+        Triton 3.6 does so in spite of this where it can trace x back to constants and pointers: it
+        cannot where x comes from what a `while` loop carries, see `load_splats`.
         """
         return tl.inline_asm_elementwise(
             "mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1
@@ -66,6 +68,24 @@ def tile_pixels(tile, tiles_x, width, height, TILE_W: tl.constexpr, TILE_H: tl.c
     column, row = corner_x + local % TILE_W, corner_y + local // TILE_W
     inside = (column < width) & (row < height)
     return column, row, inside, corner_x + 0.5 * TILE_W, corner_y + 0.5 * TILE_H
+
+
+@triton.jit
+def load_splats(splats, first, end, CHUNK: tl.constexpr):
+    """Splats of the chunk of list entries from `first` on, 0 from `end` on.
+
+    For a loop to carry: loaded a chunk ahead, they are there when needed, and whatever is loaded by
+    them stays one element a lane (`pin`).
+    """
+    entry = first + tl.arange(0, CHUNK)
+    return tl.load(splats + entry, mask=entry < end, other=0)
+
+
+@triton.jit
+def load_splats_back(splats, start, end, CHUNK: tl.constexpr):
+    """Splats of the chunk of list entries before `end`, the last first, 0 before `start`."""
+    entry = end - 1 - tl.arange(0, CHUNK)
+    return tl.load(splats + entry, mask=entry >= start, other=0)
 
 
 @triton.jit
