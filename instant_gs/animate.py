@@ -1,6 +1,8 @@
 """Animates one photo by a video.
 
     python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=avatar.mp4
+    python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=a.mp4 --record=m.npz
+    python -m instant_gs.animate --source=other.png --driving=m.npz --out=b.mp4
 
 --pose says what moves the camera: nothing, the driver's head, or a swing around the avatar, for
 which no --driving is needed.
@@ -19,7 +21,9 @@ _WEIGHTS = flags.DEFINE_string(
     "weights", None, "Folder of weights or of a training run; default: those that ship."
 )
 _SOURCE = flags.DEFINE_string("source", None, "Photo of one face: PNG, JPEG or WebP.")
-_DRIVING = flags.DEFINE_string("driving", None, "Video of one face, or a folder of frames.")
+_DRIVING = flags.DEFINE_string(
+    "driving", None, "Video of one face, folder of frames, or --record's .npz."
+)
 _OUT = flags.DEFINE_string("out", None, "The .mp4 to write.")
 _POSE = flags.DEFINE_enum(
     "pose",
@@ -42,6 +46,7 @@ _CULLING = flags.DEFINE_enum(
     "the photo's own shows (as released), or all.",
 )
 _SIDE_BY_SIDE = flags.DEFINE_boolean("side_by_side", False, "Photo | driving face | avatar.")
+_RECORD = flags.DEFINE_string("record", None, "Write the motion to this .npz, too: see --driving.")
 _PLY = flags.DEFINE_string("ply", None, "Write one frame's Gaussians to this .ply, too.")
 _PLY_FRAME = flags.DEFINE_integer("ply_frame", 0, "Which frame, from 0.", lower_bound=0)
 _MASK = flags.DEFINE_string("mask", None, "Grey image, white where the person in the photo is.")
@@ -53,6 +58,12 @@ _DRIVING_MATTE = flags.DEFINE_boolean(
 )
 _BOX = flags.DEFINE_enum(
     "driving_box", "smoothed", ["smoothed", "fixed"], "How the crop follows the driving head."
+)
+_HOLD = flags.DEFINE_float(
+    "hold",
+    0.0,
+    "Seconds without a face after which the photo's own expression returns; until then the last "
+    "one is held. 0: it is held to the end.",
 )
 _STEADY = flags.DEFINE_boolean(
     "steady", True, "Calm motion and head pose by a One-Euro filter; --nosteady passes all on."
@@ -78,7 +89,7 @@ def main(argv: list[str]) -> None:
         engine = engine.with_culling(_CULLING.value)
     view = engine.config.model.fov_degrees
     source = _read_source(engine.image_size, view)
-    drivers, poses, count, fps = _read_drivers(engine.image_size, view, source.image)
+    drivers, poses, count, fps = _read_drivers(engine, source.image)
     if _PLY.value and _PLY_FRAME.value >= count:
         raise cli.UserError(
             f"--ply_frame: the result has {count} frames, 0 to {count - 1}; there is no "
@@ -98,12 +109,16 @@ def main(argv: list[str]) -> None:
         gaussians=_GAUSSIANS.value,
         clock=clock,
     )
+    motions = []
     with video.Writer(_OUT.value, fps=fps, overwrite=_OVERWRITE.value) as writer:
         for index, frame in enumerate(_after_the_first(made, count)):
             wide = _SIDE_BY_SIDE.value
             writer.append(animate.side_by_side(source.image, frame) if wide else frame.image)
+            motions.append(frame.motion)
             if _PLY.value and index == _PLY_FRAME.value:
                 exported = _write_ply(frame)
+    if _RECORD.value:
+        _record(engine, motions, fps)
     if _PLY.value:
         print(f"{_PLY.value}: {exported} Gaussians of frame {_PLY_FRAME.value}")
     print(f"{_OUT.value}: {writer.count} frames of {size}x{size} at {fps:g} a second")
@@ -125,19 +140,27 @@ def _check(argv: list[str]) -> None:
         if not flag.value:
             raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)
     _check_pose()
-    for flag in (_YAW, _PITCH, _ORBIT, _FPS):
+    _check_recording()
+    for flag in (_YAW, _PITCH, _ORBIT, _FPS, _HOLD):
         if not math.isfinite(flag.value):
             raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
     if abs(_PITCH.value) > 80:
         raise cli.UserError(f"--pitch: expected -80 to 80 degrees, got {_PITCH.value:g}", 2)
     if _FPS.value < 0 or _FPS.value > 1000:
         raise cli.UserError(f"--fps: expected 0 (the video's) to 1000, got {_FPS.value:g}", 2)
+    if _HOLD.value < 0:
+        raise cli.UserError(f"--hold: expected 0 or more seconds, got {_HOLD.value:g}", 2)
     if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:
         raise cli.UserError(f"--size: expected 16 to {_MAX_SIZE} pixels, got {_SIZE.value}", 2)
     if _MASK.value and _SOURCE_ALIGNED.value:
         raise cli.UserError("--mask: has no effect with --source_aligned; leave one out", 2)
     pictures = (".png", ".jpg", ".jpeg", ".webp")
-    for flag, endings in ((_OUT, (".mp4",)), (_PLY, (".ply",)), (_SHOW_CROP, pictures)):
+    for flag, endings in (
+        (_OUT, (".mp4",)),
+        (_PLY, (".ply",)),
+        (_RECORD, (".npz",)),
+        (_SHOW_CROP, pictures),
+    ):
         if flag.value:
             if not flag.value.lower().endswith(endings):
                 raise cli.UserError(f"--{flag.name}: {flag.value} must end in {endings[0]}", 2)
@@ -156,6 +179,30 @@ def _check_pose() -> None:
         raise cli.UserError(
             "--pose=driver: frames that are cut out already do not tell the head's pose; leave "
             "out --driving_aligned, or take another --pose",
+            2,
+        )
+
+
+def _is_recording() -> bool:
+    return (_DRIVING.value or "").lower().endswith(".npz")
+
+
+def _check_recording() -> None:
+    """A recording shows no face: what is about the driving pictures has no meaning."""
+    if not _is_recording():
+        return
+    about_pictures = (_SIDE_BY_SIDE, _DRIVING_ALIGNED, _DRIVING_MATTE, _BOX, _HOLD, _STEADY)
+    for flag in about_pictures:
+        if flag.present:
+            raise cli.UserError(
+                f"--{flag.name}: has no effect with the recording {_DRIVING.value}, which holds "
+                "numbers and no pictures; leave it out",
+                2,
+            )
+    if _POSE.value == "driver":
+        raise cli.UserError(
+            f"--pose=driver: the recording {_DRIVING.value} does not tell the head's pose; take "
+            "another --pose",
             2,
         )
 
@@ -186,12 +233,15 @@ def _read_source(size: int, fov_degrees: float):
     return aligned
 
 
-def _read_drivers(size: int, fov_degrees: float, still):
-    """The driving faces, their head poses or None, how many there are, and their rate."""
+def _read_drivers(engine, still):
+    """What drives, the head poses or None, how many frames there are, and their rate."""
     from instant_gs.inference import camera_path
     from instant_gs.portrait import tracking, video
 
+    size, view = engine.image_size, engine.config.model.fov_degrees
     limit = _MAX_FRAMES.value
+    if _is_recording():
+        return _read_recording(engine, limit)
     if not _DRIVING.value:
         fps = _FPS.value or video.DEFAULT_FPS
         count = limit or round(camera_path.ORBIT_SECONDS * fps)
@@ -202,11 +252,41 @@ def _read_drivers(size: int, fov_degrees: float, still):
         _warn([clip.problem])
         return tracking.aligned_drivers(clip, size, limit=limit), None, count, clip.fps
     decoded = _progress(clip.frames(limit), min(clip.expected_frames, limit or 10**9), "track")
-    options = {"fps": clip.fps, "box": _BOX.value, "fov_degrees": fov_degrees}
+    options = {"fps": clip.fps, "box": _BOX.value, "fov_degrees": view}
     track = tracking.track(clip.path, decoded, _detector(), **options)
     _warn([clip.problem, *track.warnings(clip.path)])
-    drivers = tracking.drivers(clip.frames(limit), track, size, matte=_DRIVING_MATTE.value)
+    drivers = tracking.drivers(
+        clip.frames(limit),
+        track,
+        size,
+        matte=_DRIVING_MATTE.value,
+        hold=math.ceil(_HOLD.value * clip.fps),
+        rest=still,
+    )
     return drivers, track.poses, len(track.found), clip.fps
+
+
+def _read_recording(engine, limit: int):
+    from instant_gs import types
+    from instant_gs.inference import motion_file
+
+    recording = motion_file.load(_DRIVING.value, engine.params)
+    rows = zip(recording.motion.scale, recording.motion.shift, strict=True)
+    motions = [types.Motion(*row) for row in rows][: limit or None]
+    return motions, None, len(motions), _FPS.value or recording.fps
+
+
+def _record(engine, motions, fps: float) -> None:
+    import numpy as np
+
+    from instant_gs import types
+    from instant_gs.inference import motion_file
+
+    scale, shift = (np.stack([getattr(m, name) for m in motions]) for name in ("scale", "shift"))
+    stream = types.Motion(scale, shift)
+    recording = motion_file.Recording(stream, fps, motion_file.fingerprint(engine.params))
+    motion_file.save(_RECORD.value, recording, overwrite=_OVERWRITE.value)
+    print(f"{_RECORD.value}: the motion of {len(motions)} frames")
 
 
 def _write_ply(frame) -> int:

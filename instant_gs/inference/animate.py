@@ -18,12 +18,14 @@ class Frame:
 
     Attributes:
         image: (size, size, 3) uint8, the rendered avatar.
-        driver: (S, S, 3) uint8, the driving face, aligned.
+        driver: (S, S, 3) uint8, the driving face, aligned; None if a recording drives.
+        motion: What was shown: record it (``motion_file``), replay it on another avatar.
         gaussians: What was rendered, still on the device.
     """
 
     image: np.ndarray
-    driver: np.ndarray
+    driver: np.ndarray | None
+    motion: types.Motion
     gaussians: types.Gaussians
 
 
@@ -60,7 +62,7 @@ class Clock:
 def frames(
     engine,
     source: np.ndarray,
-    drivers: Iterable[np.ndarray],
+    drivers: Iterable[np.ndarray | types.Motion],
     cameras: Iterable[types.Camera],
     *,
     size: int,
@@ -75,7 +77,7 @@ def frames(
         engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code``,
             ``fold``, ``read_motion`` and ``frame``.
         source: (S, S, 3) uint8, aligned, over black.
-        drivers: (S, S, 3) uint8, aligned, over black.
+        drivers: (S, S, 3) uint8, aligned, over black; or recorded Motions, shown as they are.
         cameras: At least as many as drivers.
         size: Side of the pictures in pixels.
         fps: Frames a second.
@@ -101,18 +103,22 @@ def frames(
     clock.photo_seconds = time.perf_counter() - start
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):
         start = time.perf_counter()
-        if calm is None:
-            noise = still_face.motion_noise(engine, code_source, driver) if steady else 0.0
-            calm = one_euro.OneEuro(fps, noise)
-        motion = calm(still_face.as_array(engine.read_motion(code_source, driver)))
-        image, gaussians = engine.frame(avatar, types.Motion(*motion), camera, size)
+        if isinstance(driver, types.Motion):
+            motion, driver = driver, None
+        else:
+            if calm is None:
+                noise = still_face.motion_noise(engine, code_source, driver) if steady else 0.0
+                calm = one_euro.OneEuro(fps, noise)
+            read = still_face.as_array(engine.read_motion(code_source, driver))
+            motion = types.Motion(*calm(read))
+        image, gaussians = engine.frame(avatar, motion, camera, size)
         image = np.asarray(jax.device_get(image))
         elapsed = time.perf_counter() - start
         if index == 0:
             clock.compile_seconds = elapsed
         else:
             clock.frames, clock.seconds = clock.frames + 1, clock.seconds + elapsed
-        yield Frame(image, driver, gaussians)
+        yield Frame(image, driver, motion, gaussians)
 
 
 def side_by_side(source: np.ndarray, frame: Frame) -> np.ndarray:

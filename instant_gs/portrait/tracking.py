@@ -46,7 +46,7 @@ class Track:
         if lost:
             sentences.append(
                 f"{name}: no face in {lost} of {len(self.found)} frames; the expression before "
-                "is held there"
+                "is held there (--hold)"
             )
         if self.crowded:
             sentences.append(
@@ -112,7 +112,13 @@ def track(
 
 
 def drivers(
-    frames: Iterable[np.ndarray], tracked: Track, size: int, *, matte: bool = True
+    frames: Iterable[np.ndarray],
+    tracked: Track,
+    size: int,
+    *,
+    matte: bool = True,
+    hold: int = 0,
+    rest: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Cuts the driving faces out.
 
@@ -121,12 +127,20 @@ def drivers(
         tracked: Their Track.
         size: Side of the results, ``InstantAvatar.image_size``.
         matte: Whether to remove the background: the model saw faces over black only.
+        hold: For how many frames without a face the last one with a face is repeated; 0: to the
+            end.
+        rest: What follows after that, (size, size, 3) uint8: a face at rest, the photo say.
 
     Yields:
         (size, size, 3) uint8. A frame without a face repeats the last one with a face; before
         the first face, the box of the first face is cut out.
+
+    Raises:
+        ValueError: ``hold`` is negative, or there is nothing to follow it.
     """
-    last = None
+    if hold < 0 or (hold and rest is None):
+        raise ValueError(f"hold: expected 0, or frames and a picture for rest, got {hold}, {rest}")
+    last, lost = None, 0
     for frame, crop, landmarks, found in zip(
         frames, tracked.crops, tracked.landmarks, tracked.found, strict=False
     ):
@@ -136,7 +150,8 @@ def drivers(
                 points = alignment.to_crop(landmarks, crop, size)
                 alpha, _ = matting.matte(last, points, matting.FRAME)
                 last = matting.over_black(last, alpha)
-        yield last
+        lost = 0 if found else lost + 1
+        yield rest if 0 < hold < lost else last
 
 
 def aligned_drivers(

@@ -82,6 +82,9 @@ class Engine:
     image_size = SIZE
     config = config_lib.Config()
 
+    def __init__(self, weight: float = 1.0):
+        self.params = {"motion_decoder": {"kernel": np.full(3, weight)}}
+
     def encode(self, image, code):
         assert code.shape == (4,)
         assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8

@@ -158,6 +158,47 @@ def test_frames_are_calm_unless_told_otherwise():
     assert len(set(colors(True)[10:])) == 1
 
 
+def test_a_recorded_motion_drives_another_photo(inputs, run, capsys):
+    values = aligned(inputs, inputs / "aligned.mp4", inputs / "a.mp4") | {"steady": True}
+    assert run(**values, record=inputs / "motion.npz") == 0
+    assert f"{inputs}/motion.npz: the motion of 5 frames" in capsys.readouterr().out
+    replay = {"source": inputs / "photo.png", "driving": inputs / "motion.npz"}
+    assert run(**replay, out=inputs / "b.mp4") == 0
+    assert np.array_equal(decode(inputs / "a.mp4"), decode(inputs / "b.mp4"))
+    assert video.open_video(inputs / "b.mp4").fps == 10
+    assert run(**replay, out=inputs / "c.mp4", max_frames=2, fps=5, pose="orbit") == 0
+    made = video.open_video(inputs / "c.mp4")
+    assert made.fps == 5 and len(list(made.frames())) == 2
+
+
+def test_a_recording_of_other_weights_is_refused(inputs, run, monkeypatch, capsys):
+    values = aligned(inputs, inputs / "aligned.mp4", inputs / "a.mp4")
+    assert run(**values, record=inputs / "motion.npz") == 0
+
+    monkeypatch.setattr(inference, "load", lambda directory: fake.Engine(weight=2.0))
+    replay = {"source": inputs / "photo.png", "driving": inputs / "motion.npz"}
+    assert run(**replay, out=inputs / "b.mp4") == 1
+    assert f"error: {inputs}/motion.npz: recorded with other weights" in capsys.readouterr().err
+    assert not (inputs / "b.mp4").exists()
+
+
+def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch):
+    found = fake.Face(fake.landmarks(130, 90, 120))
+    detectors = iter([fake.Detector(found), fake.Detector(found, None)])  # photo, video
+    with video.Writer(inputs / "dark.mp4", fps=10) as writer:
+        for _ in range(6):
+            writer.append(fake.picture() // 3)
+
+    def detector():
+        return next(detectors)
+
+    monkeypatch.setattr(command, "_detector", detector)
+    values = {"source": inputs / "photo.png", "driving": inputs / "dark.mp4"}
+    assert run(**values, out=inputs / "a.mp4", hold=0.2, steady=False) == 0
+    means = [frame.mean() for frame in decode(inputs / "a.mp4")]
+    assert max(means[:3]) < 0.6 * min(means[3:]), "dark for the frame and the two that are held"
+
+
 def test_culling_is_the_users_choice(inputs, run, monkeypatch):
     chosen = []
 
@@ -245,6 +286,21 @@ BAD_INPUTS = {
         2,
         "--pose=driver: frames that are cut out already",
     ),
+    "beside a recording": (
+        {"driving": "motion.npz", "side_by_side": True},
+        2,
+        "--side_by_side: has no effect with the recording {}/motion.npz",
+    ),
+    "pose of a recording": (
+        {"driving": "motion.npz", "pose": "driver"},
+        2,
+        "--pose=driver: the recording {}/motion.npz does not tell",
+    ),
+    "text as recording": ({"driving": "text.npz"}, 1, "{}/text.npz: not a motion file"),
+    "missing recording": ({"driving": "gone.npz"}, 1, "{}/gone.npz: no such file"),
+    "record's ending": ({"record": "motion.txt"}, 2, "--record: {}/motion.txt must end in .npz"),
+    "record exists": ({"record": "text.npz"}, 1, "--record: {}/text.npz exists already"),
+    "hold": ({"hold": -1}, 2, "--hold: expected 0 or more seconds"),
     "swing of a fixed camera": ({"pose": "fixed", "orbit": 9}, 2, "--orbit: has no effect with"),
     "wrong flag": ({"sorce": "x"}, 2, "unknown flag --sorce: did you mean --source?"),
     "wrong value": ({"size": "big"}, 2, "--size"),
@@ -268,12 +324,13 @@ BAD_INPUTS = {
 def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     changes, status, message = BAD_INPUTS[case]
     (inputs / "text.txt").write_text("This is a letter, not a picture.")
+    (inputs / "text.npz").write_text("This is a letter, not a recording.")
     Image.new("RGB", (1, 1)).save(inputs / "dot.png")
     data = (inputs / "video.mp4").read_bytes()
     (inputs / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 60])
     before = sorted(inputs.iterdir())
     values = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", **changes}
-    files = ("source", "driving", "out", "ply", "mask")
+    files = ("source", "driving", "out", "ply", "mask", "record")
     arguments = {
         name: inputs / value if name in files else value
         for name, value in values.items()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from instant_gs import cli
 from instant_gs.geometry import camera
 from instant_gs.inference import animate, camera_path, level_of_detail
 from instant_gs.training import checkpoint
@@ -90,6 +91,14 @@ def test_prefix_refuses_what_is_not_there(ordered):
     for count in (0, 257):
         with pytest.raises(ValueError, match="count: expected 1 to 256"):
             level_of_detail.prefix(ordered, count)
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-5", "1.5"])
+def test_levels_are_numbers_of_gaussians(text):
+    with pytest.raises(
+        cli.UserError, match=f"--levels: expected numbers of Gaussians, got '{text}'"
+    ):
+        level_of_detail._count(text)
 
 
 @pytest.mark.slow

@@ -92,6 +92,19 @@ def test_drivers_hold_the_last_face_through_a_gap():
     assert kept[0][0, 0, 1] > 90, "or kept"
 
 
+def test_a_lost_face_is_held_so_long_and_then_at_rest():
+    frames = [fake.picture()] * 6
+    answers = [face(130), None, None, None, face(130), None]
+    tracked = tracking.track("clip", frames, fake.Detector(*answers), fps=25)
+    rest = np.full((48, 48, 3), 7, np.uint8)
+    drivers = tracking.drivers(frames, tracked, 48, matte=False, hold=2, rest=rest)
+    at_rest = [np.array_equal(image, rest) for image in drivers]
+    assert at_rest == [False, False, False, True, False, False]
+    for hold, picture in ((-1, rest), (3, None)):
+        with pytest.raises(ValueError, match="hold: expected 0, or frames and a picture"):
+            list(tracking.drivers(frames, tracked, 48, hold=hold, rest=picture))
+
+
 def test_aligned_drivers_must_be_square(tmp_path):
     with video.Writer(tmp_path / "a.mp4", fps=25) as writer:
         for _ in range(3):
