@@ -8,7 +8,8 @@ Hardware, time: as configs/base.py for each. Expected scores: not measured at th
 full: nothing changed. spatial: the motion moves Gaussians instead of features. ray: Gaussians along
 rays instead of plane cells. no_adversarial, no_identity: without that loss. joint: the motion
 encoder goes on learning with the avatar instead of being frozen. fan: the paper's own motion
-encoder; its weights come by `--motion_encoder` (`python -m instant_gs.convert --help`).
+encoder; its weights come by `--motion_encoder` (`python -m instant_gs.convert --help`). fan with
+`--init_from=CONVERTED --config.model.gaussians.position=absolute` goes on from theirs whole.
 """
 
 from configs import base

@@ -15,6 +15,7 @@ from instant_gs.training import (
     device_peak,
     loop,
     parallel,
+    state,
     step,
     throughput,
 )
@@ -124,7 +125,9 @@ def _start(config, workdir, init_from, motion_encoder) -> str:
     described = []
     for option, source in sources.items():
         if source:
-            _, params, _ = checkpoint.load_weights(source)
+            made, params, _ = checkpoint.load_weights(source)
+            if option == "init_from":
+                state.check_same_meaning(made.model, config.model, f"--init_from={source}")
             described.append(f"--{option}={source} ({_count(params):,} numbers)")
     origin = " and ".join(described) or "random parameters"
     return f"start         a new run in {workdir}, from {origin}"

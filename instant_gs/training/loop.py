@@ -92,7 +92,7 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         loader.set_state(data_state)
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
     else:
-        train_state, origins = _start(train_state, init_from, motion_encoder)
+        train_state, origins = _start(config, train_state, init_from, motion_encoder)
         pretrain = config.motion_pretrain
         if not origins and pretrain.freeze and not pretrain.steps:
             print(
@@ -115,11 +115,12 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         metric_writer.close()
 
 
-def _start(fresh: state.TrainState, init_from: str | None, motion_encoder: str | None):
+def _start(config, fresh: state.TrainState, init_from: str | None, motion_encoder: str | None):
     """The state of a fresh run, and where its parameters come from."""
     params, origins = fresh.params, {}
     if init_from:
-        _, params, origins["init_from"] = checkpoint.load_weights(init_from)
+        made, params, origins["init_from"] = checkpoint.load_weights(init_from)
+        state.check_same_meaning(made.model, config.model, f"--init_from={init_from}")
     if motion_encoder:
         _, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
         params = params | {"motion_encoder": other.get("motion_encoder", {})}

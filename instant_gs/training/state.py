@@ -1,12 +1,13 @@
 """What training carries from step to step."""
 
 import dataclasses
+import operator
 
 import jax
 import jax.numpy as jnp
 
 from instant_gs import types
-from instant_gs.config import Config
+from instant_gs.config import Config, ModelConfig
 from instant_gs.models import AvatarModel
 from instant_gs.training import objective, optimizer
 
@@ -52,6 +53,36 @@ def create(model: AvatarModel, config: Config) -> TrainState:
         bad_step=jnp.int32(-1),
         discriminator=critic,
     )
+
+
+#: Fields of ``config.model`` that no shape tells apart, and with which parameters mean other heads.
+_MEANING = (
+    "gaussians.position",
+    "gaussians.max_offset",
+    "gaussians.max_scale",
+    "motion.residual_space",
+    "motion.residual_scale",
+)
+
+
+def check_same_meaning(made: ModelConfig, ours: ModelConfig, origin: str) -> None:
+    """Refuses parameters that would fit and show something else.
+
+    Args:
+        made: The configuration that the parameters were made with.
+        ours: That of the run that is to start from them.
+        origin: The option that names where they come from, for the error.
+
+    Raises:
+        ValueError: Names the first field that differs and the flag that mends it.
+    """
+    for name in _MEANING:
+        read = operator.attrgetter(name)
+        if read(made) != read(ours):
+            raise ValueError(
+                f"{origin}: made with model.{name}={read(made)}, and this configuration says "
+                f"{read(ours)}; set --config.model.{name}={read(made)}"
+            )
 
 
 def start_from(fresh: TrainState, params: dict, origin: str) -> TrainState:

@@ -82,6 +82,24 @@ def test_files_that_are_no_photo_are_named(tmp_path, rgb):
         photo.read(tmp_path / "whole.png", tmp_path / "mask.png")
 
 
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    with pytest.raises(cli.UserError, match=r"bomb\.png: too many pixels; make it smaller"):
+        photo.read(tmp_path / "bomb.png")
+
+
+def test_print_colours_and_grey_with_alpha(tmp_path):
+    Image.new("CMYK", (40, 40), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
+    red = photo.read(tmp_path / "print.jpg").image.mean((0, 1))
+    assert red[0] > 200 and red[1:].max() < 60
+    half = Image.new("LA", (40, 40), (90, 255))
+    half.paste((90, 0), (0, 0, 20, 40))
+    half.save(tmp_path / "grey.png")
+    read = photo.read(tmp_path / "grey.png")
+    assert (read.image == 90).all() and read.alpha[0].tolist() == [0] * 20 + [255] * 20
+
+
 def test_write_refuses_what_exists(tmp_path, rgb):
     photo.write(tmp_path / "new" / "a.png", rgb)
     np.testing.assert_array_equal(photo.read(tmp_path / "new" / "a.png").image, rgb)

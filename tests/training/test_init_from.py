@@ -1,0 +1,35 @@
+"""Going on from others' weights: the release's fit the paper's model, and are read as they were."""
+
+import jax
+import pytest
+
+from configs import ablation
+from instant_gs import convert, models
+from instant_gs.training import checkpoint, loop, state
+
+
+def shapes(config):
+    tree = jax.eval_shape(models.build(config.model).init, jax.random.key(0))
+    return {jax.tree_util.keystr(p): a.shape for p, a in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_the_released_weights_fit_the_papers_model():
+    assert shapes(ablation.get_config("fan")) == shapes(convert.released_config())
+
+
+def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
+    """Positions in the release are absolute; the paper's recipe here anchors them."""
+    config, released = ablation.get_config("fan"), convert.released_config()
+    monkeypatch.setattr(checkpoint, "load_weights", lambda folder: (released, {"x": 1}, {}))
+    fresh = state.TrainState(*[{}] * 5)
+    message = (
+        "--init_from=weights: made with model.gaussians.position=absolute, and this configuration "
+        "says anchored; set --config.model.gaussians.position=absolute"
+    )
+    with pytest.raises(ValueError, match=message):
+        loop._start(config, fresh, "weights", None)
+    config.model.gaussians.position = "absolute"
+    state.check_same_meaning(released.model, config.model, "--init_from=weights")
+    config.model.motion.residual_scale = 1.0
+    with pytest.raises(ValueError, match=r"residual_scale=0\.01, and .* says 1\.0"):
+        loop._start(config, fresh, "weights", None)
