@@ -12,6 +12,7 @@ import pytest
 
 import kernels
 from kernels.rasterize import cases
+from tests.kernels import quick
 
 # The sizes are no multiples of any tile size. One size and one capacity for (almost) every test, so
 # that each backend compiles once forward and once backward.
@@ -59,20 +60,24 @@ def render_function(backend: str, options: kernels.RasterizeOptions = OPTIONS):
             implementation=backend,
         )
 
-    return jax.jit(render)
+    return jax.jit(render, compiler_options=_compiler_options(backend))
 
 
 @functools.cache
 def gradient_function(backend: str, options: kernels.RasterizeOptions = OPTIONS):
     """Jitted f(scene, cotangents) -> (loss, gradients of all arguments)."""
-    render = render_function(backend, options)
+    render = render_function(backend, options).__wrapped__
 
     def loss(scene, weights):
         output = render(*scene)
         outputs = (output.image, output.alpha, output.depth)
         return sum(jnp.sum(a * b) for a, b in zip(outputs, weights, strict=True))
 
-    return jax.jit(jax.value_and_grad(loss))
+    return jax.jit(jax.value_and_grad(loss), compiler_options=_compiler_options(backend))
+
+
+def _compiler_options(backend: str) -> dict | None:
+    return quick.OPTIONS if backend == "reference" else None
 
 
 def as_float32(tree):

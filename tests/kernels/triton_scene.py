@@ -15,6 +15,7 @@ import pytest
 
 from kernels import RasterizeOptions, rasterize, triton_call, triton_interpreter
 from kernels.rasterize import cases
+from tests.kernels import quick
 
 
 def _has_gpu() -> bool:
@@ -94,7 +95,7 @@ def value_and_grad(implementation: str, size, options):
         grads, out = jax.grad(loss, has_aux=True)(scene)
         return out, grads
 
-    return jax.jit(both)
+    return jax.jit(both, compiler_options=None if HAS_GPU else quick.OPTIONS)
 
 
 def relative_l2(value, expected) -> float:
