@@ -56,10 +56,7 @@ def make_config(name: str):
     if _MOTION_STEPS.value is not None and config.motion_pretrain.steps:
         config.motion_pretrain.steps = _MOTION_STEPS.value
     if _STEPS.value is not None:
-        config.train.steps = _STEPS.value
-        # The discriminator joins in the middle, as in the paper.
-        config.loss.start.adversarial = _STEPS.value // 2
-        config.train.image_every = config.train.checkpoint_every = _STEPS.value
+        ablation.shorten(config, _STEPS.value)
     if _RATE.value is not None:
         config.optimizer.learning_rate = _RATE.value
     return config

@@ -48,3 +48,15 @@ def get_config(arg: str = "full") -> config_lib.Config:
             section = getattr(section, name)
         setattr(section, field, value)
     return config
+
+
+def shorten(config: config_lib.Config, steps: int) -> None:
+    """Squeezes the avatar phase: sizes and losses change at the same share of it as before."""
+    ratio = steps / config.train.steps
+    config.train.steps = config.train.image_every = config.train.checkpoint_every = steps
+    # Where two sizes would begin at one step, the later one does.
+    sizes = {int(start * ratio): size for start, size in config.train.resolutions}
+    config.train.resolutions = tuple(sizes.items())
+    for schedule in (config.loss.start, config.loss.ramp):
+        for loss, value in vars(schedule).items():
+            setattr(schedule, loss, int(value * ratio))

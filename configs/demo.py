@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> config_lib.Config:
         final_learning_rate_ratio=0.05,
         warmup_steps=100,
         clip_norm=1.0,
-        multipliers={"decoder": 4.0, "motion_decoder": 4.0},
+        multipliers=config_lib.Multipliers(decoder=4.0, motion_decoder=4.0),
     )
     config.train = config_lib.TrainConfig(steps=4600)
     return smoke.apply(config, arg)

@@ -45,6 +45,7 @@ def _shrink(config: config_lib.Config) -> None:
     config.loss.ramp = config_lib.LossSteps(adversarial=2)
     adversarial = config.adversarial
     adversarial.channel_base, adversarial.channel_max, adversarial.condition_width = 256, 8, 8
+    adversarial.group_size = 1  # so that it runs on any number of devices that divides the batch
     config.train = dataclasses.replace(
         config.train,
         steps=4,

@@ -5,7 +5,8 @@ Command: TPU=my-slice ZONE=us-east5-b launch/tpu_pod.sh --config=configs/tpu.py
 Hardware: eight TPU v5p chips (95 GB each). Time: not measured. Expected score: not measured.
 
 The rasterizer is the one for every platform, "xla", which keeps more in memory than the GPU
-kernels; a chip therefore takes its four samples one by one.
+kernels; a chip therefore takes its four samples one by one, and the discriminator, which would
+compare the samples of a group, has none to compare.
 """
 
 from configs import base, smoke
@@ -18,4 +19,5 @@ def get_config(arg: str = "") -> config_lib.Config:
     config.name = "tpu"
     config.model.dtype = "bfloat16"
     config.train.accumulate = 4
+    config.adversarial.group_size = 1
     return smoke.apply(config, arg)

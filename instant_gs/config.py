@@ -157,8 +157,9 @@ class AdversarialConfig:
     """The discriminator and its Adam; it learns from ``loss.start.adversarial`` on.
 
     Paper: learning rate. StyleGAN2: the rest. ``channel_base`` / side, at most ``channel_max``,
-    are the channels at a side; ``group_size`` samples share a minibatch deviation. ``r1`` is the
-    gradient penalty's gamma, 0 for none, computed every ``r1_every`` steps.
+    are the channels at a side; ``group_size`` samples share a minibatch deviation, and must divide
+    those that a device takes at once. ``r1`` is the gradient penalty's gamma, 0 for none, computed
+    every ``r1_every`` steps.
     """
 
     learning_rate: float = 1e-4
@@ -193,8 +194,19 @@ class MotionPretrainConfig:
 
 
 @dataclasses.dataclass
+class Multipliers:
+    """Factors on the avatar phase's rate, one for each top-level group of parameters."""
+
+    backbone: float = 1.0
+    decoder: float = 1.0
+    motion_decoder: float = 1.0
+    motion_encoder: float = 1.0
+    pose_encoder: float = 1.0
+
+
+@dataclasses.dataclass
 class OptimizerConfig:
-    """Adam. ``multipliers`` maps a top-level parameter group to a factor on the rate."""
+    """Adam."""
 
     learning_rate: float = 1e-4
     final_learning_rate_ratio: float = 1.0
@@ -202,7 +214,7 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.999
     clip_norm: float = 0.0
-    multipliers: dict[str, float] = dataclasses.field(default_factory=dict)
+    multipliers: Multipliers = dataclasses.field(default_factory=Multipliers)
     ema_decay: float = 0.999
 
 
@@ -215,8 +227,7 @@ class TrainConfig:
     that becomes the avatar always has that size.
     ``accumulate``: parts in which a device takes its samples, for less memory.
     ``shard_parameters``: devices that share one copy of parameters, optimizer state and
-    averages, each holding a part. Neither changes what is learned (``training.parallel``),
-    but that the discriminator compares pictures within a part.
+    averages, each holding a part. Neither changes what is learned (``training.parallel``).
     """
 
     steps: int = 250_000
@@ -354,9 +365,8 @@ def _checks(config: Config):
         if isinstance(value, float):
             yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
     yield from _schedule_checks(config)
-    groups = ("backbone", "decoder", "motion_decoder", "motion_encoder", "pose_encoder")
-    for group in config.optimizer.multipliers:
-        yield _one_of("optimizer.multipliers", group, groups)
+    for group, factor in dataclasses.asdict(config.optimizer.multipliers).items():
+        yield f"optimizer.multipliers.{group}", factor, factor >= 0, "a factor >= 0"
 
 
 def _schedule_checks(config: Config):

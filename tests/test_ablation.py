@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import ablation_table
 from configs import ablation, base
+from instant_gs.training import curriculum
 
 
 def differences(first, second, path=""):
@@ -43,6 +44,18 @@ def test_an_ablation_changes_what_it_says(variant, size):
     assert len(ablation.VARIANTS[variant]) <= 1 or variant == "fan"
     if variant not in ("full", "fan"):
         assert len(differences(full, config)) == 2
+
+
+def test_a_shorter_run_still_reaches_every_size_and_loss():
+    config = ablation.get_config("full")
+    ablation.shorten(config, 100)
+    config.validate()
+    assert config.train.resolutions == ((0, 64), (8, 128), (20, 256), (40, 512))
+    assert (config.loss.start.adversarial, config.loss.ramp.adversarial) == (50, 2)
+    assert curriculum.never_reached(config) == []
+    ablation.shorten(config, 4)
+    config.validate()
+    assert config.train.resolutions == ((0, 256), (1, 512))
 
 
 def test_unknown_variants_are_named():

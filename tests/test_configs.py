@@ -1,11 +1,14 @@
 """Every configuration is valid, and its variant "smoke" trains."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from instant_gs import models
 from instant_gs.training import abstract, curriculum, parallel, state, step
@@ -31,6 +34,22 @@ def test_it_is_valid_and_says_what_it_is(name):
         assert word in text, f"configs/{name}.py: the docstring lacks {word!r}"
     with pytest.raises(ValueError, match=rf"configs/{name}.py: unknown variant 'smok'"):
         load(name, "smok")
+
+
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # ml_collections'
+def test_every_field_can_be_set_by_flag_and_a_typo_is_an_error(monkeypatch):
+    def parsed(option):
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", flag_values=values)
+        # ml_collections looks there for the fields that are set.
+        monkeypatch.setattr("sys.argv", ["train.py", f"--config={FOLDER}/demo.py", option])
+        values(sys.argv)
+        return values.config.optimizer.multipliers
+
+    factors = parsed("--config.optimizer.multipliers.decoder=2")
+    assert (factors.decoder, factors.motion_decoder, factors.backbone) == (2.0, 4.0, 1.0)
+    with pytest.raises(KeyError, match="decodr"):
+        parsed("--config.optimizer.multipliers.decodr=2")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])

@@ -20,7 +20,7 @@ from instant_gs.models import (
     unwrap,
 )
 
-RAY_SEED = 0  # of the ray mode's jitter when no key is given: two evaluations agree
+RAY_SEED = 0  # of the ray mode's jitter when no keys are given: two evaluations agree
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class AvatarModel:
         whole = crop_lib.motion_crop(image, unwrap.POSE_IMAGE_SIZE, 1.0)
         return unwrap.PoseEncoder().apply({"params": params["pose_encoder"]}, whole)
 
-    def encode(self, params, image, *, camera=None, key=None) -> types.Avatar:
+    def encode(self, params, image, *, camera=None, keys=None) -> types.Avatar:
         """Lifts photos to avatars.
 
         Args:
@@ -117,7 +117,7 @@ class AvatarModel:
             image: (B, S, S, 3) in [-1, 1].
             camera: Ray mode only: Camera (B,) whose rays are sampled; None is the frontal
                 reference camera.
-            key: Ray mode only: random key; None is a fixed seed.
+            keys: Ray mode only: (B,) random keys of the samples along rays; None is a fixed seed.
 
         Returns:
             Avatar with leading axis B.
@@ -129,7 +129,7 @@ class AvatarModel:
             anchors = jnp.asarray(head_surface.points(gaussians.grid))
             anchors = jnp.broadcast_to(anchors, (both.shape[0], *anchors.shape))
         else:
-            both, anchors = self._ray_features(params, planes, camera, key)
+            both, anchors = self._ray_features(params, planes, camera, keys)
         features, basis = jnp.split(both, 2, -1)
         keep = jnp.ones(features.shape[:-1], bool)
         if gaussians.cull == "source":
@@ -137,13 +137,14 @@ class AvatarModel:
             keep = sigma >= gaussian_decoder.VISIBLE_SIGMA
         return types.Avatar(features, basis, anchors, keep)
 
-    def _ray_features(self, params, planes, camera, key):
+    def _ray_features(self, params, planes, camera, keys):
         gaussians, width = self.config.gaussians, self.config.gaussians.feature_width
         batch = planes.shape[0]
         if camera is None:
             front = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=self.config.fov_degrees)
             camera = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape)), front)
-        keys = jax.random.split(jax.random.key(RAY_SEED) if key is None else key, batch)
+        if keys is None:
+            keys = jax.random.split(jax.random.key(RAY_SEED), batch)
 
         def one(planes, camera, key):
             def density(features):

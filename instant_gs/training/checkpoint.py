@@ -172,7 +172,12 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
         items["ema"] = ocp.args.StandardRestore(_shapes(manager.directory / str(step) / "ema"))
     if (manager.directory / str(step) / "checksum").is_dir():  # older versions wrote none
         items["checksum"] = ocp.args.JsonRestore()
-    found = dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
+    try:
+        found = dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
+    except Exception:
+        # Hosts that could read their part wait in Orbax for all.
+        ocp.multihost.sync_global_processes("_Checkpointer:restore")
+        raise
     for name, expected in found.pop("checksum", {}).items():
         if name in found:
             integrity.check(name, found[name], expected)
@@ -197,10 +202,15 @@ def _read_newest(manager: ocp.CheckpointManager, items: dict) -> tuple[int, dict
     """
     broken = {}
     for step in sorted(manager.all_steps(), reverse=True):
+        found, problem = {}, ""
         try:
-            return step, _read(manager, step, items), broken
+            found = _read(manager, step, items)
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            broken[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:_REASON]}"
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:_REASON]}"
+        problem = integrity.agreed(problem)
+        if not problem:
+            return step, found, broken
+        broken[step] = problem
     reasons = "; ".join(f"step {step}: {reason}" for step, reason in broken.items())
     raise cli.UserError(
         f"{manager.directory}: no checkpoint can be read ({reasons}); restore one from a copy, or "

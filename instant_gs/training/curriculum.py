@@ -56,6 +56,25 @@ def phases(config: Config) -> list[Phase]:
     return list(dict.fromkeys(at(step, config) for step in [0, *steps]))
 
 
+def never_reached(config: Config) -> list[str]:
+    """What a configuration plans for steps that the run does not have, a line each."""
+    lines, steps = [], config.train.steps
+    for loss, start in dataclasses.asdict(config.loss.start).items():
+        if getattr(config.loss, loss) and start >= steps:
+            lines.append(
+                f"loss.{loss} never counts: loss.start.{loss}={start} is beyond the run's "
+                f"train.steps={steps}; lower the start, or set loss.{loss}=0"
+            )
+    missed = [size for start, size in config.train.resolutions if start >= steps]
+    if missed:
+        sizes = ", ".join(str(size) for size in missed)
+        lines.append(
+            f"side {sizes} is never trained: train.resolutions has it begin beyond the run's "
+            f"train.steps={steps}"
+        )
+    return lines
+
+
 def weight(loss: str, step, config: Config):
     """The weight of a loss.
 

@@ -54,6 +54,8 @@ def describe(
         f"configuration {config.name}: {pretrain} motion and {config.train.steps} avatar steps, "
         f"{config.data.batch_size} samples each, on {device}, {jax.process_count()} processes"
     )
+    for line in curriculum.never_reached(config):
+        yield f"warning       {line}"
     for name, part in shapes.params.items():
         yield f"parameters    {_count(part):>12,} {name}"
     yield f"parameters    {_count(shapes.params):>12,} in all"
@@ -86,12 +88,17 @@ def _title(phase: curriculum.Phase) -> str:
     return f"{phase.name} step{at}{judges}"
 
 
+def memory(compiled) -> tuple[int, int, int]:
+    """Bytes a device of a compiled step by XLA's analysis: in all, arguments, temporary."""
+    plan = compiled.memory_analysis()
+    arguments, temporary = plan.argument_size_in_bytes, plan.temp_size_in_bytes
+    fresh = max(plan.output_size_in_bytes - plan.alias_size_in_bytes, 0)
+    return arguments + temporary + fresh, arguments, temporary
+
+
 def _step(model, config, phase, mesh, shapes, batch):
     compiled = step.make(model, config, phase, mesh).lower(shapes, batch).compile()
-    memory = compiled.memory_analysis()
-    arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    fresh = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    total = arguments + temporary + max(fresh, 0)
+    total, arguments, temporary = memory(compiled)
     yield (
         f"{_title(phase)}: {total / 1e6:,.1f} MB a device ({arguments / 1e6:,.1f} arguments, "
         f"{temporary / 1e6:,.1f} temporary), XLA's plan of the compiled step"

@@ -82,6 +82,8 @@ def train(
 
 def _train(config, workdir, init_from, motion_encoder, stop, window):
     check_same_run(workdir, config)
+    for line in curriculum.never_reached(config):
+        print(f"warning: {line}", flush=True)
     mesh = parallel.mesh_of(config)
     train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     broken = BrokenRecords() if config.data.broken == "skip" else None
@@ -186,7 +188,8 @@ def _run(
         batch = parallel.split(_next_batch(loader, save), mesh)
         number += 1
         window.before(number)
-        train_state, metrics = step_of(phase)(train_state, batch)
+        with jax.profiler.StepTraceAnnotation("step", step_num=number):
+            train_state, metrics = step_of(phase)(train_state, batch)
         window.after(number, metrics)
         count = (throughput.model_flops, model, config, phase, mesh, train_state, batch)
         meter.count(phase, metrics, functools.partial(*count))

@@ -19,6 +19,7 @@ PHOTO_SCALE, PHOTO_SHIFT = 0.06, 0.02  # the same of photos, whose pose is read
 POSE_WEIGHT = 10.0  # makes a squared distance of a few pixels as large as the coefficients' errors
 COEFFICIENT_NOISE = 0.05  # of teacher-forced codes: an encoder is not exact either
 COLOR_GAIN, COLOR_GAMMA = 0.25, 0.3  # factors exp(±x) on channels and on the exponent
+RAY_STREAM = 2**16  # folded into a sample's key; larger than the number of any view's key
 
 
 def unit(image):
@@ -142,16 +143,18 @@ def avatar_objective(model: AvatarModel, config: Config, judges, size, networks,
         size: Side in pixels of what is rendered and compared.
         networks: Parameters: "model", and "discriminator" if that is a judge.
         batch: types.Batch.
-        keys: (B,) random keys of the driving crops' augmentation.
+        keys: (B,) random keys of the driving crops' augmentation and of the samples along rays.
         step: () int32, steps of the avatar phase before this one.
 
     Returns:
         () loss and a dict of () metrics, of which "loss" is the avatar's alone.
     """
-    posed = animated_and_rest(model, networks["model"], batch, keys, config)
+    with jax.named_scope("avatar"):
+        posed = animated_and_rest(model, networks["model"], batch, keys, config)
     views = _join(batch.reconstruction, batch.driven)
     camera = types.Camera(views.cam2world, views.intrinsics)
-    rendered = rendering.render(posed.gaussians, camera, image_size=(size, size))
+    with jax.named_scope("render"):
+        rendered = rendering.render(posed.gaussians, camera, image_size=(size, size))
     target, alpha, regions = _targets(views, size)
     driven_count = batch.driven.image.shape[1]
     branch = jnp.array(
@@ -164,13 +167,17 @@ def avatar_objective(model: AvatarModel, config: Config, judges, size, networks,
     }
     for name in ("lpips", "identity"):
         if name in judges:
-            terms[name] = judges[name](rendered.image, target)
+            with jax.named_scope(name):
+                terms[name] = judges[name](rendered.image, target)
     contest, facts = 0.0, {}
     if "adversarial" in judges:
         pair = adversary.Pair(target, rendered.image, camera, posed.codes)
         judge, critic = judges["adversarial"], networks["discriminator"]
-        terms["adversarial"] = adversary.generator_loss(judge, critic, pair)
-        contest, facts = adversary.discriminator_loss(judge, critic, pair, config.adversarial, step)
+        with jax.named_scope("adversarial"):
+            terms["adversarial"] = adversary.generator_loss(judge, critic, pair)
+            contest, facts = adversary.discriminator_loss(
+                judge, critic, pair, config.adversarial, step
+            )
     metrics = {name: (value.mean(0) @ branch) for name, value in terms.items()}
     metrics["residual"] = residual.norm(posed.residuals)
     loss = sum(curriculum.weight(name, step, config) * value for name, value in metrics.items())
@@ -220,8 +227,11 @@ class Posed(NamedTuple):
 
 
 def animated_and_rest(model, params, batch, keys, config) -> Posed:
-    """Encodes the sources and moves them by their drivers; ``keys`` None augments nothing."""
-    avatar = model.encode(params, 2 * unit(batch.source.image) - 1)
+    """Encodes the sources and moves them by their drivers; ``keys`` None draws nothing."""
+    along_rays = None
+    if keys is not None:
+        along_rays = jax.vmap(lambda key: jax.random.fold_in(key, RAY_STREAM))(keys)
+    avatar = model.encode(params, 2 * unit(batch.source.image) - 1, keys=along_rays)
     seen = _join(batch.source, batch.driver)
     if config.motion_pretrain.teacher_forcing:
         codes = _codes_from_coefficients(model, params, seen.coefficients, keys)

@@ -1,5 +1,7 @@
 """Optax transforms: the motion encoder's head start, the avatar, and the discriminator."""
 
+import dataclasses
+
 import jax
 import optax
 
@@ -20,7 +22,7 @@ def build(config: Config) -> dict[str, optax.GradientTransformation]:
     transforms = {
         "motion": _only(motion_adam, lambda group: group in readers),
         "avatar": _only(
-            _adam(settings, schedule(config), multipliers=settings.multipliers),
+            _adam(settings, schedule(config), multipliers=dataclasses.asdict(settings.multipliers)),
             lambda group: group not in frozen,
         ),
     }
@@ -58,7 +60,7 @@ def schedule(config: Config) -> optax.Schedule:
 def _adam(settings: OptimizerConfig, rate, multipliers=None) -> optax.GradientTransformation:
     steps = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
     steps.append(optax.scale_by_adam(b1=settings.b1, b2=settings.b2))
-    if multipliers:
+    if multipliers and set(multipliers.values()) != {1.0}:
         steps.append(_scale_groups(multipliers))
     return optax.chain(*steps, optax.scale_by_learning_rate(rate))
 
@@ -66,8 +68,7 @@ def _adam(settings: OptimizerConfig, rate, multipliers=None) -> optax.GradientTr
 def _scale_groups(multipliers: dict[str, float]) -> optax.GradientTransformation:
     def update(updates, params=None):
         return {
-            group: optax.tree.scale(multipliers.get(group, 1.0), tree)
-            for group, tree in updates.items()
+            group: optax.tree.scale(multipliers[group], tree) for group, tree in updates.items()
         }
 
     return optax.stateless(update)

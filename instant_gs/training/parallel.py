@@ -49,16 +49,27 @@ def make_mesh(batch_size: int, devices=None, *, shards: int = 1, accumulate: int
     return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
-def mesh_of(config: Config) -> Mesh:
-    """The mesh of a run: all devices of all hosts.
+def mesh_of(config: Config, devices=None) -> Mesh:
+    """The mesh of a run: all devices of all hosts, or those given.
 
     Raises:
-        ValueError: As ``make_mesh``.
+        ValueError: As ``make_mesh``; or a device takes no whole groups of the discriminator's.
     """
     train = config.train
-    return make_mesh(
-        config.data.batch_size, shards=train.shard_parameters, accumulate=train.accumulate
+    mesh = make_mesh(
+        *(config.data.batch_size, devices),
+        shards=train.shard_parameters,
+        accumulate=train.accumulate,
     )
+    at_once = config.data.batch_size // (mesh.size * train.accumulate)
+    group = config.adversarial.group_size
+    if config.loss.adversarial and at_once % group:
+        raise ValueError(
+            f"adversarial.group_size={group}: expected a divisor of the {at_once} samples that "
+            f"each of {mesh.size} devices takes at once (data.batch_size / devices / "
+            "train.accumulate): the discriminator compares the samples of a group; 1 compares none"
+        )
+    return mesh
 
 
 def shardings(tree, mesh: Mesh):

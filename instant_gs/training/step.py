@@ -49,11 +49,12 @@ def make(model: AvatarModel, config: Config, phase: curriculum.Phase, mesh: jax.
         grads, metrics = gradient(networks, batch, keys)
         finite = jnp.isfinite(optax.tree.norm(grads)) & jnp.isfinite(metrics["loss"])
         new, optimizers = {}, dict(state.optimizers)
-        for name, learner in learners.items():
-            updates, optimizers[learner] = transforms[learner].update(
-                grads[name], state.optimizers[learner], networks[name]
-            )
-            new[name] = optax.apply_updates(networks[name], updates)
+        with jax.named_scope("optimizer"):
+            for name, learner in learners.items():
+                updates, optimizers[learner] = transforms[learner].update(
+                    grads[name], state.optimizers[learner], networks[name]
+                )
+                new[name] = optax.apply_updates(networks[name], updates)
         # Early on a long memory would remember the initialisation.
         count = state.step.astype(jnp.float32)
         decay = jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))

@@ -92,7 +92,7 @@ def test_ray_mode_is_deterministic_with_static_shapes():
     count = 6 * 6 * 2 * 8
     assert first.features.shape == first.motion_basis.shape == (1, count, 48)
     assert all(jax.tree.leaves(jax.tree.map(jnp.array_equal, first, second)))
-    other = encode(params, image, key=jax.random.key(1))
+    other = encode(params, image, keys=jax.random.split(jax.random.key(1), 1))
     assert jnp.abs(other.features - first.features).max() > 0.01, "the key decides the samples"
     model_of_cells = small.build(instantiation="plane")
     cells = jax.jit(model_of_cells.encode)(params, image)
@@ -109,8 +109,8 @@ def test_ray_mode_agrees_with_plain_numpy():
     params, image, key = small.params(model), small.image(), jax.random.key(3)
     camera = camera_lib.orbit_camera(0.3, -0.2, fov_degrees=camera_lib.FOV_LEGACY_DEGREES)
     batched = jax.tree.map(lambda leaf: leaf[None], camera)
-    avatar = jax.jit(model.encode)(params, image, camera=batched, key=key)
-    keys = jax.random.split(jax.random.split(key, 1)[0])  # of the photo: coarse, fine
+    avatar = jax.jit(model.encode)(params, image, camera=batched, keys=key[None])
+    keys = jax.random.split(key)  # coarse, fine
     jitter, uniform = (np.asarray(jax.random.uniform(k, (RAYS * RAYS, SAMPLES))) for k in keys)
     planes = np.asarray(jax.jit(model.planes)(params, image)[0])
     want = ray_oracle.features(

@@ -47,6 +47,7 @@ def _toy(model, config, judges, size, networks, batch, keys, number):
 def _config(pack):
     config = demo.get_config("smoke")
     config.data.packs = (str(pack),)
+    config.data.batch_size = 8  # two for each of four devices
     config.motion_pretrain.steps = 0
     config.loss.lpips, config.loss.adversarial = 0.0, 0.025
     config.loss.start, config.loss.ramp = LossSteps(adversarial=BEGIN), LossSteps()

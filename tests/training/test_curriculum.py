@@ -7,7 +7,15 @@ import pytest
 
 from configs import demo
 from instant_gs.config import Config, LossSteps
-from instant_gs.training import curriculum, loop, objective, sample_grid, step
+from instant_gs.training import (
+    abstract,
+    curriculum,
+    loop,
+    objective,
+    parallel,
+    sample_grid,
+    step,
+)
 from instant_gs.training.curriculum import Phase
 
 
@@ -70,6 +78,49 @@ def test_impossible_sizes_are_named(resolutions):
     config.loss.start.identity = -1
     with pytest.raises(ValueError, match=r"loss\.start\.identity"):
         config.validate()
+
+
+def test_what_lies_beyond_the_end_is_told(config, tmp_path, capsys, monkeypatch):
+    paper = Config()
+    assert curriculum.never_reached(paper) == []
+    paper.train.steps, paper.train.resolutions = 1000, ((0, 64), (999, 128), (1000, 256))
+    adversarial, sizes = curriculum.never_reached(paper)
+    assert "loss.start.adversarial=125000 is beyond the run's train.steps=1000" in adversarial
+    assert sizes.startswith("side 256 is never trained")
+    config.motion_pretrain.steps, config.train.steps = 1, 1
+    config.train.image_every, config.loss.start.l1 = 2, 7
+    monkeypatch.setattr(parallel, "mesh_of", _stop)
+    with pytest.raises(RuntimeError, match="trained enough"):
+        loop.train(config, tmp_path / "run")
+    assert "warning: loss.l1 never counts" in capsys.readouterr().out
+
+
+def _stop(config):
+    raise RuntimeError("trained enough")
+
+
+def test_along_rays_training_draws_anew_and_pictures_do_not(config):
+    class Told(Exception):
+        pass
+
+    class Model:
+        def encode(self, params, image, *, keys):
+            raise Told(keys)
+
+    mesh = parallel.make_mesh(2, jax.devices()[:1])
+    config.data.batch_size = 2
+    batch = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), abstract.batch(config, mesh))
+
+    def drawn(keys):
+        with pytest.raises(Told) as told:
+            objective.animated_and_rest(Model(), {}, batch, keys, config)
+        return told.value.args[0]
+
+    keys = jax.random.split(jax.random.key(1), 3)
+    first, second = (np.asarray(jax.random.key_data(drawn(part))) for part in (keys[:2], keys[1:]))
+    np.testing.assert_array_equal(first[1], second[0])  # a sample's own, wherever it lies
+    assert len({tuple(key) for key in np.concatenate([first, second[1:]])}) == 3
+    assert drawn(None) is None
 
 
 def test_each_phase_compiles_once(config, tmp_path, monkeypatch):

@@ -90,6 +90,19 @@ def test_a_batch_in_parts_makes_the_step_of_the_whole(config):
     _check_alike(one, parts)
 
 
+def test_groups_of_the_discriminator_that_would_be_cut_are_a_clear_error(config):
+    each = config.data.batch_size // jax.device_count()
+    config.loss.adversarial, config.adversarial.group_size = 0.1, each
+    assert parallel.mesh_of(config).size == jax.device_count()
+    config.adversarial.group_size = each + 1
+    with pytest.raises(
+        ValueError, match=rf"group_size={each + 1}: expected a divisor of the {each}"
+    ):
+        parallel.mesh_of(config)
+    config.loss.adversarial = 0.0
+    parallel.mesh_of(config)
+
+
 def test_a_batch_that_cannot_be_split_is_a_clear_error():
     with pytest.raises(ValueError, match=r"data\.batch_size=3: expected a multiple of the 2 dev"):
         parallel.make_mesh(3, jax.devices()[:1] * 2)
