@@ -1,4 +1,4 @@
-"""The demo model: 96 x 96, 4,096 anchored Gaussians, trained on a laptop's CPU.
+"""The demo model: 96 x 96, 9,216 anchored Gaussians, trained on a laptop's CPU.
 
 Command: python train.py --config=configs/demo.py --workdir=runs/demo
     --config.data.packs='("packs/demo",)'
@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> config_lib.Config:
             unwrap=128,
         ),
         gaussians=config_lib.GaussianConfig(
-            grid=64, position="anchored", cull="none", feature_width=32, hidden_width=64
+            grid=96, position="anchored", cull="none", feature_width=32, hidden_width=64
         ),
         motion=config_lib.MotionConfig(widths=(24, 48, 96, 192), residual_scale=0.1),
     )
@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> config_lib.Config:
         lpips_network="alexnet",
         identity=0.0,
         region=1.5,
-        mask=0.5,
+        mask=1.5,
         adversarial=0.0,
         driven=1.5,
     )
@@ -55,7 +55,7 @@ def get_config(arg: str = "") -> config_lib.Config:
         final_learning_rate_ratio=0.05,
         warmup_steps=100,
         clip_norm=1.0,
-        multipliers=config_lib.Multipliers(decoder=4.0, motion_decoder=4.0),
+        multipliers=config_lib.Multipliers(decoder=4.0, motion_decoder=4.0, reprojection=4.0),
     )
     config.train = config_lib.TrainConfig(steps=4600)
     return smoke.apply(config, arg)

@@ -18,7 +18,8 @@ class EncoderConfig:
     release's; "he" keeps the signal's variance, which a norm-free network needs to learn from
     scratch within hours. ``shortcut`` adds a learned map and one convolution of the photo to
     the planes (``models.encoder.Shortcut``), for training from scratch. ``unwrap`` lays the photo
-    out on a rough head first, on a map of that many cells a side (``models.unwrap``); 0 does not.
+    out on a rough head first, on a map of that many cells a side (``models.unwrap``), and reads
+    colours again where the Gaussians are (``models.reprojection``); 0 does neither.
     """
 
     resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -202,6 +203,7 @@ class Multipliers:
     motion_decoder: float = 1.0
     motion_encoder: float = 1.0
     pose_encoder: float = 1.0
+    reprojection: float = 1.0
 
 
 @dataclasses.dataclass

@@ -17,6 +17,7 @@ from instant_gs.models import (
     head_surface,
     instantiation,
     motion,
+    reprojection,
     unwrap,
 )
 
@@ -28,9 +29,10 @@ class AvatarModel:
     """Photo -> avatar -> animated Gaussians.
 
     Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, and
-    "pose_encoder" if photos are unwrapped, each a nested dict of float32 arrays; with the "fan"
-    motion encoder, "motion_encoder" holds that network's ``params``, ``batch_stats`` and
-    ``constants``, none of which is trained. All methods are pure and jit-able; ``self`` is static.
+    "pose_encoder" and "reprojection" if photos are unwrapped, each a nested dict of float32 arrays;
+    with the "fan" motion encoder, "motion_encoder" holds that network's ``params``,
+    ``batch_stats`` and ``constants``, none of which is trained. All methods are pure and jit-able;
+    ``self`` is static.
 
     Attributes:
         config: Sizes; must not change afterwards.
@@ -83,6 +85,9 @@ class AvatarModel:
             whole = jnp.zeros((1, unwrap.POSE_IMAGE_SIZE, unwrap.POSE_IMAGE_SIZE, 3))
             pose_key = jax.random.fold_in(keys[3], 1)
             variables["pose_encoder"] = unwrap.PoseEncoder().init(pose_key, whole)
+            variables["reprojection"] = reprojection.Reprojection().init(
+                keys[1], features, jnp.zeros((1, 1, 3)), jnp.zeros((1, size, size, 3)), front
+            )
         return {
             name: value if name == "motion_encoder" and self._is_fan else value["params"]
             for name, value in variables.items()
@@ -93,16 +98,17 @@ class AvatarModel:
 
         Where photos are unwrapped, S/2 is half the side of that map.
         """
-        camera = None
-        if self.config.encoder.unwrap:
-            angles = self.pose(params, image)
-            intrinsics = camera_lib.intrinsics(self.config.fov_degrees)
-            camera = types.Camera(
-                camera_lib.pose_from_angles(angles),
-                jnp.broadcast_to(intrinsics, (len(image), 3, 3)),
-            )
-            camera = jax.lax.stop_gradient(camera)  # the images say too little about it
+        camera = self.camera(params, image) if self.config.encoder.unwrap else None
         return self._backbone.apply({"params": params["backbone"]}, image, camera)
+
+    def camera(self, params, image) -> types.Camera:
+        """The cameras (B,) that took photos (B, S, S, 3) in [-1, 1], as the pose encoder reads."""
+        intrinsics = camera_lib.intrinsics(self.config.fov_degrees)
+        camera = types.Camera(
+            camera_lib.pose_from_angles(self.pose(params, image)),
+            jnp.broadcast_to(intrinsics, (len(image), 3, 3)),
+        )
+        return jax.lax.stop_gradient(camera)  # the images say too little about it
 
     def pose(self, params, image):
         """Photo (B, S, S, 3) in [-1, 1] to its camera's (B, 3) yaw, pitch and roll in radians."""
@@ -131,11 +137,26 @@ class AvatarModel:
         else:
             both, anchors = self._ray_features(params, planes, camera, keys)
         features, basis = jnp.split(both, 2, -1)
+        if self.config.encoder.unwrap:
+            features = self._reproject(params, features, anchors, image)
         keep = jnp.ones(features.shape[:-1], bool)
         if gaussians.cull == "source":
             sigma = gaussian_decoder.density(self._decode(params, features))
             keep = sigma >= gaussian_decoder.VISIBLE_SIGMA
         return types.Avatar(features, basis, anchors, keep)
+
+    def _reproject(self, params, features, anchors, image):
+        keep = jnp.ones(features.shape[:-1], bool)
+        resting = gaussian_decoder.to_gaussians(
+            self._decode(params, features), anchors, keep, self.config.gaussians
+        )
+        return reprojection.Reprojection().apply(
+            {"params": params["reprojection"]},
+            features,
+            resting.means,
+            (image + 1) / 2,
+            self.camera(params, image),
+        )
 
     def _ray_features(self, params, planes, camera, keys):
         gaussians, width = self.config.gaussians, self.config.gaussians.feature_width

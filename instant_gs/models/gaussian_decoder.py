@@ -36,6 +36,7 @@ VISIBLE_SIGMA = 1.0 / 255.0  # below this density the release drops a Gaussian f
 _ANCHORED_INIT_SCALE = 0.1
 _ANCHORED_BIAS = {0: 1.9, 1: -2.0, 2: -2.0, 3: -2.0, 14: -1.66, 15: -1.66, 16: -1.66, 17: 1.0}
 _COLOR_SLOPE = 4.0
+_COLOR_FLOOR = 0.01
 
 
 class GaussianDecoder(nn.Module):
@@ -73,6 +74,12 @@ def _write_colors(key, shape, dtype=jnp.float32):
     kernel = _ANCHORED_INIT_SCALE * jax.random.normal(key, shape, dtype)
     through = _COLOR_SLOPE * np.sqrt(shape[0]) * _THROUGH.T
     return kernel.at[:6].set(0.0).at[:, RELEASED.color].set(0.0).at[:6, RELEASED.color].set(through)
+
+
+def color_features(color):
+    """The first three features that a fresh decoder turns into a colour (…, 3) in [0, 1]."""
+    color = jnp.clip(color, _COLOR_FLOOR, 1 - _COLOR_FLOOR)
+    return (jnp.log(color / (1 - color)) + 2.0) / _COLOR_SLOPE
 
 
 def density(raw):

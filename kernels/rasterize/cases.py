@@ -115,7 +115,7 @@ _SCENES = {"head": _head, "cloud": _cloud, "small": _small}
 
 _NAMED = (
     Case("tiny", "smoke test", "head", 256, (32, 32)),
-    Case("demo_96", "training step of the demo config", "head", 4096, (96, 96), batch=16),
+    Case("demo_96", "training step of the demo config", "head", 9216, (96, 96), batch=16),
     Case("demo_128", "training step at the next size", "head", 9216, (128, 128), batch=8),
     Case("views_8", "one head from 8 cameras", "head", 16384, (128, 128), cameras=8),
     Case("head_512", "a full-size avatar frame", "head", 262_144, (512, 512)),

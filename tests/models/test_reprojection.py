@@ -1,0 +1,84 @@
+"""A Gaussian's colour is the photo's where the Gaussian is, or its mirror image."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from instant_gs import types
+from instant_gs.geometry import camera as camera_lib
+from instant_gs.models import gaussian_decoder, head_surface, reprojection
+
+SIDE = 8
+MIDDLE = (4, 4)  # row and column of a cell in the face
+YAW = 0.6  # from the head's left, which is at +x and at the map's right
+
+
+@pytest.fixture(scope="module")
+def module():
+    return reprojection.Reprojection()
+
+
+@pytest.fixture(scope="module")
+def camera():
+    pose = camera_lib.look_at(YAW, 0.0)
+    return types.Camera(pose[None], np.asarray(camera_lib.intrinsics())[None])
+
+
+@pytest.fixture(scope="module")
+def means():
+    return jnp.asarray(head_surface.points(SIDE))[None]
+
+
+def _colors(module, features, means, photo, camera):
+    params = module.init(jax.random.key(0), features, means, photo, camera)
+    out = module.apply(params, features, means, photo, camera)
+    raw = 4 * out[0, :, :3] - 2  # what a fresh decoder makes of a colour's features
+    return np.asarray(jax.nn.sigmoid(raw)).reshape(SIDE, SIDE, 3), out
+
+
+def _ramp(size=64):
+    """Red grows to the right, green downwards, blue is 0.5."""
+    position = (np.arange(size) + 0.5) / size
+    red, green = np.meshgrid(0.1 + 0.8 * position, 0.1 + 0.8 * position)
+    return jnp.asarray(np.stack([red, green, np.full_like(red, 0.5)], -1), jnp.float32)[None]
+
+
+def test_a_visible_cell_has_the_colour_of_its_place_in_the_photo(module, camera, means):
+    features = jnp.zeros((1, SIDE * SIDE, 5)).at[..., 3:].set(7.0)
+    colors, out = _colors(module, features, means, _ramp(), camera)
+    pixel = np.asarray(camera_lib.view_matrix(camera.cam2world[0])) @ np.append(
+        np.asarray(means).reshape(SIDE, SIDE, 3)[MIDDLE[0], 6], 1
+    )
+    x, y = (np.asarray(camera.intrinsics[0]) @ pixel[:3])[:2] / pixel[2]
+    np.testing.assert_allclose(colors[MIDDLE[0], 6], [0.1 + 0.8 * x, 0.1 + 0.8 * y, 0.5], atol=0.03)
+    assert (np.asarray(out[..., 3:]) == 7.0).all()  # all but the colour is left alone
+
+
+def test_a_moved_gaussian_takes_the_colour_of_where_it_went(module, camera, means):
+    features = jnp.zeros((1, SIDE * SIDE, 5))
+    at = (MIDDLE[0], 6)
+    before, _ = _colors(module, features, means, _ramp(), camera)
+    after, _ = _colors(module, features, means - jnp.array([[[0.0, 0.1, 0.0]]]), _ramp(), camera)
+    assert after[at][1] > before[at][1] + 0.05  # down is greener
+    params = module.init(jax.random.key(0), features, means, _ramp(), camera)
+    slope = jax.grad(lambda m: module.apply(params, features, m, _ramp(), camera)[..., 1].sum())(
+        means
+    )
+    assert (np.asarray(slope).reshape(SIDE, SIDE, 3)[at][1]) < 0
+
+
+def test_a_hidden_cell_has_the_colour_of_its_mirror_image(module, camera, means):
+    features = jnp.zeros((1, SIDE * SIDE, 5))
+    colors, _ = _colors(module, features, means, _ramp(), camera)
+    row = MIDDLE[0]
+    np.testing.assert_allclose(colors[row, 0], colors[row, SIDE - 1], atol=0.05)
+    assert colors[row, SIDE - 1][0] > colors[row, 3][0] + 0.1  # and not that of its neighbours
+
+
+def test_colour_features_are_what_a_fresh_decoder_reads_as_that_colour():
+    colors = jnp.asarray(np.linspace(0.02, 0.98, 30).reshape(10, 3))
+    features = gaussian_decoder.color_features(colors)
+    np.testing.assert_allclose(jax.nn.sigmoid(4 * features - 2), colors, atol=1e-6)
+    ends = gaussian_decoder.color_features(jnp.array([0.0, 1.0]))
+    assert np.isfinite(ends).all()
