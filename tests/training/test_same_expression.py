@@ -29,6 +29,6 @@ def test_a_pair_of_one_expression_has_a_small_residual():
         return float(residual.norm(moved))
 
     itself, other_side, other_expression = norm(0), norm(1), norm(2)
-    # With the shipped weights: 0.140, 0.145 and 0.263; features have a norm of 11.
-    assert itself < 0.6 * other_expression
-    assert other_side < 0.6 * other_expression
+    # With the shipped weights: 0.106, 0.100 and 0.422; features have a norm of about 8.
+    assert itself < 0.5 * other_expression
+    assert other_side < 0.5 * other_expression
