@@ -57,7 +57,8 @@ def mesh_of(config: Config, devices=None) -> Mesh:
     """
     train = config.train
     mesh = make_mesh(
-        *(config.data.batch_size, devices),
+        config.data.batch_size,
+        devices,
         shards=train.shard_parameters,
         accumulate=train.accumulate,
     )
