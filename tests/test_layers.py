@@ -19,6 +19,7 @@ LAYERS = (
     "instant_gs.cli",
     "instant_gs.output",
     "instant_gs.data.format",  # names and constants only: it imports nothing
+    "instant_gs.config_check",
     "instant_gs.config",
     "instant_gs.types",
     "instant_gs.geometry",

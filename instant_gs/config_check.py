@@ -1,0 +1,111 @@
+"""What a configuration must satisfy before anything is built from it."""
+
+import dataclasses
+
+
+def _one_of(name, got, choices):
+    return name, got, got in choices, "one of " + ", ".join(choices)
+
+
+def checks(config):
+    """Yields (field, value, is it fine, what is expected) of a ``config.Config``."""
+    model, data, train = config.model, config.data, config.train
+    size = model.image_size
+    yield "model.image_size", size, size % 16 == 0 and size > 0, "a positive multiple of 16"
+    yield "model.fov_degrees", model.fov_degrees, 0 < model.fov_degrees < 180, "degrees in (0, 180)"
+    yield _one_of("model.dtype", model.dtype, ("float32", "bfloat16"))
+    yield _one_of("model.encoder.conv_init", model.encoder.conv_init, ("torch", "he"))
+    for field, heads in (
+        ("low_heads", model.encoder.low_heads),
+        ("plane_heads", model.encoder.plane_heads),
+    ):
+        divides = heads > 0 and model.encoder.token_width % heads == 0
+        yield f"model.encoder.{field}", heads, divides, "a divisor of token_width"
+    yield (
+        "model.encoder.token_width",
+        model.encoder.token_width,
+        model.encoder.token_width % 4 == 0,
+        "a multiple of 4 (pixel shuffle)",
+    )
+    unwrap = model.encoder.unwrap
+    yield "model.encoder.unwrap", unwrap, unwrap >= 0 and unwrap % 16 == 0, "0 or a multiple of 16"
+    gaussians, motion = model.gaussians, model.motion
+    yield _one_of("model.gaussians.instantiation", gaussians.instantiation, ("plane", "ray"))
+    yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
+    yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
+    yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
+    yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
+    if gaussians.instantiation == "ray":
+        yield (
+            "model.encoder.num_planes",
+            model.encoder.num_planes,
+            model.encoder.num_planes == 3,
+            "3",
+        )
+        yield (
+            "model.encoder.unwrap",
+            unwrap,
+            unwrap == 0,
+            "0: rays read planes of space, not of a head",
+        )
+    if motion.encoder == "fan":
+        fixed = motion.image_size == 224 and motion.code_width == 512
+        yield (
+            "model.motion.(image_size, code_width)",
+            (motion.image_size, motion.code_width),
+            fixed,
+            'the "fan" encoder\'s (224, 512)',
+        )
+        pretrain = config.motion_pretrain
+        yield "motion_pretrain.steps", pretrain.steps, pretrain.steps == 0, '0: "fan" is frozen'
+        forcing = pretrain.teacher_forcing
+        yield "motion_pretrain.teacher_forcing", forcing, not forcing, 'False: "fan" reads pictures'
+    yield _one_of("data.broken", data.broken, ("stop", "skip"))
+    yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
+    for name, value in (
+        ("model.gaussians.grid", gaussians.grid),
+        ("data.batch_size", data.batch_size),
+        ("data.driven_per_sample", data.driven_per_sample),
+        ("train.steps", train.steps),
+        ("train.log_every", train.log_every),
+        ("train.image_every", train.image_every),
+        ("train.checkpoint_every", train.checkpoint_every),
+        ("train.keep_checkpoints", train.keep_checkpoints),
+        ("train.accumulate", train.accumulate),
+        ("train.shard_parameters", train.shard_parameters),
+    ):
+        yield name, value, value > 0, "a positive number"
+    for name, value in (
+        ("data.cross_identity", data.cross_identity),
+        ("data.same_expression", data.same_expression),
+        ("optimizer.ema_decay", config.optimizer.ema_decay),
+    ):
+        yield name, value, 0 <= value <= 1, "a number in [0, 1]"
+    for field in dataclasses.fields(config.loss):
+        value = getattr(config.loss, field.name)
+        if isinstance(value, float):
+            yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
+    yield from _schedule_checks(config)
+    for group, factor in dataclasses.asdict(config.optimizer.multipliers).items():
+        yield f"optimizer.multipliers.{group}", factor, factor >= 0, "a factor >= 0"
+
+
+def _schedule_checks(config):
+    """As ``checks``, of what changes during training and of the discriminator."""
+    for name, steps in (("start", config.loss.start), ("ramp", config.loss.ramp)):
+        for loss, value in dataclasses.asdict(steps).items():
+            yield f"loss.{name}.{loss}", value, value >= 0, "a number of steps >= 0"
+    size, sizes = config.model.image_size, config.train.resolutions
+    fits = all(len(pair) == 2 and pair[1] > 0 and size % pair[1] == 0 for pair in sizes)
+    starts = [pair[0] for pair in sizes]
+    in_order = not starts or (starts[0] == 0 and starts == sorted(set(starts)))
+    expected = f"(step, side) pairs, steps increasing from 0, sides that divide {size}"
+    yield "train.resolutions", sizes, fits and in_order, expected
+    if config.loss.lpips and fits:
+        large = all(side >= 32 for _, side in sizes)
+        yield "train.resolutions", sizes, large, "sides of at least 32, or loss.lpips=0"
+    adversarial = config.adversarial
+    for name in ("channel_base", "channel_max", "condition_width", "group_size", "r1_every"):
+        value = getattr(adversarial, name)
+        yield f"adversarial.{name}", value, value > 0, "a positive number"
+    yield "adversarial.r1", adversarial.r1, adversarial.r1 >= 0, "a number >= 0"
