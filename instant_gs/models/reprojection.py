@@ -2,7 +2,7 @@
 
 The rough head is nobody's head: a photo laid out on it (``unwrap``) is a pixel or two off wherever
 the face differs. Once the planes have said where each Gaussian rests, its colour is read again at
-that place, so that the photo's own view shows the photo whatever the depth, and other views teach
+that place, so that the photo's own view hardly depends on the depth, and other views teach
 the depth. Not in the release (docs/decisions/0010).
 """
 
