@@ -50,8 +50,8 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     views = operands.viewmats
     output, residuals = jax.jit(lambda o: triton_backend.forward(o, config))(operands)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), residuals)
-    records, depths, counts, boxes = jax.jit(project)(views, operands)
-    order = jax.jit(triton_fwd._depth_order)(depths)
+    records, depths, counts, numbers, boxes = jax.jit(project)(views, operands)
+    order = jax.jit(triton_fwd._depth_order)(depths, numbers)
     lists = {name: getattr(flat, name) for name in ("splats", "slots")}
     cotangents = (output.image, output.transmittance, output.depth)
     backward = (residuals.ranges, operands, residuals, cotangents)
@@ -60,7 +60,7 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     keys, slots = flat.keys.reshape(-1), flat.slots.reshape(-1)
     return {
         "project": microseconds(project, (views, operands)),
-        "depth sort": microseconds(triton_fwd._depth_order, (depths,)),
+        "depth sort": microseconds(triton_fwd._depth_order, (depths, numbers)),
         "emit": microseconds(emit, (boxes, order, records, counts)),
         "tile sort": microseconds(tile_sort, (keys, slots)),
         "blend": microseconds(blend, (flat.ranges, operands, flat.records, lists)),

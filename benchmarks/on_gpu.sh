@@ -21,6 +21,7 @@
 #   PYTHON        interpreter with jax (CUDA), triton, absl-py and pytest   [python3]
 #   COMMIT        commit of the sources, where the tree came without its history
 #   GSPLAT_WHEEL  gsplat-1.5.3-py3-none-any.whl
+#   GSPLAT_PYTHON interpreter that has gsplat already, instead of a wheel
 #   ONLY          steps to run, e.g. "parity bench"; empty: all
 #   SCRATCH       folder for builds   [a new one, removed at the end]
 #
@@ -47,6 +48,7 @@ ONLY=${ONLY:-}
 TUNE=${TUNE:-}
 TRAIN=${TRAIN:-}
 GSPLAT_WHEEL=${GSPLAT_WHEEL:-}
+GSPLAT_PYTHON=${GSPLAT_PYTHON:-}
 PYTHON=${PYTHON:-python3}
 KEEP_SCRATCH=${SCRATCH:-}
 SCRATCH=${SCRATCH:-$(mktemp -d)}
@@ -180,6 +182,8 @@ if [ -n "$builder" ]; then # timing beside a compiler would time the compiler
   fi
   tail -n 5 "$OUT/gsplat_build.txt" | tee -a "$LOG"
   rm "$OUT/gsplat_build.txt"
+elif [ -n "$GSPLAT_PYTHON" ]; then
+  gsplat=("--gsplat_python=$GSPLAT_PYTHON")
 elif [ -z "$REHEARSE" ]; then
   say "gsplat: no GSPLAT_WHEEL, not compared"
 fi

@@ -27,16 +27,16 @@ from kernels.types import RasterizeOptions
 
 FORWARD = {
     "tile": ((8, 8), (8, 16), (16, 16)),
-    "forward_warps": (1, 2, 4, 8),
+    "forward_warps": (1, 2, 4),
     "forward_chunk": (16, 32),
-    "forward_registers": (120, 128),
     "emit_step": (4, 8, 16),
     "emit_block": (32, 64, 128),
-    "project_block": (64, 128, 256),
+    "project_block": (32, 64, 128),
+    "forward_registers": (120, 128),
 }
 _FORWARD_SHARE = 0.6  # of the minutes; the backward pass gets the rest
 _NEVER = 1.2345678e30  # no sum of outputs has this value
-BACKWARD = {"backward_warps": (1, 2, 4, 8), "backward_chunk": (16,), "feature_warps": (1, 2, 4)}
+BACKWARD = {"backward_warps": (1, 2, 4), "backward_chunk": (16,), "feature_warps": (1, 2, 4)}
 
 
 def small_splats(
@@ -160,6 +160,9 @@ def _search(best: triton_config.KernelConfig, grid: dict, attempt: Callable, dea
         if name == "tile":
             warps = max(1, value[0] * value[1] // 64)
             candidate = dataclasses.replace(candidate, forward_warps=warps, backward_warps=warps)
+        if name in ("emit_block", "project_block"):  # a thread a splat
+            warps = {name.replace("block", "warps"): max(1, value // 32)}
+            candidate = dataclasses.replace(candidate, **warps)
         seconds = attempt(candidate)
         timings += int(np.isfinite(seconds))
         print(f"  {name}={value}: {1e6 * seconds:.1f} us", flush=True)

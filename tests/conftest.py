@@ -29,7 +29,8 @@ def _has_gpu() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    gpu_items = [item for item in items if "gpu" in item.keywords]
+    # Not `in item.keywords`: these hold the names of folders, too.
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     # Set by `benchmarks.kernel_status --rehearse`: they then run in Triton's interpreter.
     rehearsing = os.environ.get("REHEARSE_GPU_TESTS") == "1"
     if gpu_items and not rehearsing and not _has_gpu():

@@ -16,50 +16,76 @@ tile_terms = triton_ellipse.tile_terms
 
 
 @triton.jit
-def block_sum_kernel(order, counts, sums, total, BLOCK: tl.constexpr):
-    """Grid (blocks of depth-sorted splats, images): tile intersections of each block."""
+def prefix_kernel(order, counts, before, sums, total, BLOCK: tl.constexpr):
+    """Grid (blocks of depth-sorted splats, images): tile intersections of each block.
+
+    `before`: of the splats before each one in its block, by depth order. The emission adds blocks.
+    """
     image = tl.program_id(1)
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = position < total
     splat = tl.load(order + image * total + position, mask=live, other=0)
     count = tl.load(counts + splat, mask=live, other=0)
+    inclusive = tl.cumsum(count, axis=0)
+    tl.store(before + image * total + position, inclusive - count, mask=live)
     tl.store(sums + image * tl.num_programs(0) + tl.program_id(0), tl.sum(count))
 
 
 @triton.jit
 def emit_kernel(
-    order, counts, records, boxes, sums,
+    order, counts, records, boxes, before, sums,
     keys, slots, slot_splats, first_slots, emitted,
-    total, capacity, tiles_x, tiles_per_image,
+    total, capacity, tiles_x, tiles_per_image, blocks,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
-    SUMS: tl.constexpr,
+    PREFIX: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """Grid (blocks of depth-sorted splats, images): writes each splat's tiles into its slots.
 
-    A key is 1 + tile, in the image's own range of keys; untouched slots keep key 0 and belong to no
-    tile. Splats and slots are numbered within their image, so that nothing here refers to another.
-    Splats come nearest first, so that what does not fit into the capacity is what is farthest.
+    A key is 1 + tile, in the image's own range of keys; slots without a tile get the first of the
+    range, which belongs to none. Splats and slots are numbered within their image, so that nothing
+    here refers to another. Splats come nearest first, so that what does not fit into the capacity
+    is what is farthest. `before` and the `blocks` sums are of blocks of PREFIX splats.
     """
-    block = tl.program_id(0)
     image = tl.program_id(1)
-    blocks = tl.num_programs(0)
+    first_key = image * (tiles_per_image + 1)
+    keys += image * capacity
+    slots += image * capacity
+    slot_splats += image * capacity
     # 64 bits: a scene can ask for more intersections than 32 bits count.
     start = tl.zeros([SUMS], tl.int64)
+    needed = tl.zeros([SUMS], tl.int64)
+    own = tl.program_id(0) * BLOCK // PREFIX
     begin = 0
-    while begin < block:  # not range: Triton 3.6 cannot interpret it over tensors with NumPy 2.5
+    while begin < blocks:  # not range: Triton 3.6 cannot interpret it over tensors with NumPy 2.5
         index = begin + tl.arange(0, SUMS)
-        start += tl.load(sums + image * blocks + index, mask=index < block, other=0).to(tl.int64)
+        value = tl.load(sums + image * blocks + index, mask=index < blocks, other=0).to(tl.int64)
+        start += tl.where(index < own, value, 0)
+        needed += value
         begin += SUMS
-    position = block * BLOCK + tl.arange(0, BLOCK)
-    live = position < total
-    splat = tl.load(order + image * total + position, mask=live, other=0)
-    count = tl.load(counts + splat, mask=live, other=0)
-    inclusive = tl.cumsum(count, axis=0).to(tl.int64) + tl.sum(start)
-    written = inclusive - count
+
+    # The program's share of all slots: their numbers, and no tile where nothing is emitted.
+    share = tl.cdiv(capacity, tl.num_programs(0))
+    used = tl.minimum(tl.sum(needed), capacity).to(tl.int32)
+    begin = tl.program_id(0) * share
+    end_share = tl.minimum(begin + share, capacity)
+    while begin < end_share:
+        slot = begin + tl.arange(0, BLOCK)
+        tl.store(slots + slot, slot, mask=slot < end_share)
+        junk = tl.zeros([BLOCK], tl.int32) + first_key
+        unused = (slot < end_share) & (slot >= used)
+        tl.store(keys + slot, junk.to(keys.dtype.element_ty), mask=unused)
+        begin += BLOCK
+
+    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    in_order = position < total
+    splat = tl.load(order + image * total + position, mask=in_order, other=0)
+    count = tl.load(counts + splat, mask=in_order, other=0)
+    local = tl.load(before + image * total + position, mask=in_order, other=0)
+    written = tl.sum(start) + local.to(tl.int64)
     begin_slot = tl.minimum(written, capacity).to(tl.int32)
-    in_order = live
-    end = tl.minimum(inclusive, capacity)
-    live &= (count > 0) & (written < capacity)
+    end = tl.minimum(written + count, capacity)
+    live = in_order & (count > 0) & (written < capacity)
+    end = tl.where(live, end, written)
     record = records + splat * RECORD
     mean_x = tl.load(record, mask=live, other=0.0)
     mean_y = tl.load(record + 1, mask=live, other=0.0)
@@ -72,6 +98,7 @@ def emit_kernel(
     left, top, columns = corner & 0xFFFF, corner >> 16, size & 0xFFFF
     area = columns * (size >> 16)
     slope_x, slope_y, limit = tile_terms(a, b, c, opacity)
+    owner = splat - image * total
     largest = tl.max(area)
     first = 0
     while first < largest:
@@ -86,17 +113,23 @@ def emit_kernel(
         place = written[:, None] + (tl.cumsum(ones, axis=1) - ones)
         kept = hit & (place < end[:, None])
         slot = tl.where(kept, place, 0).to(tl.int32)
-        key = image * (tiles_per_image + 1) + 1 + tile_y * tiles_x + tile_x
-        target = image * capacity + slot
-        tl.store(keys + target, key.to(keys.dtype.element_ty), mask=kept)
-        tl.store(slots + target, slot, mask=kept)
-        owner = tl.broadcast_to((splat - image * total)[:, None], slot.shape)
-        tl.store(slot_splats + target, owner, mask=kept)
+        key = first_key + 1 + tile_y * tiles_x + tile_x
+        tl.store(keys + slot, key.to(keys.dtype.element_ty), mask=kept)
+        tl.store(slot_splats + slot, tl.broadcast_to(owner[:, None], slot.shape), mask=kept)
         written += tl.sum(ones, axis=1)
         first += STEP
-    used = tl.minimum(written, end).to(tl.int32) - begin_slot
+    written = tl.minimum(written, end)
     tl.store(first_slots + splat, begin_slot, mask=in_order)
-    tl.store(emitted + splat, tl.where(live, used, 0), mask=in_order)
+    tl.store(emitted + splat, tl.where(live, written.to(tl.int32) - begin_slot, 0), mask=in_order)
+    # The count decided with the same function, so there is nothing left; if ever there were, those
+    # slots must not hold garbage.
+    left_over = tl.max(end - written)
+    while left_over > 0:
+        slot = tl.where(written < end, written, 0).to(tl.int32)
+        junk = tl.zeros([BLOCK], tl.int32) + first_key
+        tl.store(keys + slot, junk.to(keys.dtype.element_ty), mask=written < end)
+        written += 1
+        left_over -= 1
 
 
 @triton.jit
@@ -112,12 +145,14 @@ def range_kernel(
     key = tl.load(keys + index, mask=live, other=0).to(tl.int32)
     before = tl.load(keys + index - 1, mask=live & (index > 0), other=0).to(tl.int32)
     after = tl.load(keys + index + 1, mask=index + 1 < total, other=0).to(tl.int32)
-    start = (key // keys_per_image) * capacity
+    image = key // keys_per_image
+    start = image * capacity
     entry = index - start
     tl.store(ranges + key * 2, entry, mask=live & ((index == 0) | (key != before)))
     tl.store(ranges + key * 2 + 1, entry + 1, mask=live & ((index + 1 == total) | (key != after)))
-    slot = tl.load(slots + index, mask=live, other=0)
-    tl.store(splats + index, tl.load(slot_splats + start + slot, mask=live, other=0), mask=live)
+    in_tile = live & (key > image * keys_per_image)
+    slot = tl.load(slots + index, mask=in_tile, other=0)
+    tl.store(splats + index, tl.load(slot_splats + start + slot, mask=in_tile, other=0), mask=live)
 
 
 @triton.jit

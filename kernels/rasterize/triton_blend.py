@@ -9,11 +9,11 @@ from kernels.rasterize import triton_splat, triton_tile
 MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 MIN_TRANSMITTANCE = tl.constexpr(constants.MIN_TRANSMITTANCE)
 RECORD = triton_splat.RECORD
+blend_weights = triton_tile.blend_weights
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
 load_splats = triton_tile.load_splats
 pin = triton_tile.pin
-reciprocal = triton_tile.reciprocal
 tile_pixels = triton_tile.tile_pixels
 unclamped_alpha = triton_tile.unclamped_alpha
 
@@ -92,9 +92,9 @@ def blend_kernel(
         alpha = tl.where(alpha >= MIN_ALPHA, tl.minimum(alpha, MAX_ALPHA), 0.0)
         # Transmittance after each splat, relative to the chunk's beginning. It only falls, so that
         # what is open is a beginning of the chunk; a full pixel's threshold is infinite.
-        after = tl.cumprod(1.0 - alpha, axis=0)
+        after, weight = blend_weights(alpha)
         is_open = after > (threshold / running)[None, :]
-        weight = tl.where(is_open, after * (alpha * reciprocal(1.0 - alpha)), 0.0)
+        weight = tl.where(is_open, weight, 0.0)
         if USE_DOT:
             added = tl.dot(tl.trans(colour), weight, input_precision="tf32x3")
             blended += added * running[None, :]

@@ -20,6 +20,7 @@ from kernels.rasterize import (
 from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
 from kernels.types import Operands, RasterizeConfig
 
+_PROJECT_BLOCK = 128  # splats of a program of the projection's gradient
 _GATHER_BLOCK = 64  # splats of a program that sums slots
 _GATHER_STEP = 4  # slots of each that it adds at a time
 _GATHER_CHANNELS = 8  # channels that it adds at a time
@@ -144,7 +145,7 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
 def _project_backward(operands: Operands, emitted, record_grads, sizes, config, kernel):
     """Gradients of means, quats, scales, opacities (S rows), and (I, blocks, 32) of the cameras."""
     options, total, scenes = config.options, sizes.splats, sizes.scenes
-    blocks = _cdiv(total, kernel.project_block)
+    blocks = _cdiv(total, _PROJECT_BLOCK)
     names = ("means", "quats", "scales", "opacities")
     return triton_call.triton_call(
         triton_projection_bwd.project_backward_kernel,
@@ -172,9 +173,8 @@ def _project_backward(operands: Operands, emitted, record_grads, sizes, config, 
             "EPS2D": float(options.eps2d),
             "ANTIALIASED": options.mode == "antialiased",
             "MIN_COMPENSATION": float(options.min_compensation),
-            "BLOCK": kernel.project_block,
+            "BLOCK": _PROJECT_BLOCK,
         },
-        num_warps=kernel.project_warps,
         # Left to itself ptxas spills one register here on some GPUs to fit five blocks, not four.
         max_registers=kernel.project_registers,
     )

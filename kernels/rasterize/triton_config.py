@@ -53,12 +53,12 @@ class KernelConfig:
     feature_warps: int = 2
     channel_block: int = 4
     forward_registers: int | None = None
-    project_block: int = 128
-    project_warps: int = 4
+    project_block: int = 32
+    project_warps: int = 1
     project_registers: int = 128
-    emit_block: int = 128
+    emit_block: int = 32
     emit_step: int = 4
-    emit_warps: int = 4
+    emit_warps: int = 1
     measured: bool = False
 
     @property

@@ -1,6 +1,6 @@
 """Forward pass of the Triton backend: projection, binning, blending.
 
-    project -> depth sort (XLA) -> block sums -> emit -> sort by tile (XLA) -> ranges -> blend
+    project -> depth sort (XLA) -> prefix sums -> emit -> sort by tile (XLA) -> ranges -> blend
 
 Both sorts take XLA's radix path on GPUs: two operands, unsigned keys of 16 or 32 bits, all images
 flattened into one array. Float keys would not: JAX compares floats in a total order of its own, and
@@ -22,7 +22,9 @@ from kernels.rasterize import (
 )
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
-_SUM_CHUNK = 256  # block sums that the emission adds at a time
+_PREFIX_BLOCK = 512  # splats of a prefix sum; more could overflow 32 bits
+_SUM_CHUNK = 256  # their sums that the emission adds at a time
+_FILL = 8  # slots that a thread numbers
 _RANGE_BLOCK = 1024
 _INT32_MAX = 2**31 - 1
 _MAX_TILES = 2**21  # what nth_tile can number
@@ -148,7 +150,10 @@ def _shape(shape: tuple[int, ...], dtype=jnp.float32) -> jax.ShapeDtypeStruct:
 
 
 def _project(operands: Operands, config: RasterizeConfig, kernel: triton_config.KernelConfig):
-    """records (I, N, 8), depths (I, N), counts (I, N), boxes (I, N, 2)."""
+    """records (I, N, 8), depths, counts, numbers (I, N), boxes (I, N, 2).
+
+    `numbers` are 0, 1, ... through all images: what the depth sort carries along.
+    """
     sizes, options = sizes_of(operands, config, kernel.tile), config.options
     images, total = sizes.images, sizes.splats
     return triton_call.triton_call(
@@ -157,6 +162,7 @@ def _project(operands: Operands, config: RasterizeConfig, kernel: triton_config.
         outputs=(
             _shape((images, total, 8)),
             _shape((images, total)),
+            _shape((images, total), jnp.int32),
             _shape((images, total), jnp.int32),
             _shape((images, total, 2), jnp.int32),
         ),
@@ -189,13 +195,12 @@ def _project(operands: Operands, config: RasterizeConfig, kernel: triton_config.
     )
 
 
-def _depth_order(depths: jax.Array) -> jax.Array:
+def _depth_order(depths: jax.Array, numbers: jax.Array) -> jax.Array:
     """Flat indices (I * N) of all splats: image by image, nearest first, ties by index."""
     images, total = depths.shape
-    index = jax.lax.iota(jnp.int32, images * total)
     # Depths are positive, or infinite where nothing is visible: they sort like their bits.
     bits = jax.lax.bitcast_convert_type(depths.reshape(-1), jnp.uint32)
-    _, order = jax.lax.sort((bits, index), num_keys=1, is_stable=True)
+    _, order = jax.lax.sort((bits, numbers.reshape(-1)), num_keys=1, is_stable=True)
     if images > 1:
         # Least significant key first: a stable sort by image keeps the order within each image.
         # A sort along rows would leave the radix path.
@@ -214,16 +219,15 @@ def _saturated_sum(sums: jax.Array) -> jax.Array:
 def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
     """Sums (I, blocks), then keys, slots, slot_splats (I, capacity), first, number (I, N)."""
     images, total, capacity = sizes.images, sizes.splats, sizes.capacity
-    blocks = _cdiv(total, kernel.emit_block)
-    (sums,) = triton_call.triton_call(
-        triton_binning.block_sum_kernel,
+    blocks = _cdiv(total, _PREFIX_BLOCK)
+    before, sums = triton_call.triton_call(
+        triton_binning.prefix_kernel,
         order,
         counts,
-        outputs=(_shape((images, blocks), jnp.int32),),
+        outputs=(_shape((images, total), jnp.int32), _shape((images, blocks), jnp.int32)),
         grid=(blocks, images),
         scalars={"total": total},
-        constants={"BLOCK": kernel.emit_block},
-        num_warps=max(1, min(4, kernel.emit_block // 32)),
+        constants={"BLOCK": _PREFIX_BLOCK},
     )
     emission = triton_call.triton_call(
         triton_binning.emit_kernel,
@@ -231,6 +235,7 @@ def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
         counts,
         records,
         boxes,
+        before,
         sums,
         outputs=(
             _shape((images, capacity), sizes.key_dtype),
@@ -239,39 +244,37 @@ def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
             _shape((images, total), jnp.int32),
             _shape((images, total), jnp.int32),
         ),
-        grid=(blocks, images),
+        # Programs number the slots, too: a large capacity takes more of them than few splats do.
+        grid=(_cdiv(max(total, capacity // _FILL), kernel.emit_block), images),
         scalars={
             "total": total,
             "capacity": capacity,
             "tiles_x": sizes.tiles_x,
             "tiles_per_image": sizes.tiles,
+            "blocks": blocks,
         },
         constants={
             "TILE_W": kernel.tile[1],
             "TILE_H": kernel.tile[0],
             "BLOCK": kernel.emit_block,
             "STEP": kernel.emit_step,
+            "PREFIX": _PREFIX_BLOCK,
             "SUMS": _SUM_CHUNK,
         },
         num_warps=kernel.emit_warps,
         fp_fusion=False,  # must decide on tiles exactly as the count did
-        zeroed=(0, 1, 2),  # untouched slots: key 0, and numbers that exist
     )
     return sums, emission
 
 
-def _bin(records, depths, counts, boxes, sizes: Sizes, kernel):
+def _bin(records, depths, counts, numbers, boxes, sizes: Sizes, kernel):
     """Tile lists: (splats, slots, ranges) and the rest of their `Residuals`; the need (I,)."""
     images, capacity, keys_per_image = sizes.images, sizes.capacity, sizes.keys_per_image
-    order = _depth_order(depths)
+    order = _depth_order(depths, numbers)
     sums, emission = _emit(order, records, counts, boxes, sizes, kernel)
     keys, slots, slot_splats, first_slots, emitted = emission
-    sort_keys = keys
-    if images > 1:  # untouched slots stay with their image, so that its lists stay in its part
-        junk = jnp.arange(images, dtype=jnp.uint32).astype(keys.dtype) * keys_per_image
-        sort_keys = jnp.maximum(keys, jnp.broadcast_to(junk[:, None], keys.shape))
     sort_keys, slots = jax.lax.sort(
-        (sort_keys.reshape(-1), slots.reshape(-1)), num_keys=1, is_stable=True
+        (keys.reshape(-1), slots.reshape(-1)), num_keys=1, is_stable=True
     )
     ranges, splats = triton_call.triton_call(
         triton_binning.range_kernel,
@@ -346,8 +349,9 @@ def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Re
     """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes."""
     kernel = triton_config.choose(config, operands.features.shape[-1])
     sizes = sizes_of(operands, config, kernel.tile)
-    records, depths, counts, boxes = _project(operands, config, kernel)
-    lists, needed = _bin(records, depths, counts, boxes, sizes, kernel)
+    projected = _project(operands, config, kernel)
+    records = projected[0]
+    lists, needed = _bin(*projected, sizes, kernel)
     image, transmittance, depth, last = _blend(operands, records, lists, sizes, config, kernel)
     residuals = Residuals(records=records, transmittance=transmittance, last=last, **lists)
     output = CoreOutput(image, transmittance, depth, needed)

@@ -17,6 +17,7 @@ load_camera = triton_splat.load_camera
 load_splat = triton_splat.load_splat
 nth_tile = triton_ellipse.nth_tile
 rotate = triton_splat.rotate
+store_record = triton_splat.store_record
 tile_hit = triton_ellipse.tile_hit
 tile_terms = triton_ellipse.tile_terms
 
@@ -41,7 +42,7 @@ def _has_finite_features(
 @triton.jit
 def project_kernel(
     means, quats, scales, opacities, features, viewmats, intrinsics,
-    records, depths, counts, boxes,
+    records, depths, counts, numbers, boxes,
     total, cameras, width, height, tiles_x, tiles_y,
     means_lead, quats_lead, scales_lead, opacities_lead, features_lead,
     CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -145,16 +146,9 @@ def project_kernel(
     visible &= count > 0
 
     out = image * total + splat
-    record = records + out * RECORD
-    tl.store(record, mean_x, mask=live)
-    tl.store(record + 1, mean_y, mask=live)
-    tl.store(record + 2, a, mask=live)
-    tl.store(record + 3, b, mask=live)
-    tl.store(record + 4, c, mask=live)
-    tl.store(record + 5, o, mask=live)
-    tl.store(record + 6, z, mask=live)
-    tl.store(record + 7, 0.0, mask=live)
+    store_record(records, out, mean_x, mean_y, a, b, c, o, z, live)
     tl.store(depths + out, tl.where(visible, z, float("inf")), mask=live)
     tl.store(counts + out, count, mask=live)
-    tl.store(boxes + out * 2, left | (top << 16), mask=live)
-    tl.store(boxes + out * 2 + 1, columns | ((bottom - top) << 16), mask=live)
+    tl.store(numbers + out, out, mask=live)
+    box = tl.join(left | (top << 16), columns | ((bottom - top) << 16))
+    tl.store(boxes + out[:, None] * 2 + tl.arange(0, 2)[None, :], box, mask=live[:, None])

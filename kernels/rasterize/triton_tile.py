@@ -32,6 +32,11 @@ if triton_call.is_interpreting():
     def pin(x):
         return x
 
+    @triton.jit
+    def blend_weights(alpha):
+        after = tl.cumprod(1.0 - alpha, axis=0)
+        return after, after / (1.0 - alpha) * alpha
+
 else:
 
     @triton.jit
@@ -57,6 +62,18 @@ else:
         return tl.inline_asm_elementwise(
             "mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1
         )
+
+    @triton.jit
+    def _append(after, weight, next_after, next_weight):
+        return after * next_after, after * next_weight
+
+    @triton.jit
+    def blend_weights(alpha):
+        """Transmittance after each splat of a chunk, and alpha times the one before it.
+
+        A scan of pairs: no division. The interpreter is fast for sums and products only.
+        """
+        return tl.associative_scan((1.0 - alpha, alpha), 0, _append)
 
 
 @triton.jit
