@@ -36,7 +36,7 @@ _PITCH = flags.DEFINE_float("pitch", 0.0, "Camera up (+) or down (-), degrees.")
 _ORBIT = flags.DEFINE_float("orbit", 30.0, "Degrees of --pose=orbit to either side of --yaw.")
 _SIZE = flags.DEFINE_integer("size", 0, "Side of the picture; default: the model's.")
 _GAUSSIANS = flags.DEFINE_integer(
-    "gaussians", 0, "Draw only so many, the most important ones; 0: all.", lower_bound=0
+    "gaussians", 0, "Draw only so many, which stand in for the rest; 0: all.", lower_bound=0
 )
 _CULLING = flags.DEFINE_enum(
     "culling",

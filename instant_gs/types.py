@@ -60,12 +60,14 @@ class Avatar:
         motion_basis: (…, N, F) motion features of the same Gaussians.
         anchors: (…, N, 3) resting centres; zeros when positions are absolute.
         keep: (…, N) bool; a Gaussian that is not kept has opacity 0 in every frame.
+        widths: (…, N) factors on the scales, or None: all 1 (``inference.level_of_detail``).
     """
 
     features: Array
     motion_basis: Array
     anchors: Array
     keep: Array
+    widths: Array | None = None
 
 
 @pytree

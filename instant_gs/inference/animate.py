@@ -83,7 +83,7 @@ def frames(
         fps: Frames a second.
         steady: Whether a One-Euro filter calms the motion; it takes the tremble of the first
             driving face for noise (``still_face.motion_noise``).
-        gaussians: How many to draw, the most important first; 0 draws all.
+        gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
         clock: Filled while the frames are made.
 
     Yields:

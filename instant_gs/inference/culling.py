@@ -5,6 +5,7 @@ inside of a closed mouth. Here the same test runs over a motion envelope: the ph
 its avatar under every driver of a bank ("envelope", the default).
 """
 
+import dataclasses
 import math
 
 import jax
@@ -63,4 +64,4 @@ def envelope(
         return seen | (moved.opacities >= VISIBLE_OPACITY), None
 
     seen, _ = jax.lax.scan(look, seen, bank)  # one driver at a time: memory of one frame
-    return types.Avatar(avatar.features, avatar.motion_basis, avatar.anchors, seen)
+    return dataclasses.replace(avatar, keep=seen)

@@ -1,4 +1,4 @@
-"""Levels of detail: Gaussians in the order of what they add to pictures, so that any prefix works.
+"""Levels of detail: Gaussians in an order of which any prefix is an avatar, only coarser.
 
     python -m instant_gs.inference.level_of_detail --source=photo.png --out=levels.json
 
@@ -6,6 +6,12 @@ A Gaussian's importance is the largest sum of blending weights that it has in an
 set: the avatar under a bank of drivers (``motion_bank``), seen from a few sides. That sum is the
 derivative of the summed picture by the Gaussian's colour, so one backward pass measures all of
 them. The largest and not the mean: teeth are worth what they are worth while the mouth is open.
+
+The largest alone would leave the eyes empty, which many small ones draw. So a prefix is a
+stratified sample: along a space-filling curve through the head, every stretch of the same
+importance gets the same number of Gaussians. Importance is an area in pixels: what is covered and
+not hidden. What a prefix leaves out hands its area to its nearest neighbour there, and scales grow
+by the root of the ratio of areas: holes close, and nothing grows where little is missing.
 """
 
 import dataclasses
@@ -16,6 +22,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+import scipy.spatial
 from absl import flags
 
 from instant_gs import cli, rendering, types
@@ -26,6 +33,27 @@ LEVELS = (5_000, 29_000, 80_000)
 
 #: Where the avatar is looked at from, degrees.
 YAWS_DEGREES = (-30.0, 0.0, 30.0)
+
+#: Neighbours over which areas are added up: that of a single Gaussian says little about its size.
+_NEIGHBOURS = 8
+
+#: Cells along an axis of the space-filling curve: 2 to the power of it.
+_CURVE_BITS = 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ordered:
+    """An avatar's Gaussians, in the order in which they are worth having; take a ``prefix``.
+
+    Attributes:
+        avatar: All of them, those that are not kept last.
+        importance: (N,) float32, pixels at the size that ``order`` looked at.
+        means: (N, 3) float32 centres at rest, world units.
+    """
+
+    avatar: types.Avatar
+    importance: np.ndarray
+    means: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +73,8 @@ class Level:
     psnr: float
 
 
-def order(engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0) -> types.Avatar:
-    """Sorts an avatar's Gaussians, the most important first, those that are not kept last.
+def order(engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0) -> Ordered:
+    """Sorts an avatar's Gaussians; those that are not kept come last.
 
     Args:
         engine: ``avatar.InstantAvatar``.
@@ -56,31 +84,42 @@ def order(engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0
         size: Side of the pictures in pixels; 0 is ``image_size``.
 
     Returns:
-        The same Gaussians; animated and rendered as before, up to rounding.
+        Ordered; its avatar is animated and rendered as before, up to rounding.
     """
     measure, folded = _weights(engine.model, size or engine.image_size), engine.fold(avatar)
     importance = np.zeros(avatar.keep.shape, np.float32)
     for motion, camera in _pictures(engine, code_source, bank):
         seen = np.asarray(measure(engine.params, folded, motion, camera))
         importance = np.maximum(importance, seen)
-    ranks = np.argsort(-np.where(avatar.keep, importance, -1.0), kind="stable")
-    return jax.tree.map(lambda leaf: leaf[ranks], avatar)
+    means = np.asarray(engine.rest(avatar).means)
+    ranks = _ranks(np.where(avatar.keep, importance, -1.0), means)
+    avatar = jax.tree.map(lambda leaf: leaf[ranks], avatar)
+    return Ordered(avatar, importance[ranks], means[ranks])
 
 
-def prefix(avatar: types.Avatar, count: int) -> types.Avatar:
-    """The ``count`` most important Gaussians of an avatar from ``order``.
+def prefix(ordered: Ordered, count: int) -> types.Avatar:
+    """The first ``count`` Gaussians, widened to stand in for the others.
 
     Raises:
-        ValueError: It has fewer, or the count is not positive.
+        ValueError: There are fewer, or the count is not positive.
     """
-    total = avatar.keep.shape[-1]
+    total = len(ordered.importance)
     if not 0 < count <= total:
         raise ValueError(f"count: expected 1 to {total}, the avatar's Gaussians, got {count}")
-    return jax.tree.map(lambda leaf: leaf[:count], avatar)
+    if count == total:
+        return ordered.avatar
+    part = jax.tree.map(lambda leaf: leaf[:count], ordered.avatar)
+    own, others = np.split(ordered.importance, [count])
+    tree = scipy.spatial.cKDTree(ordered.means[:count])
+    area = own + np.bincount(tree.query(ordered.means[count:])[1], others, count)
+    around = tree.query(ordered.means[:count], range(1, min(_NEIGHBOURS, count) + 1))[1]
+    own, area = own[around].sum(1), area[around].sum(1)
+    widths = np.sqrt(np.divide(area, own, out=np.ones(count), where=own > 0))
+    return dataclasses.replace(part, widths=widths.astype(np.float32))
 
 
 def report(
-    engine, ordered: types.Avatar, code_source, bank=None, *, counts=LEVELS, size: int = 0
+    engine, ordered: Ordered, code_source, bank=None, *, counts=LEVELS, size: int = 0
 ) -> list[Level]:
     """The image error of prefixes against all Gaussians, over the bank and all sides.
 
@@ -89,13 +128,13 @@ def report(
         ordered: From ``order``.
         code_source: (C,) motion code of the photo.
         bank: As for ``order``.
-        counts: Lengths of prefixes; those that the avatar does not have are left out.
+        counts: Lengths of prefixes; those that there are not are left out.
         size: Side of the pictures in pixels; 0 is ``image_size``.
 
     Returns:
         Levels, the smallest first; the last holds all Gaussians.
     """
-    total, size = ordered.keep.shape[-1], size or engine.image_size
+    total, size = len(ordered.importance), size or engine.image_size
 
     def draw(count):
         part = engine.fold(prefix(ordered, count))
@@ -112,6 +151,28 @@ def report(
         psnr = 10 * math.log10(255**2 / square) if square > 0 else math.inf
         levels.append(Level(count, float(errors.mean()), float(errors.max()), psnr))
     return levels
+
+
+def _ranks(importance: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """(N,) indices, stratified; what the sample misses follows by importance, negative ones last.
+
+    Samples are the importance-weighted places of a van der Corput sequence along Morton's curve.
+    """
+    extent = max(float(np.ptp(means, axis=0).max()), 1e-9)
+    cells = ((means - means.min(0)) / extent * (2**_CURVE_BITS - 1)).astype(np.int64)
+    bits = (cells[:, None, :] >> np.arange(_CURVE_BITS)[:, None]) & 1  # (N, bits, 3)
+    curve = np.argsort((bits.reshape(len(bits), -1) << np.arange(3 * _CURVE_BITS)).sum(1))
+    along = np.cumsum(np.maximum(importance[curve], 0), dtype=np.float64)
+    depth = 2 + math.ceil(math.log2(len(along)))  # several samples a Gaussian
+    places = np.zeros(1)
+    for bit in range(depth):
+        places = np.concatenate([places, places + 0.5 ** (bit + 1)])
+    index = np.searchsorted(along, places * along[-1], side="right")
+    hits = curve[index[index < len(curve)]]  # none where nothing is important
+    _, first = np.unique(hits, return_index=True)
+    sample = hits[np.sort(first)]
+    others = np.setdiff1d(np.arange(len(curve)), sample)
+    return np.concatenate([sample, others[np.argsort(-importance[others], kind="stable")]])
 
 
 def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.Camera]]:

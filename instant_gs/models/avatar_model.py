@@ -244,7 +244,7 @@ class AvatarModel:
         """The avatar without any residual: the source expression as the encoder saw it."""
         raw = self._decode(params, avatar.features)
         return gaussian_decoder.to_gaussians(
-            raw, avatar.anchors, avatar.keep, self.config.gaussians
+            raw, avatar.anchors, avatar.keep, self.config.gaussians, widths=avatar.widths
         )
 
     def animate(self, params, avatar: types.Avatar, code_source, code_driving):
@@ -268,7 +268,8 @@ class AvatarModel:
             features, displacement = features + residual, None
         raw = self._decode(params, features)
         gaussians = gaussian_decoder.to_gaussians(
-            raw, avatar.anchors, avatar.keep, self.config.gaussians, displacement
+            *(raw, avatar.anchors, avatar.keep, self.config.gaussians, displacement),
+            widths=avatar.widths,
         )
         return gaussians, residual
 

@@ -29,12 +29,14 @@ class FoldedAvatar:
         normal_basis: (…, N, F), layer norm of the motion basis, without affine.
         anchors: (…, N, 3).
         keep: (…, N) bool.
+        widths: (…, N) or None.
     """
 
     features: types.Array
     normal_basis: types.Array
     anchors: types.Array
     keep: types.Array
+    widths: types.Array | None
 
 
 def motion(motion_decoder, code_source, code_driving) -> types.Motion:
@@ -56,7 +58,7 @@ def motion(motion_decoder, code_source, code_driving) -> types.Motion:
 def fold_avatar(avatar: types.Avatar) -> FoldedAvatar:
     """Normalises the motion basis, once for all frames."""
     normal_basis = layer.standardize(avatar.motion_basis)
-    return FoldedAvatar(avatar.features, normal_basis, avatar.anchors, avatar.keep)
+    return FoldedAvatar(avatar.features, normal_basis, avatar.anchors, avatar.keep, avatar.widths)
 
 
 def fold_motion(motion_decoder, motion: types.Motion):
@@ -110,6 +112,7 @@ def animate(
         config.gaussians,
         displacement,
         gaussian_decoder.COMPACT,
+        avatar.widths,
     )
 
 

@@ -94,6 +94,7 @@ def to_gaussians(
     config: config_lib.GaussianConfig,
     displacement=None,
     slots: Slots = RELEASED,
+    widths=None,
 ) -> types.Gaussians:
     """Activates raw outputs.
 
@@ -105,9 +106,10 @@ def to_gaussians(
         displacement: Optional (…, N, 10) of the spatial-deformation ablation, added to centre,
             rotation and log scale (3, 4, 3).
         slots: Where the attributes are in ``raw``.
+        widths: Optional (…, N) factors on the scales.
 
     Returns:
-        Gaussians with opacity in [0, 1), scales in (0, max_scale).
+        Gaussians with opacity in [0, 1), scales in (0, max_scale) before ``widths``.
     """
     position = jnp.tanh(raw[..., slots.position])
     if config.position == "anchored":
@@ -118,6 +120,8 @@ def to_gaussians(
         position = position + displacement[..., :3]
         rotation = rotation + displacement[..., 3:7]
         scales = scales * jnp.exp(displacement[..., 7:])
+    if widths is not None:
+        scales = scales * widths[..., None]
     length = jnp.sqrt(jnp.maximum((rotation**2).sum(-1, keepdims=True), 1e-24))
     opacity = 1.0 - jnp.exp(-density(raw))
     return types.Gaussians(
