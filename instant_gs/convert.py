@@ -196,6 +196,9 @@ def convert(
 ) -> dict[str, Any]:
     """Writes a weights directory, float32, whole or not at all.
 
+    Beside them lie the motion codes that culling needs (``inference.motion_bank``): weights work
+    without, but every program then makes them anew.
+
     Args:
         checkpoint: The authors' file, or None.
         motion_encoder: X-NeMo's file, or None; its network takes the place of the checkpoint's.
@@ -209,6 +212,7 @@ def convert(
         cli.UserError: ``out`` exists, or no file is given.
         ValueError: A file does not fit; the message lists everything.
     """
+    from instant_gs.inference import avatar, motion_bank
     from instant_gs.training import checkpoint as checkpoint_lib
     from instant_gs.training import provenance as provenance_lib
 
@@ -242,6 +246,8 @@ def convert(
         "licence": LICENCE,
     }
     checkpoint_lib.save_weights(out, config, params, provenance, half=False)
+    if len(states) == 2:
+        motion_bank.save(out, avatar.InstantAvatar(config, params).bank)
     return provenance
 
 

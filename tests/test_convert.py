@@ -105,6 +105,7 @@ def test_the_directory_loads_and_tells_its_licence(converted, capfd):
     assert sum(leaf.size for leaf in jax.tree.leaves(loaded.params)) == 54_147_830 + 61_681_017
     assert (np.asarray(loaded.params["motion_encoder"]["constants"]["pe"]) == 0.25).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {np.dtype(np.float32)}
+    assert loaded.stored_bank.shape == (19, 512)
     record = json.loads((folder / "provenance.json").read_text())
     assert [file["name"] for file in record["files"]] == ["ckpt.npz", "xnemo.npz"]
     assert all(len(file["sha256"]) == 64 for file in record["files"])

@@ -39,11 +39,13 @@ class InstantAvatar:
         params: Nested dict of float32 arrays.
         culling: Which Gaussians ``encode`` keeps, one of ``culling.WAYS``; "" is what
             ``culling.default`` says: those that any driver may show.
+        stored_bank: What ``bank`` is where that is known already; None computes it.
     """
 
     config: config_lib.Config
     params: dict
     culling: str = ""
+    stored_bank: types.Array | None = None
 
     @property
     def image_size(self) -> int:
@@ -68,7 +70,7 @@ class InstantAvatar:
         Raises:
             ValueError: The weights hold no motion encoder.
         """
-        return motion_bank.codes(self)
+        return motion_bank.codes(self) if self.stored_bank is None else self.stored_bank
 
     def with_culling(self, way: str) -> "InstantAvatar":
         """The same weights; which Gaussians ``encode`` keeps is decided in another way.
@@ -82,7 +84,7 @@ class InstantAvatar:
         Raises:
             ValueError: Another word.
         """
-        return InstantAvatar(self.config, self.params, culling.checked(way))
+        return dataclasses.replace(self, culling=culling.checked(way))
 
     def encode(self, image, code=None, bank=None) -> types.Avatar:
         """Lifts an aligned photo.
@@ -348,7 +350,7 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
         )
     if "licence" in provenance:
         print(f"{directory}: {provenance['licence']}", file=sys.stderr)
-    return InstantAvatar(config, params)
+    return InstantAvatar(config, params, stored_bank=motion_bank.load(directory))
 
 
 def _to_model(image):

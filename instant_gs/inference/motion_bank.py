@@ -3,9 +3,13 @@
 Codes of these expressions span the motion envelope of an avatar, over which ``culling`` asks what
 is ever visible and ``level_of_detail`` what matters. The learned motion encoder's code is linear in
 the coefficients, so no picture of a driver is needed. The release's encoder reads pictures only: it
-gets those of a person whom the procedural teacher drew (``asset/make.py``).
+gets those of a person whom the procedural teacher drew (``asset/make.py``). That takes seconds, so
+the converter does it once and stores the codes with the weights.
 """
 
+import hashlib
+import os
+import zipfile
 from pathlib import Path
 
 import jax
@@ -13,7 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from instant_gs import output
 from instant_gs.data import format as format_lib
+
+#: In a folder of weights: their codes of ``pictures``.
+FILE_NAME = "motion_bank.npz"
 
 PICTURES = Path(__file__).parent / "asset" / "motion_bank.webp"
 
@@ -89,3 +97,23 @@ def codes(engine):
     if engine.config.model.motion.encoder == "learned":
         return jax.jit(engine.model.code_from_coefficients)(engine.params, coefficients())
     return jnp.stack([engine.motion_code(picture) for picture in pictures()])
+
+
+def save(folder: str | os.PathLike, codes) -> None:
+    """Stores codes (K, C) of ``pictures`` in a folder of weights, over older ones."""
+    with output.whole_file(Path(folder) / FILE_NAME, overwrite=True) as temporary:
+        np.savez(temporary, codes=np.asarray(codes, np.float32), pictures=_digest())
+
+
+def load(folder: str | os.PathLike) -> np.ndarray | None:
+    """Codes (K, C) that ``save`` stored; None if there are none, or of other pictures."""
+    path = Path(folder) / FILE_NAME
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return file["codes"] if str(file["pictures"]) == _digest() else None
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+        return None
+
+
+def _digest() -> str:
+    return hashlib.sha256(PICTURES.read_bytes()).hexdigest()

@@ -10,6 +10,7 @@ from instant_gs.data import format as format_lib
 from instant_gs.inference import avatar as avatar_lib
 from instant_gs.inference import culling, motion_bank
 from instant_gs.inference.asset import make
+from instant_gs.training import checkpoint
 from tests.inference import tiny
 
 
@@ -150,6 +151,23 @@ def test_the_releases_bank_is_read_from_drawn_pictures():
     assert bank[:, 0].tolist() == list(range(1, 1 + len(seen)))
     assert np.array_equal(seen, motion_bank.pictures())
     assert {(image.shape, image.dtype) for image in seen} == {((224, 224, 3), np.dtype(np.uint8))}
+
+
+def test_a_stored_bank_is_taken_unless_it_is_of_other_pictures(tmp_path, monkeypatch, bank):
+    engine, folder = tiny.build(), tmp_path / "weights"
+    checkpoint.save_weights(folder, engine.config, engine.params, {})
+    assert avatar_lib.load(folder).stored_bank is None
+    motion_bank.save(folder, bank)
+    loaded = avatar_lib.load(folder)
+    assert np.array_equal(loaded.bank, bank)
+    assert np.array_equal(loaded.with_culling("source").bank, bank)
+    stored = (folder / motion_bank.FILE_NAME).read_bytes()
+    (folder / motion_bank.FILE_NAME).write_bytes(stored[: len(stored) // 2])
+    assert motion_bank.load(folder) is None
+    motion_bank.save(folder, bank)
+    assert motion_bank.load(folder) is not None
+    monkeypatch.setattr(motion_bank, "PICTURES", folder / "config.json")
+    assert motion_bank.load(folder) is None
 
 
 def test_drawn_pictures_show_what_their_names_say():
