@@ -110,7 +110,7 @@ def summary(results: list[dict], cpu: dict[str, dict]) -> str:
             ours, theirs = case["ours"], case.get("gsplat", {})
             rows.append(
                 [
-                    f"`triton`, {record['device']}",
+                    f"`triton`, {record['device']}, commit {record['commit'][:7]}",
                     _us(ours["forward_us"]),
                     _us(ours["forward_backward_us"]),
                     _bytes(ours["memory_bytes"]),
@@ -141,8 +141,8 @@ def _verdicts(case: dict) -> str:
     lines = []
     for name, (limit, times) in _TARGETS.items():
         mine, theirs = case["ours"][f"{name}_us"], case.get("gsplat", {}).get(f"{name}_us")
-        reached = mine <= limit and bool(theirs) and theirs >= times * mine
-        word = "reached" if reached else "missed" if theirs else "not compared"
+        missed = mine > limit or (theirs and theirs < times * mine)
+        word = "missed" if missed else "reached" if theirs else "not compared"
         lines.append(
             f"* {name.replace('_', ' + ')}: at most {limit} µs, at least {times}x gsplat's speed: "
             f"{_us(mine)}, {_ratio(case, name)}: {word}"
@@ -189,10 +189,17 @@ def speed(results: list[dict], cpu: dict[str, dict]) -> str:
             for entry in cases
         ]
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        text += f"{record['device']}, {record['date'][:10]}; {versions}; {_parity(record)}; "
+        text += f"{record['device']}, {record['date'][:10]}, commit {record['commit'][:7]}"
+        text += f"{_age(record)}; {versions}; {_parity(record)}; "
         text += f"{_copies(record)}.\n\n"
         text += _rows(head, rows) + (_verdicts(cases[0]) if cases else "")
     return text
+
+
+def _age(record: dict) -> str:
+    """A remark where the kernels are no longer those that were measured."""
+    same = record["triton_sources_sha256"] == provenance.triton_hash()
+    return "" if same else " (the kernels have changed since)"
 
 
 def _copies(record: dict) -> str:
@@ -234,6 +241,29 @@ def stages(results: list[dict], cpu: dict[str, dict]) -> str:
     for name in names:
         head += [name, "times the floor"]
     return _rows(head, rows)
+
+
+def _short(kernel: str) -> str:
+    """A name that fits into a table: CUB's are C++ templates of 500 characters."""
+    if "RadixSort" in kernel:
+        step = "passes" if "Onesweep" in kernel else "the rest"
+        return f"CUB's radix sort, {16 if 'unsigned short' in kernel else 32} bits, {step}"
+    return f"`{kernel}`"
+
+
+def profile(results: list[dict], cpu: dict[str, dict]) -> str:
+    """Time in each kernel of a forward and backward pass of the first scene."""
+    del cpu
+    text = ""
+    for record in results:
+        for case in _cases(record)[:1]:
+            sums: dict[str, float] = {}
+            for name, time in case["ours"].get("kernels_us", {}).items():
+                sums[_short(name)] = sums.get(_short(name), 0.0) + time
+            rows = [[name, f"{time:.1f} µs"] for name, time in sums.items()]
+            rows.append(["all of these", f"{sum(sums.values()):.0f} µs"])
+            text += _rows([f"kernel, {record['device']}", "a call"], rows)
+    return text or _rows(["kernel", "a call"], [["all", NOT_MEASURED]])
 
 
 def compiled(results: list[dict], cpu: dict[str, dict]) -> str:
@@ -289,6 +319,7 @@ BLOCKS: dict[str, Callable[[list[dict], dict[str, dict]], str]] = {
     "summary": summary,
     "speed": speed,
     "stages": stages,
+    "profile": profile,
     "compiled": compiled,
     "program": program,
 }

@@ -19,6 +19,11 @@ def result(**changes):
             "forward_backward_us": 500.0,
             "forward_backward_deterministic_us": 510.0,
             "memory_bytes": 3e8,
+            "kernels_us": {
+                "blend_kernel": 70.0,
+                "void cub::DeviceRadixSortOnesweepKernel<unsigned short>": 20.0,
+                "void cub::DeviceRadixSortOnesweepKernel<unsigned short, int>": 5.0,
+            },
             "stages_us": {"project": 10.0, "depth sort": 6.0, "tile sort": 12.0},
         },
         "gsplat": {"version": "1.5.3", "forward_us": 300.0, "forward_backward_us": 700.0},
@@ -28,6 +33,8 @@ def result(**changes):
         "date": "2026-01-02T03:04:05+00:00",
         "device": "Test GPU",
         "interpreted": False,
+        "commit": "0123456789",
+        "triton_sources_sha256": provenance.triton_hash(),
         "versions": {"jax": "1.2.3"},
         "parity": {"bound": 1e-4, "cases": [{"pass": True, "worst": 2e-6}]},
         "copy_gb_per_s": 2950.0,
@@ -50,7 +57,7 @@ def test_every_block_is_in_a_document():
         assert f"<!-- table: {name} -->" in texts, f"nobody shows the table {name}"
 
 
-@pytest.mark.parametrize("name", ["summary", "speed", "stages"])
+@pytest.mark.parametrize("name", ["summary", "speed", "stages", "profile"])
 def test_without_results_nothing_is_measured(name, tmp_path):
     text = table.BLOCKS[name](table.read_results(tmp_path), table.read_cpu(tmp_path))
     assert table.NOT_MEASURED in text and " ms" not in text
@@ -72,7 +79,7 @@ def test_numbers_come_from_the_files(tmp_path):
     results, cpu = table.read_results(tmp_path), table.read_cpu(tmp_path)
     text = table.rewrite(TEXT, results, cpu)
     assert "| `xla`, 2 CPU cores | 812.0 ms | 3000.0 ms | 1000 MB |" in text
-    assert "| `triton`, Test GPU | 180 µs | 500 µs | 300 MB |" in text
+    assert "| `triton`, Test GPU, commit 0123456 | 180 µs | 500 µs | 300 MB |" in text
     assert "gsplat 1.5.3" in text and text.startswith("a\n") and text.endswith("\nb\n")
     speed = table.speed(results, cpu)
     assert "| 200,000 | 512² | 1 | 3 | 180 µs | 1.67x | 500 µs | 1.40x |" in speed
@@ -82,6 +89,20 @@ def test_numbers_come_from_the_files(tmp_path):
     assert "a large copy moves 2.95 TB/s" in speed
     assert "1.02x: reached" in speed and "jax 1.2.3" in speed
     assert "| depth sort + tile sort | 9 µs | 18 µs | 2.0x |" in table.stages(results, cpu)
+    profile = table.profile(results, cpu)
+    assert "| CUB's radix sort, 16 bits, passes | 25.0 µs |" in profile
+    assert "| `blend_kernel` | 70.0 µs |" in profile and "| 95 µs |" in profile
+
+
+def test_verdicts_and_age():
+    record = result()
+    slow = record["bench"][0]
+    slow["ours"]["forward_us"] = 201.0
+    del slow["gsplat"]
+    text = table.speed([record], {})
+    assert "201 µs, not measured: missed" in text and "500 µs, not measured: not compared" in text
+    assert "changed since" not in text
+    assert "changed since" in table.speed([result(triton_sources_sha256="other")], {})
 
 
 def test_rehearsals_and_older_results_do_not_count(tmp_path):

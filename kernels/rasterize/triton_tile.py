@@ -16,6 +16,21 @@ from kernels.rasterize import triton_splat
 RECORD = triton_splat.RECORD
 LOG2_E = tl.constexpr(1.4426950408889634)
 
+
+@triton.jit
+def _append(after, weight, next_after, next_weight):
+    return after * next_after, after * next_weight
+
+
+@triton.jit
+def scan_weights(alpha):
+    """Transmittance after each splat of a chunk, and alpha times the one before it.
+
+    A scan of pairs: no division.
+    """
+    return tl.associative_scan((1.0 - alpha, alpha), 0, _append)
+
+
 # Three instructions that Triton has no name for. Its own exp2 and division spend five instructions
 # more on denormal numbers, of which blending has none that matter.
 if triton_call.is_interpreting():
@@ -33,7 +48,7 @@ if triton_call.is_interpreting():
         return x
 
     @triton.jit
-    def blend_weights(alpha):
+    def blend_weights(alpha):  # the interpreter scans sums and products only at any speed
         after = tl.cumprod(1.0 - alpha, axis=0)
         return after, after / (1.0 - alpha) * alpha
 
@@ -64,16 +79,8 @@ else:
         )
 
     @triton.jit
-    def _append(after, weight, next_after, next_weight):
-        return after * next_after, after * next_weight
-
-    @triton.jit
     def blend_weights(alpha):
-        """Transmittance after each splat of a chunk, and alpha times the one before it.
-
-        A scan of pairs: no division. The interpreter is fast for sums and products only.
-        """
-        return tl.associative_scan((1.0 - alpha, alpha), 0, _append)
+        return scan_weights(alpha)
 
 
 @triton.jit

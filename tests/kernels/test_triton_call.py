@@ -42,6 +42,22 @@ def test_runs_eagerly_and_under_jit(toy):
     assert np.array_equal(jax.jit(lambda x: _scale(toy, x + 1))(x), 2 * (x + 1))
 
 
+def test_scan_gives_the_weights_of_blending(toy):
+    """What a GPU runs, and what the interpreter runs in its place."""
+    alpha = np.random.default_rng(0).uniform(0, 0.99, (16, 4)).astype(np.float32)
+    (out,) = triton_call.triton_call(
+        toy.weights_kernel,
+        jnp.asarray(alpha),
+        outputs=(jax.ShapeDtypeStruct((4, *alpha.shape), jnp.float32),),
+        grid=(1,),
+        constants={"ROWS": 16, "COLUMNS": 4},
+    )
+    after = np.cumprod(1 - alpha.astype(np.float64), axis=0)
+    before = np.concatenate([np.ones((1, 4)), after[:-1]])
+    for got, expected in zip(out, (after, before * alpha) * 2, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=3e-6)
+
+
 def test_outputs_can_start_at_zero(toy):
     def count(x):
         return triton_call.triton_call(
