@@ -17,7 +17,7 @@ from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
 from instant_gs.inference import culling, motion_bank
 from instant_gs.models import folded
-from instant_gs.training import checkpoint
+from instant_gs.training import checkpoint, completeness
 
 #: What ships with the package.
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "demo"
@@ -334,7 +334,7 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
 
     Raises:
         FileNotFoundError: There are no weights in the folder.
-        cli.UserError: They are the motion encoder's alone.
+        cli.UserError: They are the motion encoder's alone, or lack what the model needs.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -348,6 +348,7 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
             f"{directory}: holds {', '.join(sorted(params))} only; convert it together with the "
             "authors' checkpoint"
         )
+    completeness.check_weights(config.model, params, str(directory))
     if "licence" in provenance:
         print(f"{directory}: {provenance['licence']}", file=sys.stderr)
     return InstantAvatar(config, params, stored_bank=motion_bank.load(directory))

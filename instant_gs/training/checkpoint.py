@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import integrity, provenance
+from instant_gs.training import completeness, integrity, provenance
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
@@ -93,7 +93,8 @@ class RunCheckpointer:
             State, the data iterator's state, and the configuration it was trained with.
 
         Raises:
-            UserError: There are checkpoints and none is whole.
+            UserError: There are checkpoints and none is whole, or the newest lacks parameters that
+                the model needs.
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         items = {
@@ -102,6 +103,7 @@ class RunCheckpointer:
             "data": ocp.args.JsonRestore(),
             "config": ocp.args.JsonRestore(),
         }
+        self._refuse_older_model(abstract.ema)
         if step is None:
             step, item, broken = _read_newest(self._manager, items)
             self._move_aside(broken)
@@ -109,6 +111,15 @@ class RunCheckpointer:
             item = _read(self._manager, step, items)
         state = TrainState(ema=item["ema"], **item["state"])
         return state, item["data"], Config.from_json(json.dumps(item["config"]))
+
+    def _refuse_older_model(self, wanted: dict) -> None:
+        """A checkpoint of fewer parameters is whole: it must not pass for a broken one."""
+        newest = self._manager.directory / str(self._manager.latest_step())
+        try:
+            stored = _shapes(newest / "ema")
+        except Exception:  # it is broken; reading it will say how
+            return
+        completeness.check(wanted, stored, str(newest), completeness.OTHER_VERSION)
 
     def _move_aside(self, broken: dict[int, str]) -> None:
         """Broken checkpoints make room for new ones of the same step, and are kept."""

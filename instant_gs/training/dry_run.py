@@ -15,7 +15,6 @@ from instant_gs.training import (
     device_peak,
     loop,
     parallel,
-    state,
     step,
     throughput,
 )
@@ -67,7 +66,7 @@ def describe(
     for phase in curriculum.phases(config):
         yield from _step(model, config, phase, mesh, shapes, batch)
     yield from _data(config)
-    yield _start(config, workdir, init_from, motion_encoder)
+    yield _start(config, workdir, shapes.params, init_from, motion_encoder)
 
 
 def _count(tree) -> int:
@@ -121,20 +120,15 @@ def _data(config: Config):
         yield f"data          {pack.path}: {len(pack):,} records of {height} x {width}"
 
 
-def _start(config, workdir, init_from, motion_encoder) -> str:
+def _start(config, workdir, own, init_from, motion_encoder) -> str:
     loop.check_same_run(pathlib.Path(workdir), config)
     folder = pathlib.Path(workdir) / checkpoint.CHECKPOINTS
     done = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     if done:
         total = config.motion_pretrain.steps + config.train.steps
         return f"start         would resume {workdir} at step {max(done)} of {total}"
-    sources = {"init_from": init_from, "motion_encoder": motion_encoder}
-    described = []
-    for option, source in sources.items():
-        if source:
-            made, params, _ = checkpoint.load_weights(source)
-            if option == "init_from":
-                state.check_same_meaning(made.model, config.model, f"--init_from={source}")
-            described.append(f"--{option}={source} ({_count(params):,} numbers)")
+    params, origins = loop.start_parameters(config, own, init_from, motion_encoder)
+    given = {"init_from": init_from, "motion_encoder": motion_encoder}
+    described = [f"--{option}={given[option]}" for option in origins]
     origin = " and ".join(described) or "random parameters"
     return f"start         a new run in {workdir}, from {origin}"

@@ -15,6 +15,7 @@ from instant_gs.data.error import PackError
 from instant_gs.training import (
     bad_batch,
     checkpoint,
+    completeness,
     curriculum,
     optimizer,
     parallel,
@@ -94,7 +95,7 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         loader.set_state(data_state)
         print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
     else:
-        train_state, origins = _start(config, train_state, init_from, motion_encoder)
+        params, origins = start_parameters(config, train_state.params, init_from, motion_encoder)
         pretrain = config.motion_pretrain
         if not origins and pretrain.freeze and not pretrain.steps:
             print(
@@ -102,7 +103,8 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
                 "little. Give --motion_encoder or --init_from, or set motion_pretrain.steps",
                 flush=True,
             )
-        train_state = parallel.place(train_state, mesh)
+        if origins:
+            train_state = parallel.place(state.start_from(train_state, params), mesh)
         if jax.process_index() == 0:
             provenance.write(workdir, provenance.record(config) | origins)
     run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
@@ -117,22 +119,36 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         metric_writer.close()
 
 
-def _start(config, fresh: state.TrainState, init_from: str | None, motion_encoder: str | None):
-    """The state of a fresh run, and where its parameters come from."""
-    params, origins = fresh.params, {}
+def start_parameters(config, own: dict, init_from: str | None, motion_encoder: str | None):
+    """The parameters a fresh run starts from, and where they come from.
+
+    Args:
+        config: Of the run.
+        own: Its own fresh parameters, or their shapes.
+        init_from: As for ``train``.
+        motion_encoder: As for ``train``.
+
+    Returns:
+        Parameters, and provenance by option, empty if there is none.
+
+    Raises:
+        ValueError: Those from elsewhere do not fit or mean something else.
+        UserError: They lack what the model needs.
+        FileNotFoundError: There are none.
+    """
+    params, origins = own, {}
     if init_from:
         made, params, origins["init_from"] = checkpoint.load_weights(init_from)
         state.check_same_meaning(made.model, config.model, f"--init_from={init_from}")
     if motion_encoder:
         _, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
-        params = params | {"motion_encoder": other.get("motion_encoder", {})}
-        if "pose_encoder" in fresh.params:  # the two learn together
-            params |= {"pose_encoder": other.get("pose_encoder", {})}
-    if not origins:
-        return fresh, origins
-    given = {"init_from": init_from, "motion_encoder": motion_encoder}
-    named = ", ".join(f"{option}={given[option]}" for option in origins)
-    return state.start_from(fresh, params, named), origins
+        readers = ("motion_encoder", "pose_encoder")  # the two learn together
+        params = params | {name: other.get(name, {}) for name in readers if name in own}
+    if origins:
+        given = {"init_from": init_from, "motion_encoder": motion_encoder}
+        named = ", ".join(f"--{option}={given[option]}" for option in origins)
+        completeness.check_fits(own, params, named)
+    return params, origins
 
 
 def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):

@@ -85,27 +85,6 @@ def check_same_meaning(made: ModelConfig, ours: ModelConfig, origin: str) -> Non
             )
 
 
-def start_from(fresh: TrainState, params: dict, origin: str) -> TrainState:
-    """A fresh state with other parameters.
-
-    Args:
-        fresh: Says which parameters the model has.
-        params: The parameters to begin with.
-        origin: The option that names where they come from, for the error.
-
-    Raises:
-        ValueError: Names or shapes differ.
-    """
-
-    def shapes(tree):
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
-
-    want, have = shapes(fresh.params), shapes(params)
-    differing = sorted(name for name in want | have if want.get(name) != have.get(name))
-    if differing:
-        raise ValueError(
-            f"{origin}: {len(differing)} parameters differ in name or shape from this "
-            f"configuration's model, first {differing[0]}; use the configuration it was made with"
-        )
+def start_from(fresh: TrainState, params: dict) -> TrainState:
+    """A fresh state with other parameters."""
     return dataclasses.replace(fresh, params=params, ema=jax.tree.map(jnp.copy, params))

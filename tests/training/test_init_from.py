@@ -21,15 +21,14 @@ def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
     """Positions in the release are absolute; the paper's recipe here anchors them."""
     config, released = ablation.get_config("fan"), convert.released_config()
     monkeypatch.setattr(checkpoint, "load_weights", lambda folder: (released, {"x": 1}, {}))
-    fresh = state.TrainState(*[{}] * 5)
     message = (
         "--init_from=weights: made with model.gaussians.position=absolute, and this configuration "
         "says anchored; set --config.model.gaussians.position=absolute"
     )
     with pytest.raises(ValueError, match=message):
-        loop._start(config, fresh, "weights", None)
+        loop.start_parameters(config, {}, "weights", None)
     config.model.gaussians.position = "absolute"
     state.check_same_meaning(released.model, config.model, "--init_from=weights")
     config.model.motion.residual_scale = 1.0
     with pytest.raises(ValueError, match=r"residual_scale=0\.01, and .* says 1\.0"):
-        loop._start(config, fresh, "weights", None)
+        loop.start_parameters(config, {}, "weights", None)

@@ -1,5 +1,6 @@
 """The loop on a tiny pack: it learns, resumes exactly, stops on NaN, refuses another run."""
 
+import gzip
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from configs import demo
 from instant_gs import cli, models
-from instant_gs.training import checkpoint, loop, sample_grid, state
+from instant_gs.training import checkpoint, completeness, loop, sample_grid, state
 
 
 def read_metrics(workdir):
@@ -130,7 +131,8 @@ def test_a_run_can_start_from_weights(finished_run, tmp_path):
     _, params, provenance = checkpoint.load_weights(tmp_path / "weights")
     assert provenance == {"made": "by a test"}
     fresh = state.create(models.build(config.model), config)
-    started = state.start_from(fresh, params, "weights")
+    completeness.check_fits(fresh.params, params, "weights")
+    started = state.start_from(fresh, params)
     jax.tree.map(  # stored as bfloat16: three significant digits
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0.005), started.params, final.ema
     )
@@ -138,7 +140,7 @@ def test_a_run_can_start_from_weights(finished_run, tmp_path):
     wider.model.gaussians.hidden_width += 8
     other = state.create(models.build(wider.model), wider)
     with pytest.raises(ValueError, match=r"init_from=weights.*decoder"):
-        state.start_from(other, params, "init_from=weights")
+        completeness.check_fits(other.params, params, "init_from=weights")
     with pytest.raises(cli.UserError, match="exists already"):
         checkpoint.save_weights(tmp_path / "weights", config, params, {})
 
@@ -147,12 +149,14 @@ def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path):
     config, workdir, final = finished_run
     config = type(config).from_json(config.to_json())
     config.seed, config.motion_pretrain.steps, config.train.steps = 1, 0, 1
-    run = loop.train(config, tmp_path / "run", motion_encoder=str(workdir))
+    run = loop.train(config, tmp_path / "run", None, str(workdir), profile_steps=(1, 1))
     jax.tree.map(
         np.testing.assert_array_equal, run.params["motion_encoder"], final.ema["motion_encoder"]
     )
     _, _, facts = checkpoint.load_weights(tmp_path / "run")
     assert facts["motion_encoder"]["step"] == 8 and "init_from" not in facts
+    (trace,) = (tmp_path / "run" / "profile").rglob("*.json.gz")
+    assert b'"step_num":"1"' in gzip.open(trace).read()
 
 
 def test_no_weights_is_a_clear_error(tmp_path):
