@@ -42,6 +42,7 @@ def main(argv):
         names.append("fan")
     if "fan" in names and not _MOTION_ENCODER.value:
         raise cli.UserError("--variant=fan: give its weights by --motion_encoder=FOLDER")
+    _check_pack(make_config(names[0]).model.image_size)
     rows = []
     for name in names:
         rows.append({"variant": name, **_train_and_score(name, out / name)})
@@ -60,6 +61,15 @@ def make_config(name: str):
     if _RATE.value is not None:
         config.optimizer.learning_rate = _RATE.value
     return config
+
+
+def _check_pack(image_size: int) -> None:
+    """Raises PackError or ValueError before hours are spent if there will be no test cases."""
+    from instant_gs.data import reader
+    from instant_gs.evaluation import protocol
+
+    pack = reader.open_pack(_PACK.value)
+    next(protocol.cases(pack, _SPLIT.value, "cross", image_size=image_size, limit=1))
 
 
 def _train_and_score(name: str, workdir: pathlib.Path) -> dict:
