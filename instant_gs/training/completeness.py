@@ -6,7 +6,7 @@ from instant_gs import cli, models
 from instant_gs.config import ModelConfig
 
 OTHER_VERSION = (
-    "another version of instant_gs made it (provenance.json says which): use that one, or train anew"
+    "another version of instant_gs made it (provenance.json says which): use that, or train anew"
 )
 _LISTED = 3  # names in a message
 

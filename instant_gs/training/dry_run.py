@@ -127,7 +127,7 @@ def _start(config, workdir, own, init_from, motion_encoder) -> str:
     if done:
         total = config.motion_pretrain.steps + config.train.steps
         return f"start         would resume {workdir} at step {max(done)} of {total}"
-    params, origins = loop.start_parameters(config, own, init_from, motion_encoder)
+    _, origins = loop.start_parameters(config, own, init_from, motion_encoder)
     given = {"init_from": init_from, "motion_encoder": motion_encoder}
     described = [f"--{option}={given[option]}" for option in origins]
     origin = " and ".join(described) or "random parameters"

@@ -65,7 +65,7 @@ def test_an_older_run_is_not_taken_for_a_broken_one(config, whole, tmp_path):
     checkpointer.save(made(less), {}, config)
     checkpointer.close()
     checkpointer = checkpoint.RunCheckpointer(tmp_path)
-    with pytest.raises(cli.UserError, match="checkpoints/5: lacks .*: reprojection; another vers"):
+    with pytest.raises(cli.UserError, match=r"checkpoints/5: lacks .*: reprojection; another v"):
         checkpointer.restore(made(whole))
     checkpointer.close()
     assert (tmp_path / "checkpoints" / "5").is_dir()

@@ -156,7 +156,7 @@ def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path):
     _, _, facts = checkpoint.load_weights(tmp_path / "run")
     assert facts["motion_encoder"]["step"] == 8 and "init_from" not in facts
     (trace,) = (tmp_path / "run" / "profile").rglob("*.json.gz")
-    assert b'"step_num":"1"' in gzip.open(trace).read()
+    assert b'"step_num":"1"' in gzip.decompress(trace.read_bytes())
 
 
 def test_no_weights_is_a_clear_error(tmp_path):

@@ -11,7 +11,8 @@ from instant_gs.training import profile
 
 def recorded(folder) -> list[list[int]]:
     """Step numbers of each trace below a folder."""
-    traces = [json.loads(gzip.open(path).read()) for path in sorted(folder.rglob("*.json.gz"))]
+    files = sorted(folder.rglob("*.json.gz"))
+    traces = [json.loads(gzip.decompress(path.read_bytes())) for path in files]
     return [
         [int(e["args"]["step_num"]) for e in trace["traceEvents"] if e.get("name") == "step"]
         for trace in traces
