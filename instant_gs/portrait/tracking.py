@@ -148,7 +148,7 @@ def drivers(
             last = alignment.warp(frame, crop, size)
             if matte:
                 points = alignment.to_crop(landmarks, crop, size)
-                alpha, _ = matting.matte(last, points, matting.FRAME)
+                alpha, _ = matting.matte(last, points)
                 last = matting.over_black(last, alpha)
         lost = 0 if found else lost + 1
         yield rest if 0 < hold < lost else last

@@ -76,6 +76,14 @@ class Detector:
         return answer
 
 
+class Segmenter:
+    """Takes for a person whatever ``picture`` paints other than its wall."""
+
+    def coverage(self, image: np.ndarray):
+        image = image.astype(np.float32)
+        return (image[..., 1] < image[..., [0, 2]].max(-1)).astype(np.float32)
+
+
 class Engine:
     """A model whose motion, and picture, is the driving image's mean colour."""
 

@@ -18,7 +18,7 @@ from instant_gs import cli, inference
 from instant_gs import config as config_lib
 from instant_gs.geometry import camera as geometry
 from instant_gs.inference import animate, camera_path, export
-from instant_gs.portrait import alignment, photo, video
+from instant_gs.portrait import alignment, matting, photo, video
 from tests import own_flags
 from tests.inference import fake
 
@@ -58,6 +58,7 @@ def inputs(tmp_path, monkeypatch, command):
         for index in range(5):
             writer.append(np.full((48, 48, 3), 40 * index + 20, np.uint8))
     monkeypatch.setattr(inference, "load", lambda directory: fake.Engine())
+    monkeypatch.setattr(matting, "_network", fake.Segmenter)
     detector = fake.Detector(fake.Face(fake.landmarks(130, 90, 120)))
     monkeypatch.setattr(command, "_detector", lambda: detector)
     return tmp_path

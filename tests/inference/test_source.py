@@ -14,6 +14,11 @@ from tests.inference import fake
 FACE = fake.Face(fake.landmarks(130, 90, 120))
 
 
+@pytest.fixture(autouse=True)
+def painted(monkeypatch):
+    monkeypatch.setattr(matting, "_network", fake.Segmenter)
+
+
 @pytest.fixture
 def path(tmp_path):
     Image.fromarray(fake.picture()).save(tmp_path / "photo.png")
@@ -127,20 +132,30 @@ def test_show_crop_picture(path):
     assert (shown[:, :size] == (255, 200, 0)).all(-1).sum() > 500, "the square is drawn"
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_matte_that_cannot_be_true_falls_back_to_an_outline(monkeypatch, keep):
-    def nothing_or_all(image, labels, *_):
-        labels[:] = cv2.GC_PR_FGD if keep else cv2.GC_BGD
+class Says:
+    """A segmentation network with one answer."""
 
-    monkeypatch.setattr(matting.cv2, "grabCut", nothing_or_all)
-    flat = np.full((64, 64, 3), 128, np.uint8)
-    alpha, warning = matting.matte(flat, fake.landmarks(32, 32, 64))
+    def __init__(self, coverage):
+        self.coverage = lambda _: coverage.astype(np.float32).copy()
+
+
+def matte(monkeypatch, coverage):
+    monkeypatch.setattr(matting, "_network", lambda: Says(coverage))
+    return matting.matte(np.zeros((64, 64, 3), np.uint8), fake.landmarks(32, 32, 64))
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.0])
+def test_a_matte_that_cannot_be_true_is_said_and_shows_the_face(monkeypatch, keep):
+    alpha, warning = matte(monkeypatch, np.full((64, 64), keep))
     assert "--mask" in warning
-    assert 0.1 < alpha.mean() / 255 < 0.9 and alpha[34, 32] == 255 and alpha[1, 1] < 20
+    assert alpha[34, 32] == 255 and alpha[1, 1] == 255 * keep
 
 
-def test_matte_is_deterministic():
-    image, points = fake.picture(120, 120, 60, 60, 120), fake.landmarks(60, 60, 120)
-    first, warning = matting.matte(image, points)
+def test_others_and_thin_rims_are_left_out(monkeypatch):
+    coverage = np.zeros((64, 64))
+    coverage[10:, 10:54] = 1
+    coverage[10:, 54:57] = matting.RIM - 0.01
+    coverage[:30, 60:] = 1  # somebody else
+    alpha, warning = matte(monkeypatch, coverage)
     assert warning == ""
-    np.testing.assert_array_equal(first, matting.matte(image, points)[0])
+    assert (alpha[10:, 10:54] == 255).all() and alpha[:, 54:].max() == alpha[:10].max() == 0

@@ -12,7 +12,7 @@ import pytest
 import instant_gs
 from instant_gs import cli
 from instant_gs.data import digest, packing, reader, sampler, source, validate
-from instant_gs.metrics import face
+from instant_gs.metrics import face, mediapipe_runtime
 from instant_gs.portrait import video
 from instant_gs.teacher.importer import clip, frame, layout, pack, sheet
 
@@ -235,7 +235,7 @@ def test_impossible_settings(change, words, tmp_path):
 
 def test_without_the_network_one_line_says_what_to_install(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mediapipe", None)  # as if it were not installed
-    monkeypatch.setattr(face, "_mediapipe", face._mediapipe.__wrapped__)
+    monkeypatch.setattr(mediapipe_runtime, "load", mediapipe_runtime.load.__wrapped__)
     with pytest.raises(ImportError, match=r"pip install \.\[face\]"):
         pack.write(tmp_path / "out", videos, SETTINGS)
     assert not (tmp_path / "out").exists()

@@ -26,8 +26,6 @@ MIN_INSIDE = 0.7
 #: does, walls do.
 MAX_BORDER = 0.12
 _SHOULDERS = 0.6  # of the crop's height
-#: GrabCut's resolution and iterations (`matting.matte`).
-EFFORT = (160, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +90,7 @@ def take(
         )
     image = alignment.warp(picture, crop, size)
     points = alignment.to_crop(np.asarray(found.landmarks, np.float64), crop, size)
-    alpha, doubt = matting.matte(image, points, EFFORT)
+    alpha, doubt = matting.matte(image, points)
     alpha = np.minimum(alpha, inside)
     if doubt or _border(alpha, inside) > MAX_BORDER:
         raise RefusedError("the background could not be told from the person")
