@@ -42,7 +42,7 @@ def find_face(
             60 detections, half a second, if there is no face.
 
     Returns:
-        The detector's answer, landmarks in pixels of ``image``, or None.
+        The detector's answer, landmarks in pixels of ``image``, with all faces counted; or None.
     """
     height, width = image.shape[:2]
     levels = [[(0, 0, width, height)]]
@@ -57,8 +57,20 @@ def find_face(
         answers = [_find_in(detector, image, box) for box in level]
         answers = [answer for answer in answers if answer is not None]
         if answers:
-            return max(answers, key=lambda answer: np.ptp(answer.landmarks[:, 1]))
+            largest = max(answers, key=lambda answer: np.ptp(answer.landmarks[:, 1]))
+            return dataclasses.replace(largest, num_faces=_count(answers))
     return None
+
+
+def _count(answers) -> int:
+    """How many faces the answers for parts of one picture show: at least so many."""
+    places = []
+    for answer in answers:
+        points = answer.landmarks[:, :2]
+        place, reach = points.mean(0), 0.5 * np.ptp(points[:, 1])
+        if all(np.linalg.norm(place - other) > reach for other in places):
+            places.append(place)
+    return max(len(places), *(answer.num_faces for answer in answers))
 
 
 def _tiles(height: int, width: int, side: int) -> list[tuple[int, int, int, int]]:

@@ -118,9 +118,8 @@ def _decode(path) -> np.ndarray:
     except (FileNotFoundError, PermissionError, cli.UserError):
         raise
     except UnidentifiedImageError:
-        raise cli.UserError(
-            f"{path}: this is not an image; give a PNG, JPEG or WebP file"
-        ) from None
+        problem = "this is not an image" if os.path.getsize(path) else "the file is empty"
+        raise cli.UserError(f"{path}: {problem}; give a PNG, JPEG or WebP file") from None
     except Image.DecompressionBombError as error:
         raise cli.UserError(f"{path}: too many pixels; make it smaller ({error})") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:

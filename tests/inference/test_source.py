@@ -106,6 +106,14 @@ def test_small_face_is_found_in_a_part_of_the_picture():
     assert detection.find_face(RedDot(), image, near=corner, thorough=False) is None
 
 
+def test_faces_in_different_parts_of_the_picture_are_counted():
+    image = np.full((700, 1000, 3), 90, np.uint8)
+    image[433:436, 811:814] = (255, 0, 0)
+    assert detection.find_face(RedDot(), image).num_faces == 1
+    image[133:136, 111:114] = (255, 0, 0)
+    assert detection.find_face(RedDot(), image).num_faces == 2
+
+
 def test_errors_name_the_photo(path, tmp_path):
     with pytest.raises(cli.UserError, match=r"photo\.png: no face found; give a photo"):
         source.align(path, fake.Detector(None), 64)

@@ -66,7 +66,7 @@ def test_files_that_are_no_photo_are_named(tmp_path, rgb):
     Image.new("L", (30, 30)).save(tmp_path / "mask.png")
     expected = {
         "text.png": "not an image; give a PNG, JPEG or WebP",
-        "empty.jpg": "not an image",
+        "empty.jpg": "the file is empty; give",
         "dot.png": "1x1 pixels; a photo of a face needs at least 32x32",
         "cut.png": "damaged or cut off",
         "clear.png": "hides the whole photo",
