@@ -68,7 +68,7 @@ def collect(folder: Path) -> dict:
     return {
         "kind": KIND,
         **_head(parts),
-        "triton_sources_sha256": next(iter(parts.values()))["triton_sources_sha256"],
+        "triton_sources_sha256": (bench or parity[0])["triton_sources_sha256"],
         "gpu_tests": tests[-1]["tests"] if tests else NOT_RUN,
         "sanitizer": sanitizer.read_text("utf-8").strip() if sanitizer.is_file() else NOT_RUN,
         "parity": {"bound": parity[0]["bound"], "cases": checked} if parity else NOT_RUN,
