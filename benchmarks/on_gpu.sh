@@ -7,12 +7,12 @@
 #
 # Steps, and the seconds each may take (LIMIT_<step>=... changes one):
 #   environment 15   versions, devices
-#   parity 75        three scenes against the oracle, gradients, bit-identical runs
-#   gsplat 100       with GSPLAT_WHEEL: built with nvcc meanwhile, ready before anything is timed
-#   bench 215        the target case with every stage, then 1M, 20k, 8 cameras, 8 scenes, D = 32, ...
+#   parity 100       three scenes against the oracle, gradients, bit-identical runs
+#   gsplat 130       with GSPLAT_WHEEL: built with nvcc meanwhile, ready before anything is timed
+#   bench 120        the target case with every stage, then 1M, 20k, 8 cameras, 8 scenes, D = 32, ...
 #   memcheck 60      every kernel under compute-sanitizer
 #   graphs 45        the target case with XLA's command buffers from the first launch on
-#   parity_rest 60   the other scenes
+#   parity_rest 90   the other scenes
 #   tests            the gpu tests, until SECONDS are over
 #   tune, train      only if asked for, in a visit of their own: ONLY=tune TUNE=1, or
 #                    ONLY=train TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE"
@@ -167,11 +167,11 @@ fi
 
 step environment 15 environment
 if [ -n "$GSPLAT_WHEEL" ] && wanted bench; then
-  seconds=$(limit gsplat 100)
+  seconds=$(limit gsplat 130)
   timeout -k 5 "$seconds" bash -c gsplat_build >"$OUT/gsplat_build.txt" 2>&1 &
   builder=$!
 fi
-step parity 75 "$PYTHON" -m benchmarks.gpu_parity --first=3 --out="$OUT/parity.json" \
+step parity 100 "$PYTHON" -m benchmarks.gpu_parity --first=3 --out="$OUT/parity.json" \
   "${tiny[@]+"${tiny[@]}"}"
 if [ -n "$builder" ]; then # timing beside a compiler would time the compiler
   say "gsplat: waiting for its build"
@@ -187,14 +187,14 @@ elif [ -n "$GSPLAT_PYTHON" ]; then
 elif [ -z "$REHEARSE" ]; then
   say "gsplat: no GSPLAT_WHEEL, not compared"
 fi
-step bench 215 "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
-  --seconds=$(($(limit bench 215) - 25)) "${tiny[@]+"${tiny[@]}"}" "${gsplat[@]+"${gsplat[@]}"}"
+step bench 120 "$PYTHON" -m benchmarks.gpu_bench --out="$OUT/bench.json" \
+  --seconds=$(($(limit bench 120) - 25)) "${tiny[@]+"${tiny[@]}"}" "${gsplat[@]+"${gsplat[@]}"}"
 step memcheck 60 memcheck
 XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_graph_min_graph_size=1" \
   step graphs 45 "$PYTHON" -m benchmarks.gpu_bench --first=1 --nostages --out="$OUT/graphs.json" \
   "${tiny[@]+"${tiny[@]}"}"
-step parity_rest 60 "$PYTHON" -m benchmarks.gpu_parity --skip=3 --out="$OUT/parity_rest.json" \
-  --seconds=$(($(limit parity_rest 60) - 20)) "${tiny[@]+"${tiny[@]}"}"
+step parity_rest 90 "$PYTHON" -m benchmarks.gpu_parity --skip=3 --out="$OUT/parity_rest.json" \
+  --seconds=$(($(limit parity_rest 90) - 20)) "${tiny[@]+"${tiny[@]}"}"
 if [ -n "$TUNE" ]; then
   step tune 480 "$PYTHON" -m kernels.tune --minutes=3.5 --out="$OUT/tuned.json" \
     "${tune[@]+"${tune[@]}"}"
@@ -202,8 +202,10 @@ fi
 if [ -n "$TRAIN" ] && [ -n "$REHEARSE" ]; then
   step train 480 rehearse_training
 elif [ -n "$TRAIN" ]; then
+  # XLA would time two ways to write every fusion: minutes, before the first step.
   # shellcheck disable=SC2086  # TRAIN is a command with its arguments
-  step train 540 $TRAIN
+  XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_experimental_enable_fusion_autotuner=false" \
+    step train 540 $TRAIN
 fi
 seconds=$(($(left) - 15 * SCALE)) # joining the results takes some
 step tests $((seconds / SCALE)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \

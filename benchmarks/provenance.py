@@ -13,15 +13,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
+_TOOLS = ("bench.py", "tune.py")
 _TRITON_SOURCES = ("kernels/triton_*.py", "kernels/rasterize/triton_*")
 # A copy of the tree without its history, on a machine that only runs benchmarks, is told.
 COMMIT_VARIABLE = "COMMIT"
 
 
 def sources_hash(folder: Path = KERNELS) -> str:
-    """SHA-256 over the names and contents of all Python files below `folder`, in hex."""
+    """SHA-256 over the names and contents of all Python files below `folder`, in hex.
+
+    Without the tools: what times and tunes kernels changes none.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
+    files = sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix())
+    for path in files:
+        if path.relative_to(folder).as_posix() in _TOOLS:
+            continue
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)

@@ -207,7 +207,7 @@ def _run(
         with jax.profiler.StepTraceAnnotation("step", step_num=number):
             train_state, metrics = step_of(phase)(train_state, batch)
         window.after(number, metrics)
-        count = (throughput.model_flops, model, config, phase, mesh, train_state, batch)
+        count = (throughput.model_flops, model, config, phase, mesh.size)
         meter.count(phase, metrics, functools.partial(*count))
         last = number == total
         if number % config.train.log_every == 0 or last:

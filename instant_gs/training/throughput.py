@@ -8,7 +8,7 @@ import jax
 
 from instant_gs.config import Config
 from instant_gs.models import AvatarModel
-from instant_gs.training import curriculum, device_peak, step
+from instant_gs.training import abstract, curriculum, device_peak, parallel, step
 
 
 class Meter:
@@ -21,7 +21,7 @@ class Meter:
 
     def __init__(self, samples: int, peak: float | None = None):
         self._samples, self._peak = samples, peak
-        self._phase, self._steps, self._start, self._flops = None, 0, 0.0, 0.0
+        self._phase, self._steps, self._start, self._flops = None, 0, 0.0, None
 
     def count(self, phase: curriculum.Phase, result, flops) -> None:
         """Notes that a step was started.
@@ -29,13 +29,14 @@ class Meter:
         Args:
             phase: Of the step; the first step of a phase compiles and is not timed.
             result: Something that the step computes.
-            flops: Called at the first step of a phase if the peak is known: a device's FLOPs.
+            flops: Called at the first step of a phase if the peak is known: a device's FLOPs, or
+                None if they are unknown.
         """
         if phase == self._phase:
             self._steps += 1
             return
         jax.block_until_ready(result)
-        self._flops = flops() if self._peak else 0.0
+        self._flops = flops() if self._peak else None
         self._phase, self._steps, self._start = phase, 0, time.monotonic()
 
     def read(self) -> dict[str, float]:
@@ -47,7 +48,7 @@ class Meter:
         seconds = (now - self._start) / self._steps
         self._steps, self._start = 0, now
         speed = {"step_seconds": seconds, "samples_per_second": self._samples / seconds}
-        if self._peak:
+        if self._flops:
             speed["model_flop_utilisation"] = self._flops / seconds / self._peak
         return speed
 
@@ -66,8 +67,8 @@ def peak(config: Config) -> float | None:
 
 
 def model_flops(
-    model: AvatarModel, config: Config, phase: curriculum.Phase, mesh, state, batch
-) -> float:
+    model: AvatarModel, config: Config, phase: curriculum.Phase, devices: int
+) -> float | None:
     """FLOPs of one device in one step, as XLA's cost analysis counts the step before optimisation.
 
     What is computed twice to save memory counts once. Loops count as one round, kernels that are
@@ -78,11 +79,22 @@ def model_flops(
         model: The model.
         config: Of the run.
         phase: Of the step.
-        mesh: From ``parallel.make_mesh``.
-        state: TrainState, or its shapes.
-        batch: All samples of a step, or their shapes.
+        devices: That share the samples of a step.
+
+    Returns:
+        The number, or None where JAX has no CPU (``JAX_PLATFORMS=cuda``).
     """
+    try:
+        # XLA counts through this client alone: a GPU's or TPU's plugin does not offer it.
+        counting = jax.local_devices(backend="cpu")[:1]
+    except RuntimeError:  # JAX's way to say that there is no such platform
+        return None
     plain = copy.deepcopy(config)
-    plain.model.encoder.remat, plain.train.accumulate = False, 1
-    take = step.make(type(model)(plain.model), plain, phase, mesh)
-    return float(take.lower(state, batch).cost_analysis()["flops"])
+    plain.model.encoder.remat = False
+    plain.train.accumulate = plain.train.shard_parameters = 1
+    plain.data.batch_size //= devices
+    model, mesh = type(model)(plain.model), parallel.mesh_of(plain, counting)
+    shapes = abstract.train_state(model, plain, mesh), abstract.batch(plain, mesh)
+    traced = step.make(model, plain, phase, mesh).trace(*shapes)
+    platform = jax.default_backend().replace("gpu", "cuda")  # the kernels of the run
+    return float(traced.lower(lowering_platforms=(platform,)).cost_analysis()["flops"])

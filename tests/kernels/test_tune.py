@@ -52,6 +52,17 @@ def test_a_search_stops_in_time_and_says_what_it_timed():
     assert (best, seconds, timings) == (first, 3.0, 1)
 
 
+def test_a_win_over_a_disturbed_measurement_does_not_count():
+    first = triton_config.KernelConfig()
+    times = {1: [9.0, 1.0], 2: [2.0]}  # something else used the GPU the first time
+
+    def attempt(kernel):
+        return times[kernel.forward_warps].pop(0)
+
+    best, _, _ = tune._search(first, {"forward_warps": (1, 2)}, attempt, math.inf)
+    assert best == first and times == {1: [], 2: []}
+
+
 def test_a_candidate_that_spills_is_no_candidate(monkeypatch):
     launch = type("Launch", (), {"name": "blend_kernel"})
     compiled = [(launch, {"spill_bytes": 8}), (launch, {"spill_bytes": 0})]
