@@ -4,11 +4,11 @@
     python -m kernels.tune --channels=3 --splats=20000 --size=256 --minutes=2
 
 A coordinate search: the tile by the time of forward and backward pass, forward launch parameters by
-that of the forward pass, backward ones by both. Each candidate is compiled and timed on random small
-splats as many calls inside one jitted loop. One that wins has to win against a second measurement of
-the best so far, too: while something else used the GPU, a search that did not ask twice chose
-parameters that took 1.6 times as long. What spills or fails to compile is skipped. The table is
-written after each number of channels; the entries of other GPUs are kept.
+that of the forward pass, backward ones by both. Each candidate is compiled and timed on random
+small splats as many calls inside one jitted loop. One that wins has to win against a second
+measurement of the best so far, too: while something else used the GPU, a search that did not ask
+twice chose parameters that took 1.6 times as long. What spills or fails to compile is skipped. The
+table is written after each number of channels; the entries of other GPUs are kept.
 """
 
 import dataclasses
