@@ -12,9 +12,12 @@ sources in `kernels/`, and `make test` compares it with the sources it has. A ru
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from absl import flags
@@ -28,14 +31,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 RECORD_KIND = "gpu_verification"
 PART_KIND = "gpu_verification_part"  # not every test ran, or not every one passed
 JOURNAL = "tests.txt"  # what has passed, while the tests run
-# Those that say most come first: a run may have to end before the last.
-FIRST_TESTS = (
-    "test_triton_parity.py",
-    "test_triton_edge.py",
-    "test_rasterize_golden.py",
-    "test_rasterize_cases.py",
-    "test_triton_call.py",
-)
 # Lets gpu tests run in Triton's interpreter, see tests/conftest.py.
 REHEARSE_VARIABLE = "REHEARSE_GPU_TESTS"
 
@@ -98,25 +93,33 @@ def _device(rehearse: bool) -> str:
 
 
 def _run_tests(log: Path, seconds: float | None, rehearse: bool) -> dict:
-    """Runs the gpu tests, their output as it comes; what the journal says of them."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("")
-    tests = ROOT / "tests" / "kernels"
-    files = [tests / name for name in FIRST_TESTS]
-    files += sorted(set(tests.glob("test_*.py")) - set(files))
+    """Runs the gpu tests, a process for each file at once; what their journals say.
+
+    One process spends its time compiling, on one core, beside a GPU that waits.
+    """
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
-    command += ["-p", "benchmarks.journal", "-v"]
+    command += ["-p", "benchmarks.journal", "-q", "-rf"]
     command += ["-k", "zero_splats or do_not_recompile"] if rehearse else []
     variables = {REHEARSE_VARIABLE: "1", "TRITON_INTERPRET": "1"} if rehearse else {}
-    try:
-        subprocess.run(  # the tests' own output goes where ours goes, as it comes
-            [*command, *map(str, files)],
-            cwd=ROOT,
-            env={**os.environ, journal.VARIABLE: str(log.resolve()), **variables},
-            timeout=seconds,
-        )
-    except subprocess.TimeoutExpired:
-        print(f"out of time after {seconds:.0f} s", flush=True)
+    variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # they share the memory
+    deadline = time.monotonic() + (seconds or math.inf)
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+        for path in sorted((ROOT / "tests" / "kernels").glob("test_*.py")):
+            part = Path(folder) / path.stem
+            part.touch()
+            env = {**os.environ, journal.VARIABLE: str(part), **variables}
+            running.append((part, subprocess.Popen([*command, str(path)], cwd=ROOT, env=env)))
+        for _, process in running:
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                process.wait(None if math.isinf(left) else left)
+            except subprocess.TimeoutExpired:
+                print(f"out of time after {seconds:.0f} s", flush=True)
+                process.kill()
+                process.wait()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(part.read_text("utf-8") for part, _ in running), "utf-8")
     return journal.read(log)
 
 

@@ -13,7 +13,7 @@
 #   memcheck 60      every kernel under compute-sanitizer
 #   graphs 45        the target case with XLA's command buffers from the first launch on
 #   parity_rest 90   the other scenes
-#   tests            the gpu tests, until SECONDS are over
+#   tests            the gpu tests, a process a file, until SECONDS are over
 #   tune, train      only if asked for, in a visit of their own: ONLY=tune TUNE=1, or
 #                    ONLY=train TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE"
 #
