@@ -2,8 +2,8 @@
 
 Command: python train.py --config=configs/demo.py --workdir=runs/demo
     --config.data.packs='("packs/demo",)'
-Hardware: two CPU cores. The whole run: not measured. The shipped weights took 15,500 motion steps
-(1.9 h) and 9,200 avatar steps (2.9 h, one core); their history and scores are in
+Hardware: two CPU cores. The whole run: not measured. The shipped weights took 19,500 motion steps
+(2.2 h) and 12,800 avatar steps (4.3 h, one core); their history and scores are in
 instant_gs/weights/demo/provenance.json.
 """
 

@@ -1,9 +1,11 @@
-"""Colours read from the photo where the Gaussians are.
+"""The photo read again where the Gaussians are.
 
 The rough head is nobody's head: a photo laid out on it (``unwrap``) is a pixel or two off wherever
 the face differs. Once the planes have said where each Gaussian rests, its colour is read again at
 that place, so that the photo's own view hardly depends on the depth, and other views teach
-the depth. Not in the release (docs/decisions/0010).
+the depth. The photo also says whether there is anything at that place: its background is black, so
+that what sticks out beyond the head's outline can be told to vanish. Not in the release
+(docs/decisions/0010).
 """
 
 import math
@@ -17,14 +19,18 @@ from instant_gs.models import gaussian_decoder, head_surface, instantiation, unw
 
 # The start of the blend: what faces the camera counts, and the planes' own colour a little.
 _FACING_SLOPE, _OWN = 6.0, -1.0
+_PRESENT = 8 / 255  # a brighter pixel is no background
+_HIDDEN = 32
+_NEAR = 5  # pixels, the side of the square that says how near the outline is
 
 
 class Reprojection(nn.Module):
-    """Features (B, N, F) with the first three, the colour, blended with the photo's.
+    """Features (B, N, F) that have seen the photo at the Gaussians.
 
-    The blend is of three: the photo at the Gaussian, the photo at the mirrored place, and what
-    the planes say. Its weights are read from the features, both colours, and how both places face
-    the camera.
+    The first three, the colour, are blended of three: the photo at the Gaussian, the photo at the
+    mirrored place, and what the planes say. The weights are read from the features, both colours,
+    and how both places face the camera. The other features are corrected by a small network that
+    reads these and whether the photo shows anything there and around.
     """
 
     @nn.compact
@@ -40,7 +46,7 @@ class Reprojection(nn.Module):
         Returns:
             (B, N, F).
         """
-        colors, facing = jax.vmap(_look)(means, photo, camera)
+        colors, facing, present = jax.vmap(_look)(means, photo, camera)
         seen = jnp.concatenate([features, *colors, *facing], -1)
         logits = nn.Dense(3, kernel_init=nn.initializers.zeros, name="blend")(seen)
         start = [_FACING_SLOPE * facing[0], _FACING_SLOPE * facing[1]]
@@ -49,11 +55,20 @@ class Reprojection(nn.Module):
         candidates = [gaussian_decoder.color_features(color) for color in colors]
         candidates.append(features[..., :3])
         blended = sum(weights[..., i : i + 1] * candidate for i, candidate in enumerate(candidates))
-        return jnp.concatenate([blended, features[..., 3:]], -1)
+        hidden = nn.silu(nn.Dense(_HIDDEN, name="hidden")(jnp.concatenate([seen, present], -1)))
+        rest = features.shape[-1] - 3
+        correction = nn.Dense(rest, kernel_init=nn.initializers.zeros, name="correction")(hidden)
+        return jnp.concatenate([blended, features[..., 3:] + correction], -1)
 
 
 def _look(means, photo, camera: types.Camera):
-    """Colours (N, 3) at the places and at the mirrored ones, and how both face it, (N, 1) each."""
+    """What the photo shows at the places (N, 3).
+
+    Returns:
+        Colours (N, 3) there and at the mirrored places, how both face the camera, (N, 1) each, and
+        the share of the photo that is not background, there and around, and whether it reaches
+        there at all, (N, 3).
+    """
     normals = jnp.asarray(head_surface.outward(math.isqrt(len(means))))
     backward = camera.cam2world[:3, 3]
     backward = (backward / jnp.linalg.norm(backward))[:, None]
@@ -62,4 +77,9 @@ def _look(means, photo, camera: types.Camera):
         instantiation.bilinear(photo, *unwrap.project(places, camera))
         for places in (means, means * mirror)
     ]
-    return colors, [normals @ backward, (normals * mirror) @ backward]
+    presence = jnp.clip(photo.max(-1, keepdims=True) / _PRESENT, 0.0, 1.0)
+    square = (_NEAR, _NEAR)
+    around = nn.avg_pool(presence[None], square, padding="SAME", count_include_pad=False)[0]
+    maps = jnp.concatenate([presence, around, jnp.ones_like(presence)], -1)
+    present = instantiation.bilinear(maps, *unwrap.project(means, camera))
+    return colors, [normals @ backward, (normals * mirror) @ backward], present

@@ -1,4 +1,4 @@
-"""A Gaussian's colour is the photo's where the Gaussian is, or its mirror image."""
+"""A Gaussian sees the photo where it is: the colour there or at its mirror image, or nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def test_a_visible_cell_has_the_colour_of_its_place_in_the_photo(module, camera,
     )
     x, y = (np.asarray(camera.intrinsics[0]) @ pixel[:3])[:2] / pixel[2]
     np.testing.assert_allclose(colors[MIDDLE[0], 6], [0.1 + 0.8 * x, 0.1 + 0.8 * y, 0.5], atol=0.03)
-    assert (np.asarray(out[..., 3:]) == 7.0).all()  # all but the colour is left alone
+    assert (np.asarray(out[..., 3:]) == 7.0).all()  # at the start the rest is left alone
 
 
 def test_a_moved_gaussian_takes_the_colour_of_where_it_went(module, camera, means):
@@ -74,6 +74,36 @@ def test_a_hidden_cell_has_the_colour_of_its_mirror_image(module, camera, means)
     row = MIDDLE[0]
     np.testing.assert_allclose(colors[row, 0], colors[row, SIDE - 1], atol=0.05)
     assert colors[row, SIDE - 1][0] > colors[row, 3][0] + 0.1  # and not that of its neighbours
+
+
+def test_a_gaussian_can_tell_background_from_a_head_and_from_the_edge(module, camera, means):
+    """The three numbers that the correction reads beside colours."""
+    photo = np.zeros((64, 64, 3), np.float32)
+    photo[:, 32:] = 0.1  # dark, but there
+    projected = np.asarray(means[0]) + np.array([[0.0, 100.0, 0.0]])  # far above the picture
+    _, _, present = reprojection._look(jnp.asarray(projected), photo, _single(camera))
+    np.testing.assert_allclose(present, 0.0, atol=1e-6)
+    _, _, present = reprojection._look(means[0], photo, _single(camera))
+    x = np.asarray(reprojection.unwrap.project(means[0], _single(camera))[0])
+    there, around, inside = np.asarray(present).T
+    np.testing.assert_allclose(inside, 1, atol=1e-6)
+    assert (there[x > 0.05] > 0.999).all() and (there[x < -0.05] < 0.001).all()
+    assert ((0 < around) & (around < 1))[np.abs(x) < 0.05].all()
+
+
+def _single(camera):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], camera)
+
+
+def test_the_correction_reads_them(module, camera, means):
+    features = jnp.zeros((1, SIDE * SIDE, 5))
+    photo = jnp.full((1, 64, 64, 3), 0.5)
+    params = module.init(jax.random.key(0), features, means, photo, camera)
+    kernel = params["params"]["correction"]["kernel"]
+    params["params"]["correction"]["kernel"] = jnp.ones_like(kernel)
+    seen = module.apply(params, features, means, photo, camera)
+    empty = module.apply(params, features, means, 0.0 * photo, camera)
+    assert np.abs(np.asarray(seen - empty)[..., 3:]).max() > 1e-3
 
 
 def test_colour_features_are_what_a_fresh_decoder_reads_as_that_colour():
