@@ -198,8 +198,8 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
 def _shapes(folder):
     """A stored tree of arrays as shapes, whole on this host's first device."""
     place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(folder).item_metadata.tree
+    # A StandardCheckpointer would warn: it expects a checkpoint, and this is an item of one.
+    stored = ocp.StandardCheckpointHandler().metadata(folder).tree
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), stored
     )

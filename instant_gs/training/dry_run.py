@@ -26,7 +26,7 @@ def describe(
     init_from: str | None = None,
     motion_encoder: str | None = None,
 ):
-    """Yields lines of text: parameters, memory, speed, data, and where the run would start.
+    """Yields lines of text: parameters, data, where the run would start, memory and speed.
 
     The step is compiled for these devices, so that its memory is what XLA would allocate.
 
@@ -62,11 +62,11 @@ def describe(
         f"state         {_local_bytes(shapes) / 1e6:,.1f} MB a device: parameters, average, Adam"
         + (f" (a copy a group of {shares} devices)" if shares > 1 else "")
     )
-    batch = abstract.batch(config, mesh)
-    for phase in curriculum.phases(config):
-        yield from _step(model, config, phase, mesh, shapes, batch)
     yield from _data(config)
     yield _start(config, workdir, shapes.params, init_from, motion_encoder)
+    batch = abstract.batch(config, mesh)
+    for phase in curriculum.phases(config):  # last, because it compiles
+        yield from _step(model, config, phase, mesh, shapes, batch)
 
 
 def _count(tree) -> int:

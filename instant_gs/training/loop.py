@@ -66,8 +66,9 @@ def train(
 
     Raises:
         ValueError: The configuration is invalid.
-        UserError: ``workdir`` holds a run of another configuration, is in use, cannot be written
-            or is too small; or SIGTERM or Ctrl-C stopped the run, which is then saved.
+        UserError: There is no data; ``workdir`` holds a run of another configuration, is in use,
+            cannot be written or is too small; or SIGTERM or Ctrl-C stopped the run, which is then
+            saved.
         FloatingPointError: Loss or gradient was not finite; names the step and the file with its
             batch. The newest checkpoint is from before it.
     """
@@ -86,9 +87,11 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
     for line in curriculum.never_reached(config):
         print(f"warning: {line}", flush=True)
     mesh = parallel.mesh_of(config)
-    train_state = parallel.place(state.create(models.build(config.model), config), mesh)
+    if not config.data.packs:
+        raise cli.UserError("training needs data: --config.data.packs='(\"FOLDER\",)'")
     broken = BrokenRecords() if config.data.broken == "skip" else None
     loader = _loader(config, "train", config.seed, jax.process_count(), broken)
+    train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
     if checkpointer.latest_step() is not None:
         train_state, data_state, _ = checkpointer.restore(train_state)
@@ -194,6 +197,8 @@ def _run(
     meter = throughput.Meter(config.data.batch_size, throughput.peak(config))
     number = int(train_state.step)
     finite = (number, loader.get_state())  # when that was last known
+    if window.misses(number + 1, total):
+        print(f"warning: --profile_steps: only steps {number + 1} to {total} are left", flush=True)
 
     def save():
         _stop_if_not_finite(workdir, train_state, loader, *finite)
@@ -206,9 +211,11 @@ def _run(
         window.before(number)
         with jax.profiler.StepTraceAnnotation("step", step_num=number):
             train_state, metrics = step_of(phase)(train_state, batch)
-        window.after(number, metrics)
         count = (throughput.model_flops, model, config, phase, mesh.size)
         meter.count(phase, metrics, functools.partial(*count))
+        if window.ends(number):
+            with meter.pause(metrics):  # a trace takes its time to be written
+                window.close()
         last = number == total
         if number % config.train.log_every == 0 or last:
             values = {name: float(value) for name, value in metrics.items()}

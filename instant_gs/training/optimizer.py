@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from instant_gs.config import Config, OptimizerConfig
@@ -37,6 +38,15 @@ def learning_rate(config: Config, phase: str, step: int) -> float:
     if phase == "motion":
         return float(motion_schedule(config)(step))
     return float(schedule(config)(step - config.motion_pretrain.steps))
+
+
+def ema_decay(config: Config, step):
+    """The decay of the averages at a step of its phase, from 0, () int32.
+
+    It grows with the phase: early on a long memory would remember the initialisation.
+    """
+    count = step.astype(jnp.float32)
+    return jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))
 
 
 def motion_schedule(config: Config) -> optax.Schedule:

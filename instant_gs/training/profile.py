@@ -41,11 +41,13 @@ class Window:
             jax.profiler.start_trace(self._folder)
             self._active = True
 
-    def after(self, number: int, result) -> None:
-        """Call after starting the step ``number``, which computes ``result``."""
-        if self._active and number == self._steps[1]:
-            jax.block_until_ready(result)
-            self.close()
+    def misses(self, first: int, last: int) -> bool:
+        """Whether a run of these steps will record nothing that was asked for."""
+        return self._steps is not None and (last < self._steps[0] or first > self._steps[1])
+
+    def ends(self, number: int) -> bool:
+        """Whether to call ``close`` once the step ``number`` is done."""
+        return self._active and number == self._steps[1]
 
     def close(self) -> None:
         """Writes what was recorded."""

@@ -55,9 +55,7 @@ def make(model: AvatarModel, config: Config, phase: curriculum.Phase, mesh: jax.
                     grads[name], state.optimizers[learner], networks[name]
                 )
                 new[name] = optax.apply_updates(networks[name], updates)
-        # Early on a long memory would remember the initialisation.
-        count = state.step.astype(jnp.float32)
-        decay = jnp.minimum(config.optimizer.ema_decay, (1 + count) / (10 + count))
+        decay = optimizer.ema_decay(config, state.step if phase.name == "motion" else number)
         learned = dataclasses.replace(
             state,
             params=new["model"],

@@ -12,8 +12,10 @@ from instant_gs.training import (
     curriculum,
     loop,
     objective,
+    optimizer,
     parallel,
     sample_grid,
+    state,
     step,
 )
 from instant_gs.training.curriculum import Phase
@@ -150,3 +152,24 @@ def test_each_phase_compiles_once(config, tmp_path, monkeypatch):
     assert [phase for phase, _ in made] == expected
     assert [compiled._cache_size() for _, compiled in made] == [1, 1, 1]
     assert set(traced) == {(phase.image_size, phase.judges) for phase in expected}
+
+
+def test_the_averages_forget_the_initialisation_in_every_phase(monkeypatch):
+    """A short avatar phase behind a long head start must not be judged by its first weights."""
+    config = demo.get_config("smoke")
+    config.motion_pretrain.steps, config.data.batch_size = 1000, 1
+
+    def toy(model, config, judges, size, networks, batch, keys, number):
+        value = (networks["model"]["decoder"] ** 2).sum()
+        return value, {"loss": value}
+
+    monkeypatch.setattr(objective, "avatar_objective", toy)
+    monkeypatch.setattr(objective, "make_judges", lambda config, phase: ())
+    mesh = parallel.make_mesh(1, jax.devices()[:1])
+    params = {"decoder": jnp.ones(3)}
+    memories = {name: made.init(params) for name, made in optimizer.build(config).items()}
+    before = state.TrainState(
+        jnp.int32(1003), params, {"decoder": jnp.zeros(3)}, memories, jnp.int32(-1)
+    )
+    after, _ = step.make(None, config, Phase("avatar", 32), mesh)(before, jnp.zeros(1))
+    np.testing.assert_allclose(after.ema["decoder"], (1 - 4 / 13) * after.params["decoder"])

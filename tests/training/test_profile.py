@@ -30,10 +30,13 @@ def recorded(folder) -> list[list[int]]:
 )
 def test_the_window_holds_its_steps(tmp_path, steps, numbers, expected):
     window, result = profile.Window(tmp_path, steps), None
+    assert window.misses(numbers[0], numbers[-1]) == (steps is not None and not expected)
     for number in numbers:
         window.before(number)
         with jax.profiler.StepTraceAnnotation("step", step_num=number):
             result = jax.device_put(number)
-        window.after(number, result)
+        if window.ends(number):
+            jax.block_until_ready(result)
+            window.close()
     window.close()
     assert recorded(tmp_path) == expected
