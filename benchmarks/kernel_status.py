@@ -30,7 +30,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 RECORD_KIND = "gpu_verification"
 PART_KIND = "gpu_verification_part"  # not every test ran, or not every one passed
-JOURNAL = "tests.txt"  # what has passed, while the tests run
 # Lets gpu tests run in Triton's interpreter, see tests/conftest.py.
 REHEARSE_VARIABLE = "REHEARSE_GPU_TESTS"
 
@@ -92,7 +91,7 @@ def _device(rehearse: bool) -> str:
         ) from error
 
 
-def _run_tests(log: Path, seconds: float | None, rehearse: bool) -> dict:
+def _run_tests(seconds: float | None, rehearse: bool) -> dict:
     """Runs the gpu tests, a process for each file at once; what their journals say.
 
     One process spends its time compiling, on one core, beside a GPU that waits.
@@ -118,9 +117,9 @@ def _run_tests(log: Path, seconds: float | None, rehearse: bool) -> dict:
                 print(f"out of time after {seconds:.0f} s", flush=True)
                 process.kill()
                 process.wait()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("".join(part.read_text("utf-8") for part, _ in running), "utf-8")
-    return journal.read(log)
+        whole = Path(folder) / "whole"
+        whole.write_text("".join(part.read_text("utf-8") for part, _ in running), "utf-8")
+        return journal.read(whole)
 
 
 def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False) -> Path:
@@ -139,7 +138,7 @@ def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False
     """
     device = _device(rehearse)
     before = provenance.sources_hash()
-    tests = _run_tests(folder / JOURNAL, seconds, rehearse)
+    tests = _run_tests(seconds, rehearse)
     if provenance.sources_hash() != before:
         raise cli.UserError("--record: kernels/ changed during the tests; run it again")
     if not tests["passed"] and not tests["failed"]:
@@ -155,7 +154,6 @@ def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False
     }
     path = folder / f"gpu-{provenance.file_name(device)}.json"
     provenance.write(path, content)
-    (folder / JOURNAL).unlink(missing_ok=True)  # the record says it all
     if tests["failed"]:
         raise cli.UserError(f"--record: failed: {', '.join(tests['failed'])}; see {path}")
     return path
