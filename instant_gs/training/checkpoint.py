@@ -46,6 +46,7 @@ class RunCheckpointer:
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
         self._workdir = pathlib.Path(workdir)
+        logging.getLogger("absl").addFilter(_said_once)
         self._manager = ocp.CheckpointManager(
             self._workdir.absolute() / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
@@ -171,6 +172,11 @@ class RunCheckpointer:
                 f"--workdir={self._workdir}: a checkpoint could not be written: {reason}; {before}."
                 " Make room, then run the same command again to resume"
             ) from error
+
+
+def _said_once(record: logging.LogRecord) -> bool:
+    """Refuses the pages that Orbax logs about errors which it hands on to us as well."""
+    return not (record.exc_info and "/orbax/" in record.pathname)
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:

@@ -51,6 +51,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path,
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("error:")]
     assert f"--workdir={tmp_path / 'run'}: a checkpoint could not be written: File too" in line
     assert "step 1 is whole" in line and "resume" in line
+    assert "orbax" not in run.stderr.replace(".orbax-checkpoint", "")
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names[0] == "1" and "2" not in names
 
