@@ -30,8 +30,7 @@ _SPEED = flags.DEFINE_bool("speed", True, "Time encode, animate and render.")
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
+    del argv
     import tqdm
 
     import instant_gs

@@ -29,8 +29,7 @@ _PROFILE = flags.DEFINE_string("profile_steps", None, "Steps to profile: first,l
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
+    del argv
     import jax
 
     from instant_gs.training import checkpoint, distributed, dry_run, loop, profile

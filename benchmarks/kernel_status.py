@@ -160,8 +160,7 @@ def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise cli.UserError(f"unexpected argument {argv[1]!r}: --help lists the flags")
+    del argv
     if _RECORD.value:
         path = record(Path(_OUT.value), seconds=_SECONDS.value, rehearse=_REHEARSE.value)
         print(f"wrote {path}")

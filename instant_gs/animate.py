@@ -13,7 +13,7 @@ import itertools
 import math
 import sys
 
-from absl import flags, logging
+from absl import flags
 
 from instant_gs import cli
 
@@ -77,9 +77,8 @@ _MAX_SIZE = 4096  # of the picture: H.264 decoders in browsers end there
 
 def main(argv: list[str]) -> None:
     """Checks the flags, then imports what is heavy and animates."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every folder it reads
-    _check(argv)
+    del argv
+    _check()
     from instant_gs import inference
     from instant_gs.inference import animate
     from instant_gs.portrait import video
@@ -131,11 +130,9 @@ def main(argv: list[str]) -> None:
         )
 
 
-def _check(argv: list[str]) -> None:
+def _check() -> None:
     from instant_gs import output
 
-    if len(argv) > 1:
-        raise cli.UserError(f"{argv[1]}: not expected; every input has a flag (--help)", 2)
     for flag in (_SOURCE, _OUT):
         if not flag.value:
             raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)

@@ -83,20 +83,26 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
-def run(main: Callable[[list[str]], Any], argv: Sequence[str] | None = None) -> NoReturn:
+def run(
+    main: Callable[[list[str]], Any],
+    argv: Sequence[str] | None = None,
+    *,
+    positional: bool = False,
+) -> NoReturn:
     """Parses the absl flags, calls `main(argv)` and exits with its status.
 
     Args:
       main: takes the arguments left after the flags (the first is the program's name). May return
         None or an exit status.
       argv: the command line; `sys.argv` by default.
+      positional: whether there may be arguments that are no flags; otherwise they are an error.
     """
     # "No TPU here" is no news to a user.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     app.run(
         functools.partial(_guarded, main),
         argv=list(argv) if argv is not None else None,
-        flags_parser=_parse_flags,
+        flags_parser=functools.partial(_parse_flags, positional=positional),
     )
     raise AssertionError("absl.app.run exits")  # For type checkers: app.run never returns.
 
@@ -143,7 +149,7 @@ def _guarded(main: Callable[[list[str]], Any], argv: list[str]) -> Any:
         _fail(message, getattr(error, "exit_code", EXIT_ERROR))
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(argv: Sequence[str], *, positional: bool) -> list[str]:
     """Parses the flags as absl does, but a wrong one costs one line instead of a page of usage."""
     try:
         rest = flags.FLAGS(list(argv))
@@ -151,6 +157,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         # Besides absl's errors: those of a config file and of overrides of fields it lacks.
         _show_traceback()
         _fail(flag_message.describe(error), EXIT_USAGE)
+    if rest[1:] and not positional:
+        _fail(f"{rest[1]}: not expected; every option has a flag (--help)", EXIT_USAGE)
     if not flags.FLAGS["verbosity"].present:
         # Orbax reports every checkpoint in paragraphs; --verbosity=0 shows them.
         absl_logging.set_verbosity(absl_logging.WARNING)

@@ -27,8 +27,7 @@ SHEET_ROWS = 8
 
 
 def main(argv):
-    if len(argv) > 1:
-        raise cli.UserError(f"unexpected argument {argv[1]!r}; every option starts with --")
+    del argv
     out = _folder(_OUT.value)
     start = time.monotonic()
     _title("1. Teacher: five people whom the shipped weights have never seen")

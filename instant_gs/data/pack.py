@@ -30,8 +30,7 @@ _RECORDS = flags.DEFINE_integer(
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise cli.UserError(f"{argv[1]}: unexpected argument; use --source=DIR --out=DIR", 2)
+    del argv
     options = packing.Options(
         image_size=_IMAGE_SIZE.value,
         codec=_CODEC.value,

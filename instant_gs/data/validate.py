@@ -148,4 +148,4 @@ def _is_source(pack: Path) -> bool:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, positional=True)
