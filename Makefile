@@ -48,5 +48,5 @@ pins: $(STAMP)
 	@bash constraints/resolve.sh "$(BIN)/python"
 
 clean:
-	rm -rf $(VENV) build dist out instant_gs.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist out/demo out/demo-* instant_gs.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

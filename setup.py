@@ -3,6 +3,8 @@
 pip install .            inference, training and evaluation on the CPU
 pip install .[cuda]      the same on NVIDIA GPUs (CUDA 13 through JAX's own wheels, Triton kernels)
 pip install .[tpu]       the same on TPUs
+pip install .[teacher]   the procedural teacher, too
+pip install .[face]      real photos and scores, too, with constraints/no_deps.txt
 
 `constraints/py311.txt` and `constraints/py312.txt` pin everything that the tests ran with.
 `make venv` installs exactly those.
@@ -34,7 +36,6 @@ REQUIRES = [
     "optax>=0.2.6",
     "orbax-checkpoint>=0.12",
     "pillow>=11",
-    "psutil>=6.0",
     "scikit-image>=0.25",
     "scipy>=1.14",
     "tensorboardX>=2.6.2",
@@ -56,8 +57,6 @@ EXTRAS = {
         "matplotlib>=3.10",
     ],
     "dev": [
-        "beartype>=0.20",
-        "jaxtyping>=0.3",
         "pytest>=8.0",
         "pytest-timeout>=2.3",
         "ruff>=0.12",

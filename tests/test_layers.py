@@ -163,7 +163,7 @@ def test_only_rendering_imports_kernels():
 
 def test_kernels_are_a_library_of_their_own():
     allowed = {"kernels", "jax", "jaxlib", "numpy", "triton"}
-    tools = {"absl", "matplotlib", "psutil"}  # only for command lines
+    tools = {"absl", "matplotlib"}  # only for command lines
     problems = []
     for path, name, tree in ALL:
         if third_party(name) != "kernels":
