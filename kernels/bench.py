@@ -9,6 +9,7 @@ fails if anything compiles meanwhile. Every case runs in a process of its own un
 that peak memory is that case's.
 """
 
+import importlib.util
 import json
 import os
 import platform
@@ -25,14 +26,16 @@ from absl import app, flags
 
 import kernels
 from kernels import device
-from kernels.rasterize import cases
+from kernels.rasterize import api, cases
+
+DIRECTIONS = ("forward", "forward_backward")
 
 _CASE = flags.DEFINE_list("case", None, f"Workloads, of: {', '.join(cases.CASES)}.")
 _DIRECTION = flags.DEFINE_list(
-    "direction", ["forward", "forward_backward"], "What to time: forward, forward_backward."
+    "direction", list(DIRECTIONS), f"What to time: {', '.join(DIRECTIONS)}."
 )
-_IMPLEMENTATION = flags.DEFINE_string(
-    "implementation", None, "Backend: triton, xla or reference; default: what rasterize picks."
+_IMPLEMENTATION = flags.DEFINE_enum(
+    "implementation", None, api.IMPLEMENTATIONS, "Backend; default: what rasterize picks."
 )
 _CAPACITY = flags.DEFINE_integer("capacity", None, "Intersections per image; default: automatic.")
 _TILE_SIZE = flags.DEFINE_list("tile_size", None, "height,width of tiles; default: the backend's.")
@@ -82,7 +85,7 @@ def _function(case: cases.Case, direction: str, options: kernels.RasterizeOption
         return jax.vmap(render)
     if direction == "forward_backward":
         return jax.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)
-    raise ValueError(f"--direction: expected forward or forward_backward, got {direction!r}")
+    raise ValueError(f"direction: expected one of {DIRECTIONS}, got {direction!r}")
 
 
 def _peak_bytes() -> int:
@@ -127,7 +130,7 @@ def measure(
 
     Args:
         case: the workload.
-        direction: "forward" or "forward_backward" (gradients of all seven arrays).
+        direction: of `DIRECTIONS`; "forward_backward" gives gradients of all seven arrays.
         options: rasterizer options.
         backend: implementation, or None.
         repeats: timed calls.
@@ -181,9 +184,7 @@ def _quartiles(times: list[float]) -> tuple[float, float, float]:
 
 
 def _options() -> kernels.RasterizeOptions:
-    tile_size = None
-    if _TILE_SIZE.value:
-        tile_size = tuple(int(side) for side in _TILE_SIZE.value)
+    tile_size = tuple(int(side) for side in _TILE_SIZE.value or ()) or None
     return kernels.RasterizeOptions(
         mode=_MODE.value,
         capacity=_CAPACITY.value,
@@ -198,7 +199,7 @@ def _run_isolated(name: str, direction: str) -> dict:
     command += [f"--case={name}", f"--direction={direction}", "--noisolate", "--plot="]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{name} {direction}: the process ended with code {done.returncode}")
+        sys.exit(f"{name} {direction}: its process ended with code {done.returncode}, see above")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -238,13 +239,27 @@ def plot(rows: list[dict], path: Path) -> None:
     temporary.replace(path)
 
 
-def main(argv: list[str]) -> None:
+def _check_flags(argv: list[str]) -> None:
+    """Raises UsageError before anything is timed."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; write --case=NAME")
+    for flag, known in ((_CASE, cases.CASES), (_DIRECTION, DIRECTIONS)):
+        unknown = sorted(set(flag.value or ()) - set(known))
+        if unknown:
+            raise app.UsageError(
+                f"--{flag.name}: unknown {unknown}, expected some of {sorted(known)}"
+            )
+    sides = _TILE_SIZE.value or ["8", "8"]
+    if len(sides) != 2 or not all(side.isdigit() for side in sides):
+        raise app.UsageError(f"--tile_size={','.join(sides)}: expected height,width, as 8,8")
+    if _PLOT.value and importlib.util.find_spec("matplotlib") is None:
+        raise app.UsageError("--plot: needs matplotlib; pip install matplotlib")
+
+
+def main(argv: list[str]) -> None:
+    """Command line."""
+    _check_flags(argv)
     names = list(_CASE.value or ([] if _PLOT.value else ["demo_96", "small_200k"]))
-    unknown = sorted(set(names) - set(cases.CASES))
-    if unknown:
-        raise app.UsageError(f"--case: unknown {unknown}, expected some of {sorted(cases.CASES)}")
     if _PLOT.value:
         names += [name for sweep in cases.SWEEPS.values() for name in sweep if name not in names]
     rows = []

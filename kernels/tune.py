@@ -223,8 +223,9 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Command line."""
-    del argv
     values = flags.FLAGS
+    if len(argv) > 1 or not all(text.isdigit() and int(text) for text in values.channels):
+        raise app.UsageError("expected flags only, and --channels such as 3,32")
     if not (device.is_nvidia() or triton_call.is_interpreting()):
         sys.exit("kernels.tune: no NVIDIA GPU here; run it on the GPU that the table is for")
     for text in values.channels:

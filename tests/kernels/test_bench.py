@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import app, flags
+from absl.testing import flagsaver
 
 import kernels
 from kernels import bench
@@ -40,6 +42,21 @@ def test_recompiling_while_timing_fails():
     )
     assert first_call > 0
     assert len(times) == len(cpu_times) == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        (bench._CASE, ["tiny", "huge"], r"--case: unknown \['huge'\], expected some of"),
+        (bench._DIRECTION, ["backward"], r"--direction: unknown \['backward'\]"),
+        (bench._TILE_SIZE, ["8"], "--tile_size=8: expected height,width"),
+    ],
+)
+def test_a_wrong_flag_is_named_before_anything_runs(flag, value, words):
+    flags.FLAGS.mark_as_parsed()
+    bench._check_flags(["bench"])
+    with flagsaver.flagsaver((flag, value)), pytest.raises(app.UsageError, match=words):
+        bench._check_flags(["bench"])
 
 
 def test_cases_are_reproducible_and_valid():
