@@ -172,7 +172,7 @@ def details(case: Case, arrays, config: RasterizeConfig) -> dict:
     try:
         result |= gpu_profile.profile(compiled, arrays)
     except Exception as error:  # the profiler's parts differ between machines; times stand
-        result["kernels_us"] = {"error": str(error).splitlines()[0]}
+        result["profile_error"] = f"{type(error).__name__}: {error}".splitlines()[0]
     if _STAGES.value:
         result["stages_us"] = gpu_stages.stages(arrays, config, microseconds)
         options = dataclasses.replace(config.options, deterministic=True)

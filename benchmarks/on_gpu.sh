@@ -14,15 +14,16 @@
 #   graphs 45        the target case with XLA's command buffers from the first launch on
 #   parity_rest 90   the other scenes
 #   tests            the gpu tests, a process a file, until SECONDS are over
-#   tune, train      only if asked for, in a visit of their own: ONLY=tune TUNE=1, or
-#                    ONLY=train TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE"
+#   tune             only if ONLY names it, in a visit of its own
+#   train            only with TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE",
+#                    in a visit of its own: ONLY=train
 #
 # Environment:
 #   PYTHON        interpreter with jax (CUDA), triton, absl-py and pytest   [python3]
 #   COMMIT        commit of the sources, where the tree came without its history
 #   GSPLAT_WHEEL  gsplat-1.5.3-py3-none-any.whl
 #   GSPLAT_PYTHON interpreter that has gsplat already, instead of a wheel
-#   ONLY          steps to run, e.g. "parity bench"; empty: all
+#   ONLY          steps to run, e.g. "parity bench"; empty: all but tune
 #   SCRATCH       folder for builds   [a new one, removed at the end]
 #
 # Every result is in OUT as soon as it exists. The last step joins them into OUT/<device>.json (a
@@ -45,8 +46,13 @@ SCALE=1
 [ -n "$REHEARSE" ] && SCALE=20 # an interpreter on a busy machine takes its time
 DEADLINE=$(($(date +%s) + ${2:-$((540 * SCALE))}))
 ONLY=${ONLY:-}
-TUNE=${TUNE:-}
 TRAIN=${TRAIN:-}
+for name in $ONLY; do
+  case " environment parity bench memcheck graphs parity_rest tests tune train " in
+    *" $name "*) ;;
+    *) echo "ONLY: no step $name; the head of this file lists them" >&2 && exit 2 ;;
+  esac
+done
 GSPLAT_WHEEL=${GSPLAT_WHEEL:-}
 GSPLAT_PYTHON=${GSPLAT_PYTHON:-}
 PYTHON=${PYTHON:-python3}
@@ -195,7 +201,7 @@ XLA_FLAGS="${XLA_FLAGS:-} --xla_gpu_graph_min_graph_size=1" \
   "${tiny[@]+"${tiny[@]}"}"
 step parity_rest 90 "$PYTHON" -m benchmarks.gpu_parity --skip=3 --out="$OUT/parity_rest.json" \
   --seconds=$(($(limit parity_rest 90) - 20)) "${tiny[@]+"${tiny[@]}"}"
-if [ -n "$TUNE" ]; then
+if [ -n "$ONLY" ]; then
   step tune 480 "$PYTHON" -m kernels.tune --minutes=3.5 --out="$OUT/tuned.json" \
     "${tune[@]+"${tune[@]}"}"
 fi
@@ -211,7 +217,7 @@ seconds=$(($(left) - 15 * SCALE)) # joining the results takes some
 step tests $((seconds / SCALE)) "$PYTHON" -m benchmarks.kernel_status --record --out="$OUT" \
   --seconds=$((seconds > 30 ? seconds - 20 : 10)) "${tiny[@]+"${tiny[@]}"}"
 if compgen -G "$OUT/parity*.json" >/dev/null || [ -f "$OUT/bench.json" ]; then
-  step collect 15 "$PYTHON" -m benchmarks.collect --folder="$OUT"
+  ONLY='' step collect 15 "$PYTHON" -m benchmarks.collect --folder="$OUT"
 fi
 [ -n "$KEEP_SCRATCH" ] || rm -rf "$SCRATCH"
 say "done; failed:${FAILED:- none}"

@@ -5,8 +5,8 @@
 
 A block lies between `<!-- table: NAME -->` and `<!-- end of table: NAME -->`. Numbers come from
 benchmarks/results/*.json (GPU, see benchmarks/on_gpu.sh), benchmarks/results/*.jsonl (lines of
-`python -m kernels.bench --case=target_200k`) and benchmarks/compiled_*.json. What no file holds is
-"not measured".
+`python -m kernels.bench --case=target_200k`, with "commit" added) and benchmarks/compiled_*.json.
+What no file holds is "not measured".
 """
 
 import json
@@ -78,13 +78,20 @@ def _us(value: float | None) -> str:
     return f"{value:.0f} µs" if value < 10_000 else f"{value / 1000:.1f} ms"
 
 
-def _bytes(value: float | None) -> str:
-    return NOT_MEASURED if value is None else f"{value / 1e6:.0f} MB"
+def _bytes(value: float | None, of: str) -> str:
+    return NOT_MEASURED if value is None else f"{value / 1e6:.0f} MB, {of}"
 
 
-def _ratio(case: dict, name: str) -> str:
-    theirs = case.get("gsplat", {}).get(f"{name}_us")
+def _ratio(case: dict, name: str, part: str = "") -> str:
+    """gsplat's time, or that of its `part` "_kernels", over ours."""
+    theirs = case.get("gsplat", {}).get(f"{name}{part}_us")
     return NOT_MEASURED if not theirs else f"{theirs / case['ours'][f'{name}_us']:.2f}x"
+
+
+def _gsplat_us(theirs: dict, name: str) -> str:
+    kernels = theirs.get(f"{name}_kernels_us")
+    alone = f", its kernels alone {_us(kernels)}" if kernels else ""
+    return _us(theirs[f"{name}_us"]) + alone
 
 
 def _cameras(case: dict) -> str:
@@ -103,8 +110,10 @@ def summary(results: list[dict], cpu: dict[str, dict]) -> str:
         for name in ("forward", "forward_backward")
     ]
     peak = cpu["forward_backward"]["peak_bytes"] if "forward_backward" in cpu else None
-    cores = f"{cpu['forward']['cores']} CPU cores" if "forward" in cpu else "CPU"
-    rows = [[f"`xla`, {cores}", *times, _bytes(peak)]]
+    where = "CPU"
+    if "forward" in cpu:
+        where = f"{cpu['forward']['cores']} CPU cores, commit {cpu['forward']['commit'][:7]}"
+    rows = [[f"`xla`, {where}", *times, _bytes(peak, "the process")]]
     for record in results:
         for case in _cases(record)[:1]:
             ours, theirs = case["ours"], case.get("gsplat", {})
@@ -113,15 +122,15 @@ def summary(results: list[dict], cpu: dict[str, dict]) -> str:
                     f"`triton`, {record['device']}, commit {record['commit'][:7]}",
                     _us(ours["forward_us"]),
                     _us(ours["forward_backward_us"]),
-                    _bytes(ours["memory_bytes"]),
+                    _bytes(ours["memory_bytes"], "XLA's plan"),
                 ]
             )
             if theirs.get("forward_us"):
                 rows.append(
                     [
                         f"gsplat {theirs['version']}, the same GPU and scene",
-                        _us(theirs["forward_us"]),
-                        _us(theirs["forward_backward_us"]),
+                        _gsplat_us(theirs, "forward"),
+                        _gsplat_us(theirs, "forward_backward"),
                         NOT_MEASURED,
                     ]
                 )
@@ -160,18 +169,11 @@ def _verdicts(case: dict) -> str:
 def speed(results: list[dict], cpu: dict[str, dict]) -> str:
     """Every case beside gsplat, and the targets."""
     del cpu
-    head = [
-        "splats",
-        "image",
-        "cameras",
-        "D",
-        "forward",
-        "x gsplat",
-        "forward + backward",
-        "x gsplat",
-    ]
+    head = ["splats", "image", "cameras", "D"]
+    for name in _TARGETS:
+        head += [name.replace("_", " + "), "x gsplat", "x its kernels"]
     if not results:
-        return _rows(head, [["200,000", "512²", "1", "3", *[NOT_MEASURED] * 4]])
+        return _rows(head, [["200,000", "512²", "1", "3", *[NOT_MEASURED] * 6]])
     text = ""
     for record in results:
         cases = _cases(record)
@@ -181,10 +183,15 @@ def speed(results: list[dict], cpu: dict[str, dict]) -> str:
                 f"{entry['case']['size']}²",
                 _cameras(entry["case"]),
                 str(entry["case"]["channels"]),
-                _us(entry["ours"]["forward_us"]),
-                _ratio(entry, "forward"),
-                _us(entry["ours"]["forward_backward_us"]),
-                _ratio(entry, "forward_backward"),
+                *(
+                    cell
+                    for name in _TARGETS
+                    for cell in (
+                        _us(entry["ours"][f"{name}_us"]),
+                        _ratio(entry, name),
+                        _ratio(entry, name, "_kernels"),
+                    )
+                ),
             ]
             for entry in cases
         ]
@@ -234,7 +241,8 @@ def stages(results: list[dict], cpu: dict[str, dict]) -> str:
         row = [name, "no estimate" if floor is None else f"{floor} µs"]
         for record in results or [{"bench": None}]:
             time = _stage_times(record).get(name)
-            row += [_us(time), f"{time / floor:.1f}x" if time and floor else NOT_MEASURED]
+            times = "no estimate" if floor is None else NOT_MEASURED
+            row += [_us(time), f"{time / floor:.1f}x" if time and floor else times]
         rows.append(row)
     names = [record["device"] for record in results] or ["NVIDIA GPU"]
     head = ["stage", "floor (estimate, H100)"]

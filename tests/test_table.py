@@ -26,7 +26,12 @@ def result(**changes):
             },
             "stages_us": {"project": 10.0, "depth sort": 6.0, "tile sort": 12.0},
         },
-        "gsplat": {"version": "1.5.3", "forward_us": 300.0, "forward_backward_us": 700.0},
+        "gsplat": {
+            "version": "1.5.3",
+            "forward_us": 300.0,
+            "forward_kernels_us": 150.0,
+            "forward_backward_us": 700.0,
+        },
     }
     record = {
         "kind": collect.KIND,
@@ -71,6 +76,7 @@ def test_numbers_come_from_the_files(tmp_path):
         "direction": "forward",
         "median_ms": 812.0,
         "cores": 2,
+        "commit": "fedcba987",
         "peak_bytes": 1e9,
     }
     backward = line | {"direction": "forward_backward", "median_ms": 3000.0}
@@ -78,17 +84,20 @@ def test_numbers_come_from_the_files(tmp_path):
     (tmp_path / "cpu.jsonl").write_text("\n".join(lines) + "\n")
     results, cpu = table.read_results(tmp_path), table.read_cpu(tmp_path)
     text = table.rewrite(TEXT, results, cpu)
-    assert "| `xla`, 2 CPU cores | 812.0 ms | 3000.0 ms | 1000 MB |" in text
-    assert "| `triton`, Test GPU, commit 0123456 | 180 µs | 500 µs | 300 MB |" in text
+    assert "| `xla`, 2 CPU cores, commit fedcba9 | 812.0 ms | 3000.0 ms | 1000 MB," in text
+    assert "| `triton`, Test GPU, commit 0123456 | 180 µs | 500 µs | 300 MB, XLA's plan |" in text
+    assert "| 300 µs, its kernels alone 150 µs | 700 µs |" in text
     assert "gsplat 1.5.3" in text and text.startswith("a\n") and text.endswith("\nb\n")
     speed = table.speed(results, cpu)
-    assert "| 200,000 | 512² | 1 | 3 | 180 µs | 1.67x | 500 µs | 1.40x |" in speed
+    assert "| 1 | 3 | 180 µs | 1.67x | 0.83x | 500 µs | 1.40x | not measured |" in speed
     assert "180 µs, 1.67x: reached" in speed and "500 µs, 1.40x: missed" in speed
     del results[0]["bench"][0]["gsplat"]
     assert "180 µs, not measured: not compared" in table.speed(results, cpu)
     assert "a large copy moves 2.95 TB/s" in speed
     assert "1.02x: reached" in speed and "jax 1.2.3" in speed
-    assert "| depth sort + tile sort | 9 µs | 18 µs | 2.0x |" in table.stages(results, cpu)
+    stages = table.stages(results, cpu)
+    assert "| depth sort + tile sort | 9 µs | 18 µs | 2.0x |" in stages
+    assert "| gather | no estimate | not measured | no estimate |" in stages
     profile = table.profile(results, cpu)
     assert "| CUB's radix sort, 16 bits, passes | 25.0 µs |" in profile
     assert "| `blend_kernel` | 70.0 µs |" in profile and "| 95 µs |" in profile
