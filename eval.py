@@ -48,7 +48,7 @@ def main(argv):
         speed=_SPEED.value,
     )
     pack = reader.open_pack(_PACK.value)
-    animator = instant_gs.load(_WEIGHTS.value) if _WEIGHTS.value else instant_gs.load()
+    animator = instant_gs.load(_WEIGHTS.value or None)
     if _CULLING.value:
         animator = animator.with_culling(_CULLING.value)
     about = {

@@ -35,6 +35,8 @@ def main(argv):
     from instant_gs.training import checkpoint, distributed, dry_run, loop, profile
 
     window = profile.parse(_PROFILE.value)
+    if _RELEASE.value:
+        checkpoint.check_new(_RELEASE.value, "--release")
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
     distributed.start(

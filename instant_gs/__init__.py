@@ -1,7 +1,7 @@
 """One photo in, an animatable 3D head made of Gaussians out.
 
 `import instant_gs` is cheap: nothing heavy (jax, flax, cv2) is imported until it is used, so that
-`--help` of every command answers at once.
+`--help` of a command need not wait for it.
 
     import instant_gs
 

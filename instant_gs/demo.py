@@ -28,6 +28,8 @@ SHEET_ROWS = 8
 
 def main(argv):
     del argv
+    if not pathlib.Path("eval.py").is_file():
+        raise cli.UserError("instant_gs.demo: run it in a checkout of the repository, as make does")
     out = _folder(_OUT.value)
     start = time.monotonic()
     _title("1. Teacher: five people whom the shipped weights have never seen")

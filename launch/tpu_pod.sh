@@ -2,7 +2,7 @@
 # Training on a Cloud TPU slice: the same command on every host, started from your own machine.
 #
 #   TPU=my-slice ZONE=us-east5-b launch/tpu_pod.sh --config=configs/tpu.py \
-#       --workdir=gs-mount/runs/full --config.data.packs='("gs-mount/packs/full",)'
+#       --workdir=/mnt/runs/full --config.data.packs='("/mnt/packs/full",)'
 #
 # Every host needs this repository in ~/instant_gs with its environment (pip install .[tpu] in
 # .venv), and packs and --workdir on storage that all hosts see under one path.

@@ -13,9 +13,8 @@ import numpy as np
 
 from instant_gs.data import digest, source_writer
 from instant_gs.data import format as pack_format
+from instant_gs.geometry import camera as camera_lib
 
-_FOCAL = 3.43311  # The reference's wide camera, see docs/conventions.md.
-_RADIUS = 2.7
 _YAW_STEP = 0.35  # rad between views
 
 
@@ -101,6 +100,7 @@ def _write_clip(
     else:
         _write_folder(folder / name, np.concatenate([images, alphas[..., None]], -1))
     _write_folder(folder / f"{name}_regions", regions)
+    camera = camera_lib.orbit_camera((view - 1) * _YAW_STEP, 0.0)
     return {
         "name": name,
         "performance": performance,
@@ -109,7 +109,10 @@ def _write_clip(
         "rgb": f"{name}.mp4" if video else name,
         "alpha": f"{name}_alpha" if video else None,
         "regions": f"{name}_regions",
-        "camera": _camera((view - 1) * _YAW_STEP),
+        "camera": {
+            "cam2world": camera.cam2world.tolist(),
+            "intrinsics": camera.intrinsics.tolist(),
+        },
         "coefficients": f"{name}.npy",
     }
 
@@ -128,15 +131,6 @@ def _draw(
     image[regions == 3] = [colour[2], 20, 20]
     alpha = np.where(regions > 0, 255, 0).astype(np.uint8)
     return image, alpha, regions
-
-
-def _camera(yaw: float) -> dict[str, Any]:
-    sin, cos = np.sin(yaw), np.cos(yaw)
-    cam2world = np.eye(4)
-    cam2world[:3, :3] = np.array([[cos, 0, -sin], [0, -1, 0], [-sin, 0, -cos]])
-    cam2world[:3, 3] = [_RADIUS * sin, 0, _RADIUS * cos]
-    intrinsics = [[_FOCAL, 0, 0.5], [0, _FOCAL, 0.5], [0, 0, 1]]
-    return {"cam2world": cam2world.tolist(), "intrinsics": intrinsics}
 
 
 def _write_folder(folder: Path, images: np.ndarray) -> None:

@@ -130,7 +130,7 @@ def evaluate(
         "instant_gs": version.__version__,
         "weights": about or {},
         "pack": {"path": str(pack.path), "fingerprint": pack.fingerprint},
-        "options": {**dataclasses.asdict(options)},
+        "options": dataclasses.asdict(options),
         "image_size": animator.image_size,
         "protocols": protocols,
         "speed": speed.measure(animator, first) if options.speed else None,

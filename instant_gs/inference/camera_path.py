@@ -13,8 +13,6 @@ from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.inference import one_euro
 
-POSES = ("fixed", "driver", "orbit")
-
 #: One swing of the orbiting camera to the left, to the right and back.
 ORBIT_SECONDS = 4.0
 

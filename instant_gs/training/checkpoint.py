@@ -259,6 +259,12 @@ def _without_ema(state: TrainState) -> dict:
     return items
 
 
+def check_new(folder: str | pathlib.Path, name: str) -> None:
+    """Raises UserError if a folder to be written exists; ``name`` is what the message calls it."""
+    if pathlib.Path(folder).exists():
+        raise cli.UserError(f"{name}: {folder} exists already; choose another folder or remove it")
+
+
 def save_weights(
     folder: str | pathlib.Path,
     config: Config,
@@ -279,9 +285,8 @@ def save_weights(
     Raises:
         UserError: The folder exists.
     """
+    check_new(folder, "weights")
     folder = pathlib.Path(folder).absolute()
-    if folder.exists():
-        raise cli.UserError(f"{folder} exists already; choose another --out or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     stored = jax.tree.map(
         lambda a: np.asarray(a, ml_dtypes.bfloat16 if half and a.dtype == jnp.float32 else a.dtype),

@@ -11,6 +11,7 @@ import jax
 
 from instant_gs import version
 from instant_gs.config import Config
+from instant_gs.data import atomic
 
 FILE_NAME = "provenance.json"
 
@@ -19,7 +20,8 @@ def write(folder: str | pathlib.Path, facts: dict) -> None:
     """Writes ``provenance.json`` into a folder, which is created if need be."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE_NAME).write_text(json.dumps(facts, indent=2) + "\n")
+    with atomic.replacing(folder / FILE_NAME) as partial:
+        partial.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def read(folder: str | pathlib.Path) -> dict:

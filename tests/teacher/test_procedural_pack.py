@@ -151,6 +151,7 @@ def _command(*arguments):
     ("arguments", "words"),
     [
         ((), "--pack"),
+        (("--pack=x", "--contact_sheet=x.png"), "leave out --pack"),
         (("--pack=/dev/null/pack", "--identities=1"), "/dev/null"),
         (("--pack=x", "--frames=0"), "frames"),
         (("--pack=x", "--frame=3"), "--frames"),

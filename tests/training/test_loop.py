@@ -141,7 +141,7 @@ def test_a_run_can_start_from_weights(finished_run, tmp_path):
     other = state.create(models.build(wider.model), wider)
     with pytest.raises(ValueError, match=r"init_from=weights.*decoder"):
         completeness.check_fits(other.params, params, "init_from=weights")
-    with pytest.raises(cli.UserError, match="exists already"):
+    with pytest.raises(cli.UserError, match=r"weights: .* exists already"):
         checkpoint.save_weights(tmp_path / "weights", config, params, {})
 
 

@@ -34,6 +34,11 @@ flags.DEFINE_string("contact_sheet", None, "Write a picture of identities x expr
 def main(argv):
     """Renders a pack or a contact sheet."""
     del argv
+    if _FLAGS.contact_sheet and _FLAGS.pack:
+        raise cli.UserError(
+            "--contact_sheet: draws a picture instead of a pack; leave out --pack, or run it twice",
+            cli.EXIT_USAGE,
+        )
     if _FLAGS.contact_sheet:
         sheet.write(
             _FLAGS.contact_sheet,
@@ -45,7 +50,10 @@ def main(argv):
         print(_FLAGS.contact_sheet)
         return
     if not _FLAGS.pack:
-        raise cli.UserError("--pack: give the folder to write, or --contact_sheet=FILE.png")
+        raise cli.UserError(
+            "--pack is missing; give the folder to write, or --contact_sheet=FILE.png",
+            cli.EXIT_USAGE,
+        )
     settings = pack.Settings(
         seed=_FLAGS.seed,
         performance_seed=(
