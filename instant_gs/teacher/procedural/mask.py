@@ -26,13 +26,12 @@ def sample(image, uv):
     return np.where((uv >= 0).all(axis=1)[:, None], value, 0)
 
 
-def hairline(points, recede=0.0, peak=0.0):
+def hairline(points, recede=0.0):
     """Signed height (dm) above the hairline at rest positions; positive grows hair.
 
     Args:
         points: (n, 3) rest positions.
         recede: How far temples and front move up (dm, 0 to about 0.4).
-        peak: Depth of a widow's peak (dm).
     """
     x, y, z = points.T
     azimuth = np.abs(np.degrees(np.arctan2(x, z - 0.45)))
@@ -41,8 +40,7 @@ def hairline(points, recede=0.0, peak=0.0):
         [7.93, 7.94, 7.96, 7.95, 7.84, 7.7, 7.5, 7.3, 7.28, 7.42, 7.3, 6.95, 6.7, 6.6, 6.58]
     )
     front = np.interp(azimuth, [0, 30, 45, 60, 80], [0.5, 1.0, 1.0, 0.4, 0])
-    dip = np.interp(azimuth, [0, 8, 16], [1.0, 0.5, 0])
-    return y - (np.interp(azimuth, knots, line) + recede * front - peak * dip)
+    return y - (np.interp(azimuth, knots, line) + recede * front)
 
 
 def masks(rest, uv_vertex, head_chart_masks, parts):
