@@ -7,8 +7,8 @@
 # Everything behind the script's name goes to train.py. More nodes: sbatch --nodes=4 launch/slurm.sh
 # and a --config.data.batch_size that all GPUs divide. PYTHON chooses the interpreter.
 #
-# Two minutes before --time ends training saves its step and exits with 75: submit the same again and
-# it goes on. After a node's failure or a preemption Slurm does so by itself (--requeue).
+# Two minutes before its time is over training saves its step and exits with 75: submit the same again
+# and it goes on. After a node's failure or a preemption Slurm queues it again by itself.
 #SBATCH --job-name=instant_gs
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
