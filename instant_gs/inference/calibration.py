@@ -22,7 +22,6 @@ YAWS_DEGREES = (-40, -20, 0, 20, 40)
 PITCHES_DEGREES = (-15, 0, 15)
 EXPRESSIONS = ("jaw_open", "smile", "surprise", "blink")  # of the frontal view; not fitted
 ROUNDS = 10  # of Procrustes analysis; five suffice
-PUPILS = (468, 473)
 
 
 def observe(detector: detection.Detector, seed: int, identities: int, size: int) -> Iterator[tuple]:
@@ -147,7 +146,7 @@ def main(argv: list[str]) -> None:
         print(f"    {mark}: ({x:.4f}, {y:.4f}, {z:.4f}),")
     print(f"{len(rows) - len(found)} of {len(rows)} pictures without a face")
     print("\n".join(report(found, points)))
-    eyes = np.stack([row[4][list(PUPILS)] for row in neutral if row[2:4] == (0, 0)])
+    eyes = np.stack([row[4][list(face.PUPILS)] for row in neutral if row[2:4] == (0, 0)])
     gap = np.linalg.norm(eyes[:, 0, :2] - eyes[:, 1, :2], axis=-1)
     height = eyes[:, :, 1].mean(-1)
     print(f"pupils: {gap.mean():.4f} ± {gap.std():.4f} of the side apart in a frontal view,")

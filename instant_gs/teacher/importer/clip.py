@@ -17,15 +17,13 @@ from instant_gs import cli
 from instant_gs.data import atomic, digest, worker
 from instant_gs.data import source as pack_source
 from instant_gs.geometry import camera
-from instant_gs.portrait import detection, video
+from instant_gs.portrait import detection, tracking, video
 from instant_gs.teacher.importer import frame, layout
 
 #: Hidden, so that no reader takes it for an identity.
 RECORD_FOLDER = ".import"
 VIEW = "camera"
 
-#: A face that was lost is searched everywhere once in so many frames; it takes half a second.
-_SEARCH_EVERY = 10
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 _DIGITS = 6  # of matrices in JSON
 
@@ -187,7 +185,7 @@ def _take_frames(job: Job, folder: Path, record: _Record) -> None:
                 continue
             worker.stop_if_asked()
             seen = len(record.taken) + len(record.failed)
-            thorough = seen % _SEARCH_EVERY == 0
+            thorough = seen % tracking.SEARCH_EVERY == 0
             try:
                 taken = frame.take(picture, _detector(), job.size, near=near, thorough=thorough)
             except frame.RefusedError as error:
