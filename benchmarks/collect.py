@@ -5,7 +5,7 @@
 Reads OUT/parity.json, OUT/parity_rest.json, OUT/bench.json, OUT/graphs.json, OUT/gpu-*.json,
 OUT/sanitizer.txt and OUT/tuned.json, each if it is there, and writes OUT/<device>.json. Copied to
 benchmarks/results/ and committed, it is what `python -m benchmarks.table` makes the tables of
-README.md and docs/kernels.md from. Needs no GPU.
+README.md and the docs from. Needs no GPU.
 """
 
 import json

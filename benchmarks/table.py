@@ -1,4 +1,4 @@
-"""Writes the measured tables of README.md and docs/kernels.md from committed result files.
+"""Writes the measured tables of README.md and the docs from committed result files.
 
     python -m benchmarks.table            rewrites the marked blocks
     python -m benchmarks.table --check    only fails if a block is not what it would write
@@ -23,7 +23,9 @@ ROOT = provenance.ROOT
 RESULTS = ROOT / "benchmarks" / "results"
 COMPILED = ROOT / "benchmarks" / "compiled_kernels.json"
 PROGRAM = ROOT / "benchmarks" / "compiled_program.json"
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "kernels.md")
+DOCUMENTS = tuple(
+    ROOT / name for name in ("README.md", "docs/kernels.md", "docs/triton_backend.md")
+)
 
 NOT_MEASURED = "not measured"
 _CPU_CASE = "target_200k"

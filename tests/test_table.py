@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/kernels.md are what the committed result files say."""
+"""The tables of README.md and the docs are what the committed result files say."""
 
 import json
 
