@@ -26,12 +26,14 @@ def load(directory: str | os.PathLike[str] | None = None):
     """Loads trained weights for inference.
 
     Args:
-      directory: a folder written by `train.py --release=DIR`, or a training run. None takes the
-        weights that ship with the package.
+      directory: a folder written by `python -m instant_gs.convert --out=DIR` or by
+        `train.py --release=DIR`, or a training run. None takes the weights that ship with the
+        package.
 
     Returns:
-      `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `motion_code`, `encode`,
-      `motion`, `animate` and `render`.
+      `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `planes`, `motion_code`,
+      `encode`, `motion`, `animate` and `render`. A licence that the weights state is shown on
+      stderr.
 
     Raises:
       FileNotFoundError: there are no weights in `directory`.

@@ -54,7 +54,10 @@ _SHOW_CROP = flags.DEFINE_string("show_crop", None, "Write a picture of what was
 _SOURCE_ALIGNED = flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
 _DRIVING_ALIGNED = flags.DEFINE_boolean("driving_aligned", False, "The frames are wide crops.")
 _DRIVING_MATTE = flags.DEFINE_boolean(
-    "driving_matte", True, "Remove the background of the driving video, as the model expects."
+    "driving_matte",
+    None,
+    "Remove the background of the driving video; default: if the motion encoder expects it, which "
+    "that of the authors' release does not.",
 )
 _BOX = flags.DEFINE_enum(
     "driving_box", "smoothed", ["smoothed", "fixed"], "How the crop follows the driving head."
@@ -252,11 +255,14 @@ def _read_drivers(engine, still):
     options = {"fps": clip.fps, "box": _BOX.value, "fov_degrees": view}
     track = tracking.track(clip.path, decoded, _detector(), **options)
     _warn([clip.problem, *track.warnings(clip.path)])
+    matte = _DRIVING_MATTE.value
+    if matte is None:  # the release reads drivers as they are, and photos over black
+        matte = engine.config.model.motion.encoder == "learned"
     drivers = tracking.drivers(
         clip.frames(limit),
         track,
         size,
-        matte=_DRIVING_MATTE.value,
+        matte=matte,
         hold=math.ceil(_HOLD.value * clip.fps),
         rest=still,
     )

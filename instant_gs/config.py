@@ -91,11 +91,13 @@ class ModelConfig:
     """The network. ``image_size`` is the photo's side; ``dtype`` that of the computation.
 
     ``fov_degrees`` is what the aligned photo shows, and the view of the frontal camera whose
-    rays the ray mode samples: 23.28 "wide", 18.837 in the authors' first release.
+    rays the ray mode samples: 23.28 "wide", 18.837 in the authors' first release. ``raster_mode``
+    is how pictures are drawn: "classic", or "antialiased" as in the first release.
     """
 
     image_size: int = 512
     fov_degrees: float = 23.28
+    raster_mode: str = "classic"
     dtype: str = "float32"
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     gaussians: GaussianConfig = dataclasses.field(default_factory=GaussianConfig)

@@ -13,6 +13,7 @@ def checks(config):
     size = model.image_size
     yield "model.image_size", size, size % 16 == 0 and size > 0, "a positive multiple of 16"
     yield "model.fov_degrees", model.fov_degrees, 0 < model.fov_degrees < 180, "degrees in (0, 180)"
+    yield _one_of("model.raster_mode", model.raster_mode, ("classic", "antialiased"))
     yield _one_of("model.dtype", model.dtype, ("float32", "bfloat16"))
     yield _one_of("model.encoder.conv_init", model.encoder.conv_init, ("torch", "he"))
     for field, heads in (

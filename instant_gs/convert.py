@@ -17,9 +17,10 @@ from absl import flags, logging
 from instant_gs import cli
 
 LICENCE = (
-    "Converted weights keep their licence, which you accepted with the download. The authors' "
-    "release (arXiv 2512.16893) is under the NVIDIA Source Code License: research and evaluation "
-    "only, no commercial use. X-NeMo's motion encoder is CC BY-NC 4.0."
+    "Converted weights, and what is trained from them, keep their licence, which you accepted with "
+    "the download. The authors' release (arXiv 2512.16893) is under the NVIDIA Source Code "
+    "License: research and evaluation only, no commercial use. X-NeMo's motion encoder is CC BY-NC "
+    "4.0."
 )
 
 _GROUPS = {"E_state_dict": "E", "M_state_dict": "M"}
@@ -37,7 +38,7 @@ def from_state_dicts(encoder: dict, motion_encoder: dict | None = None, *, legac
         encoder: Arrays keyed as in the checkpoint's ``E_state_dict`` (126 of them).
         motion_encoder: Those of ``M_state_dict`` (407); without it the model makes no motion
             codes.
-        legacy: Whether they are the first release's: Gaussians along rays, narrow view.
+        legacy: Whether they are the first release's: see ``released_config``.
 
     Returns:
         The model that ``instant_gs.load`` would return.
@@ -55,7 +56,7 @@ def released_config(*, legacy: bool = False):
     """The configuration of the authors' release.
 
     Args:
-        legacy: The first release: ray mode and the narrow view.
+        legacy: The first release: ray mode, the narrow view, antialiased pictures.
 
     Returns:
         ``config.Config``.
@@ -68,6 +69,7 @@ def released_config(*, legacy: bool = False):
     config.model.motion.image_size = 224
     config.model.gaussians.instantiation = "ray" if legacy else "plane"
     config.model.fov_degrees = camera.FOV_LEGACY_DEGREES if legacy else camera.FOV_WIDE_DEGREES
+    config.model.raster_mode = "antialiased" if legacy else "classic"
     config.validate()
     return config
 
@@ -177,7 +179,7 @@ def _to_params(encoder: dict | None, motion_encoder: dict | None) -> dict:
     lines = [line for part in states for line in checkpoint_map.problems(part, states[part])]
     if lines:
         raise ValueError(
-            f"{len(lines)} tensors do not fit the published model:\n  " + "\n  ".join(lines)
+            f"{len(lines)} tensors do not fit the published model:\n  " + ";\n  ".join(lines)
         )
     params = {}
     if "E" in states:
@@ -277,7 +279,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("checkpoint", None, "The authors' ckpt.pth, or an .npz file.")
     flags.DEFINE_string("motion_encoder", None, "X-NeMo's motion encoder file.")
     flags.DEFINE_string("out", None, "Weights directory to write; must not exist.")
-    legacy = "The first release (ckpt-legacy.pth): Gaussians along rays, narrow view."
+    legacy = "The first release (ckpt-legacy.pth): Gaussians along rays, narrow view, antialiased."
     flags.DEFINE_bool("legacy", False, legacy)
 
 

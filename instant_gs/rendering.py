@@ -27,23 +27,26 @@ class Rendered(NamedTuple):
     overflow: jax.Array
 
 
-def options_at(size: int, trained_size: int) -> kernels.RasterizeOptions:
+def options_at(size: int, trained_size: int, mode: str = "classic") -> kernels.RasterizeOptions:
     """Options for pictures larger than those that a model was trained on.
 
     The rasterizer widens every Gaussian by a filter of about half a pixel, and a model learns
     sizes that close its surface together with that filter. Larger pictures keep the filter's
-    width on the head, or gaps would open between Gaussians.
+    width on the head, or gaps would open between Gaussians. In mode "antialiased" a narrower filter
+    is no gap: it takes less of the opacity away.
 
     Args:
         size: Side of the picture in pixels.
         trained_size: Side of the model's own pictures in pixels.
+        mode: The model's ``raster_mode``.
 
     Returns:
-        Default options but for ``eps2d``; the defaults where ``size`` is not larger.
+        Default options of that mode but for ``eps2d``; its default where ``size`` is not larger.
     """
-    default = kernels.RasterizeOptions()
-    finer = max(1.0, size / trained_size)
-    return dataclasses.replace(default, eps2d=default.eps2d * finer**2)
+    options = kernels.RasterizeOptions(mode=mode)
+    if mode == "antialiased" or size <= trained_size:
+        return options
+    return dataclasses.replace(options, eps2d=options.eps2d * (size / trained_size) ** 2)
 
 
 def render(

@@ -62,7 +62,7 @@ def test_one_error_lists_everything():
     motion["model.final_proj.bias"] = "text"
     with pytest.raises(ValueError) as caught:
         convert.from_state_dicts(encoder, motion)
-    lines = [line.strip() for line in str(caught.value).splitlines()]
+    lines = [line.strip().rstrip(";") for line in str(caught.value).splitlines()]
     assert lines[0].startswith("6 tensors")
     assert set(lines[1:]) == {
         "missing: decoder.net.2.bias",
@@ -136,8 +136,12 @@ def test_bad_input_is_one_clear_line(tmp_path):
             convert.convert(tmp_path / path, None, out)
     with pytest.raises(FileNotFoundError):
         convert.convert(tmp_path / "missing.pth", None, out)
-    with pytest.raises(ValueError, match=r"small_checkpoint\.pth: \d+ tensors do not fit"):
+    with pytest.raises(
+        ValueError, match=r"small_checkpoint\.pth: \d+ tensors do not fit"
+    ) as caught:
         convert.convert(SMALL, None, out)
+    listed = "model: missing: backbone.deep_lab_v3.encoder.conv1.weight; missing: backbone."
+    assert listed in cli.describe(caught.value), "one line, and what it lists can be told apart"
     with pytest.raises(cli.UserError, match="--checkpoint"):
         convert.convert(None, None, out)
     with pytest.raises(cli.UserError, match="holds no M network"):

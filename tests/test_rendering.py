@@ -73,3 +73,17 @@ def test_a_larger_picture_keeps_a_speck_as_large():
     assert 0.85 < share(96, rendering.options_at(96, 32)) / trained < 1.15
     assert share(96, None) / trained < 0.3, "without, it shrinks with the pixels"
     assert rendering.options_at(16, 32) == rendering.options_at(32, 32)
+
+
+def test_antialiased_pictures_keep_their_filter():
+    """That mode takes away as much opacity as the filter adds width."""
+    speck = ball([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], opacity=0.9, scale=0.01)
+
+    def share(size):
+        options = rendering.options_at(size, 32, "antialiased")
+        assert (options.mode, options.eps2d) == ("antialiased", rendering.options_at(9, 9).eps2d)
+        view = camera.orbit_camera(0.0, 0.0)
+        out = rendering.render(speck, view, image_size=(size, size), options=options)
+        return float(out.alpha.sum()) / size**2
+
+    assert share(96) == pytest.approx(share(32), rel=0.2)

@@ -30,7 +30,7 @@ def test_counts_are_those_of_the_layers(result):
     assert rows["decode"]["gflop"] == pytest.approx(2 * 256 * layers / 1e9, rel=0.3)
     assert rows["rasterize"]["gflop"] is None
     for name, row in rows.items():
-        assert row["least_megabytes"] > 0 and row["milliseconds"] is None
+        assert row["least_megabytes"] > 0 and row["milliseconds"] == {}
         if name != "rasterize":
             assert row["gflop"] > 0 and row["megabytes"] > 0.5 * row["least_megabytes"]
     assert rows["encode"]["gflop"] > 2 * rows["decode"]["gflop"]
@@ -40,12 +40,14 @@ def test_page_says_what_was_not_measured(result):
     page = stage_cost.document(result)
     (line,) = re.findall(r"^\| rasterize .*", page, re.MULTILINE)
     assert line.count("not counted") == 2 and line.count("not measured") == 2
+    assert "* an encoded photo (encode) in 5 ms: not measured\n" in page
+    assert "python -m benchmarks.stage_cost --time" in page, "how it would be"
 
 
 @pytest.mark.parametrize("name", ["fold", "rasterize"])
 def test_a_stage_is_timed(name):
     stage = stage_cost.stages(demo.get_config("smoke"), 16)[name]
-    times = stage_cost.measure(stage, timed=True)["milliseconds"]
+    times = stage_cost.measure(stage, timed=True)["milliseconds"]["cpu"]
     assert 0 < times["least"] <= times["median"] <= times["most"] < 1e5
 
 
@@ -58,15 +60,33 @@ def test_the_head_that_is_timed_fills_the_picture():
     assert image.shape == (1, 32, 32, 3) and (np.asarray(image).max(-1) > 0.05).mean() > 0.3
 
 
-def test_page_tells_the_times_and_their_spread(result):
+def timed_on(platform, result, milliseconds):
+    """The record as if it had been timed there."""
     timed = json.loads(json.dumps(result))
     for row in timed["stages"].values():
-        row["milliseconds"] = {"median": 1234.5, "least": 1000.0, "most": 2.5e4}
-    timed["timed_on"] = stage_cost._machine()
-    page = stage_cost.document(timed)
-    assert page.count("| 1,234 (1,000 to 25,000) | not measured |") == 6
-    assert "a frame with its driving face 4.94 s" in page, "four stages"
+        row["milliseconds"] = {platform: {"median": milliseconds, "least": 0.5, "most": 2.5e4}}
+    return timed | {"timed_on": {platform: stage_cost._machine()}}
+
+
+def test_page_tells_the_times_and_their_spread(result):
+    page = stage_cost.document(timed_on("cpu", result, 1234.5))
+    assert page.count("| 1,234 (0.5 to 25,000) | not measured |") == 6
+    assert "CPU: a photo costs 3.7 s in all, a frame with its driving face 4.94 s" in page
     assert "calls after one that compiles: processor time of all threads,\n" in page
+
+
+def test_times_of_both_platforms_stand_on_one_page(result):
+    both = stage_cost.with_other_times(
+        timed_on("gpu", result, 2.0), timed_on("cpu", result, 1234.5)
+    )
+    page = stage_cost.document(both)
+    assert page.count("| 1,234 (0.5 to 25,000) | 2 (0.5 to 25,000) |") == 6
+    assert "* an animated frame (motion, decode, rasterize) in 1 ms: 6 ms\n" in page
+    assert "processor time of all threads,\n" in page and ": elapsed time,\n" in page
+    newer = stage_cost.with_other_times(timed_on("cpu", result, 3.0), both)
+    assert stage_cost.document(newer).count("| 3 (0.5 to 25,000) | 2 (0.5 to 25,000) |") == 6
+    other = timed_on("gpu", result, 2.0) | {"frame": 1024}
+    assert stage_cost.with_other_times(other, both) == other, "of another frame"
 
 
 def test_the_committed_page_is_that_of_the_committed_numbers():

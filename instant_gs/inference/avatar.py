@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -196,7 +195,12 @@ class InstantAvatar:
         if camera is None:
             view = self.config.model.fov_degrees
             camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=view)
-        return _render(gaussians, camera, size or self.image_size, self.image_size)
+        return _render(gaussians, camera, size or self.image_size, *self._pictures)
+
+    @property
+    def _pictures(self) -> tuple[int, str]:
+        """Side and mode of the pictures that the weights were made for."""
+        return self.image_size, self.config.model.raster_mode
 
     def read_motion(self, code_source, driver) -> types.Motion:
         """``motion`` of a driving face, in one compiled call: the first half of a video frame.
@@ -285,7 +289,7 @@ class InstantAvatar:
     def _frame(self):
         def frame(params, avatar, motion, camera, size):
             gaussians = self.model.animate_folded(params, avatar, motion)
-            image = _render(gaussians, camera, size, self.image_size).image
+            image = _render(gaussians, camera, size, *self._pictures).image
             return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), gaussians
 
         return jax.jit(frame, static_argnums=4)
@@ -327,10 +331,11 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     """Loads exported weights.
 
     Args:
-        directory: Written by training; the default ships with the package.
+        directory: Written by training or by ``instant_gs.convert``; the default ships with the
+            package.
 
     Returns:
-        InstantAvatar. The licence of converted weights is shown on stderr.
+        InstantAvatar. The licence that the weights state is shown on stderr.
 
     Raises:
         FileNotFoundError: There are no weights in the folder.
@@ -339,18 +344,16 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"{directory}: no such folder of weights; --weights takes a folder that training "
-            "exported, or leave it out for the weights that ship with the package"
+            f"{directory}: no such folder of weights; give one that {checkpoint.WRITERS} wrote, or "
+            f"none for those that ship ({SHIPPED_WEIGHTS})"
         )
-    config, params, provenance = checkpoint.load_weights(directory)
+    config, params, _ = checkpoint.load_weights(directory)
     if "backbone" not in params:
         raise cli.UserError(
             f"{directory}: holds {', '.join(sorted(params))} only; convert it together with the "
             "authors' checkpoint"
         )
     completeness.check_weights(config.model, params, str(directory))
-    if "licence" in provenance:
-        print(f"{directory}: {provenance['licence']}", file=sys.stderr)
     return InstantAvatar(config, params, stored_bank=motion_bank.load(directory))
 
 
@@ -366,9 +369,9 @@ def _batched(function, image):
     return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _render(gaussians, camera, size: int, trained_size: int) -> rendering.Rendered:
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _render(gaussians, camera, size: int, trained_size: int, mode: str) -> rendering.Rendered:
     batch = jnp.shape(gaussians.means)[:-2]
     camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *jnp.shape(leaf))), camera)
-    options = rendering.options_at(size, trained_size)
+    options = rendering.options_at(size, trained_size, mode)
     return rendering.render(gaussians, camera, image_size=(size, size), options=options)

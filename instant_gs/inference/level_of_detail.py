@@ -73,7 +73,9 @@ class Level:
     psnr: float
 
 
-def order(engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0) -> Ordered:
+def order(
+    engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0, progress=iter
+) -> Ordered:
     """Sorts an avatar's Gaussians; those that are not kept come last.
 
     Args:
@@ -82,13 +84,14 @@ def order(engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0
         code_source: (C,) motion code of the photo.
         bank: (K, C) codes of drivers; None is the weights' own (``InstantAvatar.bank``).
         size: Side of the pictures in pixels; 0 is ``image_size``.
+        progress: Called with the list of pictures, iterates over it; such as ``tqdm.tqdm``.
 
     Returns:
         Ordered; its avatar is animated and rendered as before, up to rounding.
     """
     measure, folded = _weights(engine.model, size or engine.image_size), engine.fold(avatar)
     importance = np.zeros(avatar.keep.shape, np.float32)
-    for motion, camera in _pictures(engine, code_source, bank):
+    for motion, camera in progress(list(_pictures(engine, code_source, bank))):
         seen = np.asarray(measure(engine.params, folded, motion, camera))
         importance = np.maximum(importance, seen)
     means = np.asarray(engine.rest(avatar).means)
@@ -119,7 +122,14 @@ def prefix(ordered: Ordered, count: int) -> types.Avatar:
 
 
 def report(
-    engine, ordered: Ordered, code_source, bank=None, *, counts=LEVELS, size: int = 0
+    engine,
+    ordered: Ordered,
+    code_source,
+    bank=None,
+    *,
+    counts=LEVELS,
+    size: int = 0,
+    progress=iter,
 ) -> list[Level]:
     """The image error of prefixes against all Gaussians, over the bank and all sides.
 
@@ -130,15 +140,17 @@ def report(
         bank: As for ``order``.
         counts: Lengths of prefixes; those that there are not are left out.
         size: Side of the pictures in pixels; 0 is ``image_size``.
+        progress: As for ``order``, called once a prefix.
 
     Returns:
         Levels, the smallest first; the last holds all Gaussians.
     """
     total, size = len(ordered.importance), size or engine.image_size
+    pictures = list(_pictures(engine, code_source, bank))
 
     def draw(count):
         part = engine.fold(prefix(ordered, count))
-        for motion, camera in _pictures(engine, code_source, bank):
+        for motion, camera in progress(pictures):
             picture, _ = engine.frame(part, motion, camera, size)
             yield np.asarray(picture, np.float32)
 
@@ -189,12 +201,15 @@ def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.C
 def _weights(model, size: int):
     """Compiled: the sum of blending weights of each Gaussian (N,) in one picture."""
 
+    options = rendering.options_at(size, model.config.image_size, model.config.raster_mode)
+
     def weights(params, avatar, motion, camera):
         gaussians = model.animate_folded(params, avatar, motion)
 
         def total(colors):
             painted = dataclasses.replace(gaussians, colors=colors)
-            return rendering.render(painted, camera, image_size=(size, size)).image[..., 0].sum()
+            drawn = rendering.render(painted, camera, image_size=(size, size), options=options)
+            return drawn.image[..., 0].sum()
 
         return jax.grad(total)(gaussians.colors)[:, 0]
 
@@ -203,6 +218,8 @@ def _weights(model, size: int):
 
 def main(argv: list[str]) -> None:
     """Measures, prints a table and writes it as JSON."""
+    from tqdm import tqdm
+
     from instant_gs import inference, output
     from instant_gs.inference import source
 
@@ -222,8 +239,9 @@ def main(argv: list[str]) -> None:
         fov_degrees=engine.config.model.fov_degrees,
     ).image
     code = engine.motion_code(photo)
-    ordered = order(engine, engine.encode(photo, code), code)
-    levels = report(engine, ordered, code, counts=counts)
+    show = functools.partial(tqdm, unit="picture", leave=False)
+    ordered = order(engine, engine.encode(photo, code), code, progress=show)
+    levels = report(engine, ordered, code, counts=counts, progress=show)
     print("Gaussians  mean error  worst error  PSNR      (error in steps of 8 bits)")
     for level in levels:
         print(

@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import tempfile
 
 import jax
@@ -29,6 +30,9 @@ from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
 BROKEN = "broken_checkpoints"  # beside it; nothing here reads or deletes them
+
+#: What makes folders of weights, for messages.
+WRITERS = "train.py or `python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER`"
 
 _ITEMS = ("state", "ema", "data", "config", "checksum")
 _REASON = 200  # characters of a library's error worth a place in one line
@@ -311,7 +315,8 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
         folder: A weights directory or a run's folder.
 
     Returns:
-        Configuration, parameters (float32) and provenance.
+        Configuration, parameters (float32) and provenance, whose licence, if it states one, is
+        shown on stderr.
 
     Raises:
         FileNotFoundError: Neither kind is there.
@@ -333,8 +338,10 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
     else:
         raise FileNotFoundError(
             f"{folder}: neither a weights directory (config.json, params/) nor a run with "
-            "checkpoints/; give --weights one of these"
+            f"checkpoints/; give a folder that {WRITERS} wrote"
         )
+    if "licence" in facts and jax.process_index() == 0:
+        print(f"{folder}: {facts['licence']}", file=sys.stderr)
     params = jax.tree.map(
         lambda a: jnp.asarray(a, jnp.float32 if a.dtype == jnp.bfloat16 else a.dtype), params
     )

@@ -44,6 +44,19 @@ def record(config: Config) -> dict:
     }
 
 
+def inherited(origins: dict[str, dict]) -> dict:
+    """What holds for weights that are trained from others.
+
+    Args:
+        origins: Provenance of those others, by option.
+
+    Returns:
+        ``{"licence": …}``, all of theirs; empty if they state none.
+    """
+    licences = dict.fromkeys(facts["licence"] for facts in origins.values() if "licence" in facts)
+    return {"licence": " ".join(licences)} if licences else {}
+
+
 def _commit() -> str:
     """The commit of the source tree, "unknown" outside a checkout."""
     folder = pathlib.Path(__file__).parent

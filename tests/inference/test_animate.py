@@ -18,7 +18,7 @@ from instant_gs import cli, inference
 from instant_gs import config as config_lib
 from instant_gs.geometry import camera as geometry
 from instant_gs.inference import animate, camera_path, export
-from instant_gs.portrait import alignment, matting, photo, video
+from instant_gs.portrait import alignment, matting, photo, tracking, video
 from tests import own_flags
 from tests.inference import fake
 
@@ -200,6 +200,29 @@ def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch):
     assert max(means[:3]) < 0.6 * min(means[3:]), "dark for the frame and the two that are held"
 
 
+@pytest.mark.parametrize(("encoder", "expected"), [("learned", True), ("fan", False)])
+def test_drivers_are_matted_if_their_encoder_expects_it(
+    inputs, run, monkeypatch, encoder, expected
+):
+    seen, drivers = [], tracking.drivers
+
+    def spy(*frames, matte, **options):
+        seen.append(matte)
+        return drivers(*frames, matte=matte, **options)
+
+    class Engine(fake.Engine):
+        config = config_lib.Config(
+            model=config_lib.ModelConfig(motion=config_lib.MotionConfig(encoder=encoder))
+        )
+
+    monkeypatch.setattr(tracking, "drivers", spy)
+    monkeypatch.setattr(inference, "load", lambda directory: Engine())
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "overwrite": True}
+    for given in ({}, {"driving_matte": True}, {"driving_matte": False}):
+        assert run(**values, out=inputs / "a.mp4", max_frames=1, **given) == 0
+    assert seen == [expected, True, False]
+
+
 def test_culling_is_the_users_choice(inputs, run, monkeypatch):
     chosen = []
 
@@ -370,7 +393,10 @@ def test_missing_weights_in_a_process_of_its_own(inputs):
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {inputs}/nowhere: no such")
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"error: {inputs}/nowhere: no such folder of weights; give one that ")
+    assert "python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER" in message
+    assert message.endswith("/instant_gs/weights/demo)"), "what ships, and where it is"
     assert not (inputs / "out.mp4").exists()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from instant_gs import config, convert, models
-from instant_gs.models import checkpoint_map, encoder, fan, layer
+from instant_gs.models import checkpoint_map, encoder, fan, gaussian_decoder, layer, motion
 from tests.models import small
 
 
@@ -55,6 +55,7 @@ def test_every_parameter_has_one_key(shapes, part, number):
 def test_static_number_of_gaussians(shapes, instantiation, number):
     released = convert.released_config(legacy=instantiation == "ray").model
     assert released.gaussians.instantiation == instantiation
+    assert released.raster_mode == ("antialiased" if instantiation == "ray" else "classic")
     image = jax.ShapeDtypeStruct((2, 512, 512, 3), jnp.float32)
     avatar = jax.eval_shape(models.build(released).encode, shapes, image)
     assert avatar.features.shape == avatar.motion_basis.shape == (2, number, 48)
@@ -94,6 +95,23 @@ def test_transformers_start_as_released():
     assert 0.95 < block["attn"]["sr"]["kernel"].std() / (2 * math.sqrt(2 / (4 * 128))) < 1.05
     assert 0.9 < block["mlp"]["dwconv"]["kernel"].std() / (2 * math.sqrt(2 / 9)) < 1.1
     assert not block["mlp"]["fc1"]["bias"].any() and not embed["proj"]["bias"].any()
+
+
+def test_decoders_start_as_released():
+    """Equalised layers from N(0, 1), AdaLN's from a truncated normal of 0.02 / gain, biases 0."""
+    released = convert.released_config().model
+    features, code = jnp.zeros((1, 2, 48)), jnp.zeros((1, 512))
+    key = jax.random.key(0)
+    decoder = gaussian_decoder.GaussianDecoder(released.gaussians).init(key, features)["params"]
+    module = motion.MotionDecoder(released.motion, released.gaussians)
+    mover = module.init(key, features, code, code)["params"]
+    for layers in (decoder, mover):
+        assert 0.95 < layers["fc1"]["kernel"].std() < 1.05
+        assert 0.95 < layers["fc2"]["kernel"].std() < 1.05
+        assert not layers["fc1"]["bias"].any() and not layers["fc2"]["bias"].any()
+    adaln = mover["adaln"]
+    assert 0.98 < adaln["mapping"]["kernel"].std() / 0.04 < 1.02 and "bias" not in adaln["mapping"]
+    assert 0.95 < adaln["proj"]["kernel"].std() / 0.04 < 1.05 and not adaln["proj"]["bias"].any()
 
 
 def test_depthwise_convolution_is_one():

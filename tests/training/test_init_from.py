@@ -5,7 +5,7 @@ import pytest
 
 from configs import ablation
 from instant_gs import convert, models
-from instant_gs.training import checkpoint, loop, state
+from instant_gs.training import checkpoint, loop, provenance, state
 
 
 def shapes(config):
@@ -32,3 +32,19 @@ def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
     config.model.motion.residual_scale = 1.0
     with pytest.raises(ValueError, match=r"residual_scale=0\.01, and .* says 1\.0"):
         loop.start_parameters(config, {}, "weights", None)
+
+
+def test_a_licence_goes_on_to_what_is_trained_from_it():
+    first, second = {"licence": "no commerce", "step": 1}, {"licence": "no weapons"}
+    made = provenance.inherited({"init_from": first, "motion_encoder": second})
+    assert made == {"licence": "no commerce no weapons"}
+    assert provenance.inherited({"init_from": first, "motion_encoder": first}) == {
+        "licence": "no commerce"
+    }
+    assert provenance.inherited({"init_from": {"step": 1}}) == provenance.inherited({}) == {}
+
+
+def test_pictures_that_training_does_not_draw_are_refused():
+    legacy = convert.released_config(legacy=True)
+    with pytest.raises(ValueError, match='raster_mode: training draws "classic" pictures, got'):
+        state.create(models.build(legacy.model), legacy)
