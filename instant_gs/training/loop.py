@@ -109,8 +109,7 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         if origins:
             train_state = parallel.place(state.start_from(train_state, params), mesh)
         if jax.process_index() == 0:
-            facts = provenance.record(config) | origins | provenance.inherited(origins)
-            provenance.write(workdir, facts)
+            provenance.write(workdir, provenance.record(config, origins))
     run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
     metric_writer = writer.MetricWriter(workdir, int(train_state.step))
     try:

@@ -30,8 +30,16 @@ def read(folder: str | pathlib.Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def record(config: Config) -> dict:
-    """JSON-able facts: command, versions, commit, packs with their manifests, machine."""
+def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
+    """JSON-able facts: command, versions, commit, packs with their manifests, machine.
+
+    Args:
+        config: Of the run.
+        origins: Provenance of other weights that it starts from, by option. It is repeated, and
+            licences among it hold for what is trained, too.
+    """
+    origins = origins or {}
+    licences = dict.fromkeys(facts["licence"] for facts in origins.values() if "licence" in facts)
     return {
         "command": " ".join(sys.argv),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -41,20 +49,9 @@ def record(config: Config) -> dict:
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "packs": {pathlib.Path(pack).name: _manifest(pack) for pack in config.data.packs},
+        **origins,
+        **({"licence": " ".join(licences)} if licences else {}),
     }
-
-
-def inherited(origins: dict[str, dict]) -> dict:
-    """What holds for weights that are trained from others.
-
-    Args:
-        origins: Provenance of those others, by option.
-
-    Returns:
-        ``{"licence": …}``, all of theirs; empty if they state none.
-    """
-    licences = dict.fromkeys(facts["licence"] for facts in origins.values() if "licence" in facts)
-    return {"licence": " ".join(licences)} if licences else {}
 
 
 def _commit() -> str:

@@ -1,6 +1,7 @@
 """Going on from others' weights: the release's fit the paper's model, and are read as they were."""
 
 import jax
+import numpy as np
 import pytest
 
 from configs import ablation
@@ -34,14 +35,19 @@ def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
         loop.start_parameters(config, {}, "weights", None)
 
 
-def test_a_licence_goes_on_to_what_is_trained_from_it():
+def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
+    config = convert.released_config()
     first, second = {"licence": "no commerce", "step": 1}, {"licence": "no weapons"}
-    made = provenance.inherited({"init_from": first, "motion_encoder": second})
-    assert made == {"licence": "no commerce no weapons"}
-    assert provenance.inherited({"init_from": first, "motion_encoder": first}) == {
-        "licence": "no commerce"
-    }
-    assert provenance.inherited({"init_from": {"step": 1}}) == provenance.inherited({}) == {}
+    facts = provenance.record(config, {"init_from": first, "motion_encoder": second})
+    assert (facts["init_from"], facts["licence"]) == (first, "no commerce no weapons")
+    twice = provenance.record(config, {"init_from": first, "motion_encoder": first})
+    assert twice["licence"] == "no commerce"
+    assert "licence" not in provenance.record(config, {"init_from": {"step": 1}})
+    checkpoint.save_weights(
+        tmp_path / "weights", config, {"x": {"y": np.zeros(2, np.float32)}}, facts
+    )
+    assert checkpoint.load_weights(tmp_path / "weights")[2] == facts
+    assert f"{tmp_path}/weights: no commerce no weapons\n" in capfd.readouterr().err
 
 
 def test_pictures_that_training_does_not_draw_are_refused():
