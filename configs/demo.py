@@ -37,11 +37,11 @@ def get_config(arg: str = "") -> config_lib.Config:
         motion=config_lib.MotionConfig(widths=(24, 48, 96, 192), residual_scale=0.1),
     )
     config.data = config_lib.DataConfig(
-        batch_size=4, driven_per_sample=4, cross_identity=0.5, same_expression=0.1
+        batch_size=4, driven_per_sample=4, cross_identity=0.5, same_expression=0.1, mirror=0.5
     )
     config.loss = config_lib.LossConfig(
         l1=2.0,
-        lpips=0.5,
+        lpips=0.3,
         lpips_network="alexnet",
         identity=0.0,
         region=1.5,
@@ -55,7 +55,9 @@ def get_config(arg: str = "") -> config_lib.Config:
         final_learning_rate_ratio=0.05,
         warmup_steps=100,
         clip_norm=1.0,
-        multipliers=config_lib.Multipliers(decoder=4.0, motion_decoder=4.0, reprojection=4.0),
+        multipliers=config_lib.Multipliers(
+            decoder=4.0, motion_decoder=4.0, reprojection=4.0, refinement=4.0
+        ),
     )
     config.train = config_lib.TrainConfig(steps=4600)
     return smoke.apply(config, arg)

@@ -58,7 +58,9 @@ def get_config(arg: str = "") -> config_lib.Config:
         final_learning_rate_ratio=0.05,
         warmup_steps=200,
         clip_norm=1.0,
-        multipliers=config_lib.Multipliers(decoder=5.0, motion_decoder=2.0, reprojection=5.0),
+        multipliers=config_lib.Multipliers(
+            decoder=5.0, motion_decoder=2.0, reprojection=5.0, refinement=5.0
+        ),
     )
     config.train = config_lib.TrainConfig(steps=12_000, log_every=50, image_every=1000)
     return smoke.apply(config, arg)

@@ -21,7 +21,8 @@ class EncoderConfig:
     scratch within hours. ``shortcut`` adds a learned map and one convolution of the photo to
     the planes (``models.encoder.Shortcut``), for training from scratch. ``unwrap`` lays the photo
     out on a rough head first, on a map of that many cells a side (``models.unwrap``), and reads
-    colours again where the Gaussians are (``models.reprojection``); 0 does neither.
+    colours again where the Gaussians are (``models.reprojection``), then compares what they draw
+    with the photo (``models.refinement``); 0 does none of these.
     """
 
     resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -106,7 +107,7 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class DataConfig:
-    """Teacher packs and sampling. Probabilities are per driven target.
+    """Teacher packs and sampling. Probabilities are per driven target, ``mirror``'s per sample.
 
     ``broken``: "stop" ends training at a broken record; "skip" takes another sample instead.
     """
@@ -116,6 +117,7 @@ class DataConfig:
     driven_per_sample: int = 1
     cross_identity: float = 0.0
     same_expression: float = 0.1
+    mirror: float = 0.0
     cache_gigabytes: float = 2.0
     broken: str = "stop"
 
@@ -208,6 +210,7 @@ class Multipliers:
     motion_encoder: float = 1.0
     pose_encoder: float = 1.0
     reprojection: float = 1.0
+    refinement: float = 1.0
 
 
 @dataclasses.dataclass

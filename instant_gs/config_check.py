@@ -79,6 +79,7 @@ def checks(config):
     for name, value in (
         ("data.cross_identity", data.cross_identity),
         ("data.same_expression", data.same_expression),
+        ("data.mirror", data.mirror),
         ("optimizer.ema_decay", config.optimizer.ema_decay),
     ):
         yield name, value, 0 <= value <= 1, "a number in [0, 1]"

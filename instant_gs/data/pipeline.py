@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from instant_gs import types
+from instant_gs.data import mirror as mirror_lib
 from instant_gs.data import record as record_lib
 from instant_gs.data import sampler
 from instant_gs.data.broken import BrokenRecords
@@ -112,6 +113,7 @@ def make_loader(
     driven_per_sample: int,
     cross_identity: float = 0.5,
     same_expression: float = 0.1,
+    mirror: float = 0.0,
     need_coefficients: bool = False,
     seed: int = 0,
     image_size: int | None = None,
@@ -132,6 +134,7 @@ def make_loader(
       driven_per_sample: D.
       cross_identity: probability that another identity drives a target, where one can.
       same_expression: probability that a target shows the source's own expression.
+      mirror: probability that a whole sample is seen in a mirror (`data.mirror`).
       need_coefficients: refuse packs with clips whose coefficients nobody gave.
       seed: decides order and choices; 0 … 2**32 - 1.
       image_size: side in pixels, at most the packs' and by default theirs; shrunk by area.
@@ -161,6 +164,7 @@ def make_loader(
         driven_per_sample=driven_per_sample,
         cross_identity=cross_identity,
         same_expression=same_expression,
+        mirror=mirror,
         need_coefficients=need_coefficients,
         seed=seed,
         num_epochs=num_epochs,
@@ -181,6 +185,7 @@ def make_batches(
     driven_per_sample: int,
     cross_identity: float = 0.5,
     same_expression: float = 0.1,
+    mirror: float = 0.0,
     need_coefficients: bool = False,
     seed: int = 0,
     num_epochs: int | None = None,
@@ -193,8 +198,8 @@ def make_batches(
     Args:
       packs: open packs.
       store: reads their frames; must be made of the same packs.
-      split, batch_size, driven_per_sample, cross_identity, same_expression, need_coefficients,
-        seed, num_epochs, shard_index, shard_count, broken: as in `make_loader`.
+      split, batch_size, driven_per_sample, cross_identity, same_expression, mirror,
+        need_coefficients, seed, num_epochs, shard_index, shard_count, broken: as in `make_loader`.
 
     Raises:
       PackError: nothing to sample in this split, or coefficients that are needed and missing.
@@ -210,6 +215,8 @@ def make_batches(
         )
     planner = sampler.Planner(table, driven_per_sample, cross_identity, same_expression)
     planner.validate()
+    if not 0 <= mirror <= 1:
+        raise ValueError(f"mirror: expected 0 to 1, got {mirror}")
     _log.info(
         "split %s: %d identities, %d performances (%d seen by one camera only), %d records;"
         " left out: %d clips without a camera, %d identities with a single frame",
@@ -223,7 +230,7 @@ def make_batches(
     )
     samples = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat(num_epochs)
     # Planned before the hosts divide them: all samples together do not depend on the hosts.
-    samples = samples.random_map(_Plan(planner))
+    samples = samples.random_map(_Plan(planner, mirror))
     total = len(samples) // shard_count * shard_count
     samples = samples.slice(slice(shard_index, total, shard_count))
     if len(samples) < batch_size:
@@ -235,22 +242,32 @@ def make_batches(
 
 
 class _Plan(grain.transforms.RandomMap):
-    """Source number -> records of the sample; the generator depends on seed and position alone."""
+    """Source number -> records of the sample and whether it is mirrored.
 
-    def __init__(self, planner: sampler.Planner):
-        self._planner = planner
+    The generator depends on seed and position alone.
+    """
+
+    def __init__(self, planner: sampler.Planner, mirror: float):
+        self._planner, self._mirror = planner, mirror
 
     def random_map(self, element: int, rng: np.random.Generator) -> np.ndarray:
-        return self._planner.plan(int(element), rng)
+        records = self._planner.plan(int(element), rng)
+        return np.append(records, rng.random() < self._mirror)
 
 
 class _Assemble(grain.transforms.Map):
-    """(B, 2 + 2D) records -> Batch."""
+    """(B, 2 + 2D) records and (B,) whether mirrored, side by side -> Batch."""
 
     def __init__(self, store: FrameStore, planner: sampler.Planner, broken: BrokenRecords | None):
         self._store, self._planner, self._broken = store, planner, broken
 
     def map(self, element: np.ndarray) -> types.Batch:
+        batch = self._whole(element[:, :-1])
+        for view in vars(batch).values():
+            mirror_lib.mirror_rows(view, element[:, -1].astype(bool))
+        return batch
+
+    def _whole(self, element: np.ndarray) -> types.Batch:
         try:
             return self._read(element)
         except PackError as error:

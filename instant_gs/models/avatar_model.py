@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from instant_gs import config as config_lib
-from instant_gs import types
+from instant_gs import rendering, types
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
 from instant_gs.models import (
@@ -17,6 +17,7 @@ from instant_gs.models import (
     head_surface,
     instantiation,
     motion,
+    refinement,
     reprojection,
     unwrap,
 )
@@ -29,7 +30,8 @@ class AvatarModel:
     """Photo -> avatar -> animated Gaussians.
 
     Parameters are ``{"backbone", "decoder", "motion_decoder", "motion_encoder"}``, and
-    "pose_encoder" and "reprojection" if photos are unwrapped, each a nested dict of float32 arrays;
+    "pose_encoder", "reprojection" and "refinement" if photos are unwrapped, each a nested dict of
+    float32 arrays;
     with the "fan" motion encoder, "motion_encoder" holds that network's ``params``,
     ``batch_stats`` and ``constants``, none of which is trained. All methods are pure and jit-able;
     ``self`` is static.
@@ -85,8 +87,14 @@ class AvatarModel:
             whole = jnp.zeros((1, unwrap.POSE_IMAGE_SIZE, unwrap.POSE_IMAGE_SIZE, 3))
             pose_key = jax.random.fold_in(keys[3], 1)
             variables["pose_encoder"] = unwrap.PoseEncoder().init(pose_key, whole)
+            places, photo = jnp.zeros((1, 1, 3)), jnp.zeros((1, size, size, 3))
+            map_ = photo[..., 0]
+            drawn = rendering.Rendered(photo, map_, map_, jnp.zeros(1, int))
             variables["reprojection"] = reprojection.Reprojection().init(
-                keys[1], features, jnp.zeros((1, 1, 3)), jnp.zeros((1, size, size, 3)), front
+                keys[1], features, places, photo, front
+            )
+            variables["refinement"] = refinement.Refinement().init(
+                keys[2], features, places, drawn, photo, front
             )
         return {
             name: value if name == "motion_encoder" and self._is_fan else value["params"]
@@ -138,24 +146,29 @@ class AvatarModel:
             both, anchors = self._ray_features(params, planes, camera, keys)
         features, basis = jnp.split(both, 2, -1)
         if self.config.encoder.unwrap:
-            features = self._reproject(params, features, anchors, image)
+            features = self._compare(params, features, anchors, image)
         keep = jnp.ones(features.shape[:-1], bool)
         if gaussians.cull == "source":
             sigma = gaussian_decoder.density(self._decode(params, features))
             keep = sigma >= gaussian_decoder.VISIBLE_SIGMA
         return types.Avatar(features, basis, anchors, keep)
 
-    def _reproject(self, params, features, anchors, image):
+    def _compare(self, params, features, anchors, image):
+        """Features that have seen the photo where they are, then what they draw beside it."""
+        photo, camera = (image + 1) / 2, self.camera(params, image)
         keep = jnp.ones(features.shape[:-1], bool)
-        resting = gaussian_decoder.to_gaussians(
-            self._decode(params, features), anchors, keep, self.config.gaussians
+
+        def resting(features):
+            raw = self._decode(params, features)
+            return gaussian_decoder.to_gaussians(raw, anchors, keep, self.config.gaussians)
+
+        features = reprojection.Reprojection().apply(
+            {"params": params["reprojection"]}, features, resting(features).means, photo, camera
         )
-        return reprojection.Reprojection().apply(
-            {"params": params["reprojection"]},
-            features,
-            resting.means,
-            (image + 1) / 2,
-            self.camera(params, image),
+        gaussians = jax.lax.stop_gradient(resting(features))
+        drawn = rendering.render(gaussians, camera, image_size=image.shape[1:3])
+        return refinement.Refinement().apply(
+            {"params": params["refinement"]}, features, gaussians.means, drawn, photo, camera
         )
 
     def _ray_features(self, params, planes, camera, keys):

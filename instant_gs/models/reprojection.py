@@ -13,6 +13,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instant_gs import types
 from instant_gs.models import gaussian_decoder, head_surface, instantiation, unwrap
@@ -21,6 +22,7 @@ from instant_gs.models import gaussian_decoder, head_surface, instantiation, unw
 _FACING_SLOPE, _OWN = 6.0, -1.0
 _PRESENT = 8 / 255  # a brighter pixel is no background
 _HIDDEN = 32
+MIRROR = np.array([-1.0, 1.0, 1.0], np.float32)  # heads are symmetric about x = 0
 _NEAR = 5  # pixels, the side of the square that says how near the outline is
 
 
@@ -69,17 +71,30 @@ def _look(means, photo, camera: types.Camera):
         the share of the photo that is not background, there and around, and whether it reaches
         there at all, (N, 3).
     """
-    normals = jnp.asarray(head_surface.outward(math.isqrt(len(means))))
-    backward = camera.cam2world[:3, 3]
-    backward = (backward / jnp.linalg.norm(backward))[:, None]
-    mirror = jnp.array([-1.0, 1.0, 1.0])[None]
     colors = [
         instantiation.bilinear(photo, *unwrap.project(places, camera))
-        for places in (means, means * mirror)
+        for places in (means, means * MIRROR[None])
     ]
-    presence = jnp.clip(photo.max(-1, keepdims=True) / _PRESENT, 0.0, 1.0)
+    here = presence(photo)
     square = (_NEAR, _NEAR)
-    around = nn.avg_pool(presence[None], square, padding="SAME", count_include_pad=False)[0]
-    maps = jnp.concatenate([presence, around, jnp.ones_like(presence)], -1)
+    around = nn.avg_pool(here[None], square, padding="SAME", count_include_pad=False)[0]
+    maps = jnp.concatenate([here, around, jnp.ones_like(here)], -1)
     present = instantiation.bilinear(maps, *unwrap.project(means, camera))
-    return colors, [normals @ backward, (normals * mirror) @ backward], present
+    return colors, facing(math.isqrt(len(means)), camera), present
+
+
+def facing(grid: int, camera: types.Camera):
+    """How the cells of the rough head, and the mirrored ones, face one camera.
+
+    Returns:
+        Two (grid * grid, 1), from -1 to 1.
+    """
+    normals = jnp.asarray(head_surface.outward(grid))
+    backward = camera.cam2world[:3, 3]
+    backward = (backward / jnp.linalg.norm(backward))[:, None]
+    return [normals @ backward, (normals * MIRROR[None]) @ backward]
+
+
+def presence(photo):
+    """How far each pixel of a photo (…, 3) in [0, 1] is no background: (…, 1), from 0 to 1."""
+    return jnp.clip(photo.max(-1, keepdims=True) / _PRESENT, 0.0, 1.0)

@@ -164,6 +164,7 @@ def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):
             driven_per_sample=data.driven_per_sample,
             cross_identity=data.cross_identity,
             same_expression=data.same_expression,
+            mirror=data.mirror,
             need_coefficients=bool(config.motion_pretrain.steps)
             or config.motion_pretrain.teacher_forcing,
             seed=seed,

@@ -1,0 +1,139 @@
+"""What the Gaussians draw beside the photo: what is hidden, what sticks out, and which way."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import demo
+from instant_gs import models, rendering, types
+from instant_gs.geometry import camera as camera_lib
+from instant_gs.models import gaussian_decoder, refinement
+
+SIZE = 48
+LEFT = 0.5 * np.pi  # a camera at the head's left, +x, which sees +z at its left
+
+
+def _camera(yaw=0.0):
+    intrinsics = jnp.asarray(camera_lib.intrinsics(), jnp.float32)
+    return types.Camera(jnp.asarray(camera_lib.look_at(yaw, 0.0), jnp.float32), intrinsics)
+
+
+def _disc(x=0.5, radius=0.25):
+    """A grey disc (SIZE, SIZE, 1) with a soft edge; ``x`` and ``radius`` in image sides."""
+    position = (np.arange(SIZE) + 0.5) / SIZE
+    distance = np.hypot(*np.meshgrid(position - x, position - 0.5)) - radius
+    return jnp.asarray(np.clip(0.5 - distance * SIZE / 2, 0, 1)[..., None], jnp.float32)
+
+
+def _seen(means, disc_drawn, disc_photo, camera, depth):
+    """``_compare`` of grey discs, by name; ``depth`` is where the drawn one lies."""
+    drawn = rendering.Rendered(
+        0.5 * jnp.repeat(disc_drawn, 3, -1), disc_drawn[..., 0], depth * disc_drawn[..., 0], 0
+    )
+    means = jnp.asarray(means, jnp.float32)
+    colors, seen = refinement._compare(means, drawn, 0.5 * jnp.repeat(disc_photo, 3, -1), camera)
+    names = ["alpha", "inside", "difference", "", "", "uncovered"]
+    names += ["difference around", "", "", "uncovered around", "presence"]
+    names += ["mirrored alpha", "mirrored inside", "x", "y", "z", "behind", "mirrored behind"]
+    assert seen.shape[-1] == len(names) + 2  # and how the cells face the camera
+    return colors, dict(zip(names, np.asarray(seen).T, strict=False))
+
+
+@pytest.mark.parametrize("move", [(0.6, 0.0), (0.0, -0.9), (-0.4, 0.4)])
+def test_misalignment_is_how_far_a_picture_moved(move):
+    rows, columns = jnp.meshgrid(jnp.arange(SIZE), jnp.arange(SIZE), indexing="ij")
+
+    def picture(right, down):
+        x, y = columns - right, rows - down
+        waves = [jnp.sin(0.3 * x + 0.2 * y), jnp.cos(0.25 * x - 0.3 * y), jnp.sin(0.35 * y)]
+        return 0.5 + 0.4 * jnp.stack(waves, -1)
+
+    found = refinement.misalignment(picture(0.0, 0.0), picture(*move))[6:-6, 6:-6]
+    np.testing.assert_allclose(np.median(found, (0, 1)), move, atol=0.12)
+
+
+def test_misalignment_of_what_has_no_structure_is_none():
+    flat = jnp.full((SIZE, SIZE, 3), 0.5)
+    np.testing.assert_array_equal(refinement.misalignment(flat, flat), 0.0)
+    assert np.isfinite(refinement.misalignment(0 * flat, flat)).all()
+    assert np.abs(refinement.misalignment(_disc(0.3), _disc(0.7))).max() <= 3.0
+
+
+def test_a_place_behind_what_was_drawn_knows_it():
+    camera = _camera(LEFT)
+    distance = float(jnp.linalg.norm(camera.cam2world[:3, 3]))
+    means = np.zeros((4, 3))
+    means[:, 0] = [0.1, 0.0, -0.02, -0.1]  # from the near side to the far one
+    _, seen = _seen(means, _disc(), _disc(), camera, distance)
+    np.testing.assert_allclose(seen["behind"], [-1.0, 0.0, 0.4, 1.0], atol=1e-3)
+    np.testing.assert_allclose(seen["mirrored behind"], [1.0, 0.0, -0.4, -1.0], atol=1e-3)
+
+
+def test_an_outline_that_is_too_wide_says_where_to_go():
+    """The drawn head is wider than the photo's: at its edges the way is inwards, in the world."""
+    for yaw, axis in ((0.0, "x"), (LEFT, "z")):
+        means = np.zeros((4, 3))
+        means[:, "xyz".index(axis)] = [0.2, -0.2, 0.0, 0.0]
+        _, seen = _seen(means, _disc(radius=0.275), _disc(radius=0.25), _camera(yaw), 2.0)
+        assert seen[axis][0] < -0.3 and seen[axis][1] > 0.3
+        assert np.abs(seen[axis][2:]).max() < 1e-3
+        assert (seen["uncovered around"][:2] < -0.05).all()  # more was drawn than there is
+        other = "z" if axis == "x" else "x"
+        assert np.abs(seen[other]).max() < 0.05
+
+
+def test_colours_are_those_of_the_photo_at_both_places():
+    means = np.array([[0.12, 0.0, 0.0], [-0.12, 0.0, 0.0]] * 2)
+    photo = jnp.zeros((SIZE, SIZE, 3)).at[:, SIZE // 2 :, 0].set(0.8)  # red at the right
+    black = jnp.zeros((SIZE, SIZE))
+    drawn = rendering.Rendered(0 * photo, black, black, 0)
+    (there, mirrored), _ = refinement._compare(jnp.asarray(means), drawn, photo, _camera())
+    np.testing.assert_allclose(there[:2, 0], [0.8, 0.0], atol=1e-6)
+    np.testing.assert_allclose(mirrored[:2, 0], [0.0, 0.8], atol=1e-6)
+
+
+def test_a_fresh_refinement_leaves_shapes_alone_and_colours_nearly():
+    module = refinement.Refinement()
+    camera = jax.tree.map(lambda a: a[None], _camera())
+    means, photo = jnp.zeros((1, 4, 3)), jnp.full((1, SIZE, SIZE, 3), 0.5)
+    drawn = rendering.Rendered(photo, photo[..., 0], photo[..., 0], jnp.zeros(1, int))
+    color = gaussian_decoder.color_features(jnp.full((1, 4, 3), 0.4))
+    features = jnp.concatenate([color, jnp.full((1, 4, 5), 7.0)], -1)
+    params = module.init(jax.random.key(0), features, means, drawn, photo, camera)
+    out = module.apply(params, features, means, drawn, photo, camera)
+    np.testing.assert_array_equal(out[..., 3:], 7.0)
+    np.testing.assert_allclose(jax.nn.sigmoid(4 * out[..., :3] - 2), 0.4, atol=0.02)
+
+    def total(means):
+        return module.apply(params, features, means, drawn, photo, camera).sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(means), 0.0)  # where to look is not learned here
+
+
+def test_encoding_compares_the_photo_with_what_is_drawn(monkeypatch):
+    config = demo.get_config("smoke").model
+    model = models.build(config)
+    params = model.init(jax.random.key(0))
+    kernel = params["refinement"]["correction"]["kernel"]
+    params["refinement"]["correction"]["kernel"] = jnp.ones_like(kernel)
+    photo = jnp.full((1, config.image_size, config.image_size, 3), 0.2)
+    seen = []
+
+    def render(gaussians, camera, image_size):
+        seen.append((gaussians.means.shape, camera.cam2world, image_size))
+        return real(gaussians, camera, image_size=image_size)
+
+    real = rendering.render
+    monkeypatch.setattr(rendering, "render", render)
+    drawn = model.encode(params, photo).features
+    (shape, camera, size), *more = seen
+    assert not more and shape == (1, config.gaussians.grid**2, 3)
+    assert size == (config.image_size, config.image_size)
+    np.testing.assert_array_equal(camera, model.camera(params, photo).cam2world)
+
+    def nothing(*args, **kwargs):
+        return jax.tree.map(jnp.zeros_like, real(*args, **kwargs))
+
+    monkeypatch.setattr(rendering, "render", nothing)
+    assert np.abs(np.asarray(model.encode(params, photo).features - drawn)).max() > 1e-3
