@@ -1,9 +1,9 @@
 """The demo model: 96 x 96, 9,216 anchored Gaussians, trained on a laptop's CPU.
 
 Command: python train.py --config=configs/demo.py --workdir=runs/demo
-    --config.data.packs='("packs/demo",)'
-Hardware: two CPU cores. The whole run: not measured. The shipped weights took 19,500 motion steps
-(2.2 h) and 12,800 avatar steps (4.3 h, one core); their history and scores are in
+    --config.data.packs='("packs/demo_96",)'
+Hardware: two CPU cores. The whole run: not measured. The shipped weights took 25,000 motion steps
+(2.7 h) and 17,400 avatar steps (6.3 h, one core); their history and scores are in
 instant_gs/weights/demo/provenance.json.
 """
 
