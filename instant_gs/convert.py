@@ -12,7 +12,7 @@ import os
 import pathlib
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 from instant_gs import cli
 
@@ -24,7 +24,6 @@ LICENCE = (
 )
 
 _GROUPS = {"E_state_dict": "E", "M_state_dict": "M"}
-_ENCODER_PREFIXES = ("backbone.", "decoder.", "motion_decoder.")
 # X-NeMo's own file lacks the outer "model." of the authors' checkpoint.
 _MOTION_PREFIXES = ("bbox_proj.", "final_proj.")
 _MOTION_CODE = "pe"
@@ -259,10 +258,7 @@ def _fingerprint(path) -> dict[str, Any]:
     return {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": digest}
 
 
-def main(argv):
-    if len(argv) > 1:
-        raise cli.UserError(f"{argv[1]}: not expected; every option has a flag (--help)", 2)
-    logging.set_verbosity(logging.WARNING)  # Orbax tells a page about every folder it writes
+def main(_):
     given = flags.FLAGS
     if not given.out:
         raise cli.UserError("--out is missing; give the weights directory to write (--help)", 2)

@@ -224,8 +224,6 @@ def main(argv: list[str]) -> None:
     from instant_gs.inference import source
 
     values = flags.FLAGS
-    if len(argv) > 1:
-        raise cli.UserError(f"{argv[1]}: not expected; every option has a flag (--help)", 2)
     if not values.source:
         raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
     if values.out:

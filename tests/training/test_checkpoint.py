@@ -34,7 +34,7 @@ def main(argv):
         time.sleep(0.02)
     checkpointer.close()
 
-cli.run(main)
+cli.run(main, positional=True)
 """
 
 
