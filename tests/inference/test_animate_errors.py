@@ -1,0 +1,120 @@
+"""Bad input of the animate command: one clear line and an exit code, and nothing is left behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from instant_gs import cli
+from tests.inference import fake
+
+BAD_INPUTS = {
+    "no source": ({"source": None}, 2, "--source is missing"),
+    "no out": ({"out": None}, 2, "--out is missing"),
+    "no driving": ({"driving": None}, 2, "--driving is missing"),
+    "driver's pose of nobody": ({"driving": None, "pose": "driver"}, 2, "--driving is missing"),
+    "driver's pose of crops": (
+        {"pose": "driver", "driving_aligned": True},
+        2,
+        "--pose=driver: frames that are cut out already",
+    ),
+    "beside a recording": (
+        {"driving": "motion.npz", "side_by_side": True},
+        2,
+        "--side_by_side: has no effect with the recording {}/motion.npz",
+    ),
+    "pose of a recording": (
+        {"driving": "motion.npz", "pose": "driver"},
+        2,
+        "--pose=driver: the recording {}/motion.npz does not tell",
+    ),
+    "text as recording": ({"driving": "text.npz"}, 1, "{}/text.npz: not a motion file"),
+    "missing recording": ({"driving": "gone.npz"}, 1, "{}/gone.npz: no such file"),
+    "record's ending": ({"record": "motion.txt"}, 2, "--record: {}/motion.txt must end in .npz"),
+    "record exists": ({"record": "text.npz"}, 1, "--record: {}/text.npz exists already"),
+    "hold": ({"hold": -1}, 2, "--hold: expected 0 or more seconds"),
+    "swing of a fixed camera": ({"pose": "fixed", "orbit": 9}, 2, "--orbit: has no effect with"),
+    "wrong flag": ({"sorce": "x"}, 2, "unknown flag --sorce: did you mean --source?"),
+    "wrong value": ({"size": "big"}, 2, "--size"),
+    "tiny size": ({"size": 3}, 2, "--size: expected 16 to 4096"),
+    "pole": ({"pitch": 90}, 2, "--pitch: expected -80 to 80"),
+    "not a number": ({"yaw": "nan"}, 2, "--yaw: expected a number"),
+    "ending": ({"out": "out.gif"}, 2, "out.gif must end in .mp4"),
+    "exists": ({"out": "aligned.mp4"}, 1, "--out: {}/aligned.mp4 exists already"),
+    "missing photo": ({"source": "gone.png"}, 1, "{}/gone.png: no such file"),
+    "text as photo": ({"source": "text.txt"}, 1, "{}/text.txt: this is not an image"),
+    "1x1 photo": ({"source": "dot.png"}, 1, "{}/dot.png: the image is 1x1 pixels"),
+    "missing video": ({"driving": "gone.mp4"}, 1, "{}/gone.mp4: no such file"),
+    "text as video": ({"driving": "text.txt"}, 1, "{}/text.txt: not a video"),
+    "truncated video": ({"driving": "cut.mp4"}, 1, "{}/cut.mp4: the video is damaged or cut off"),
+    "ply frame": ({"ply": "a.ply", "ply_frame": 6}, 1, "--ply_frame: the result has 6 frames"),
+    "mask size": ({"mask": "dot.png"}, 1, "{}/dot.png: the mask is 1x1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
+    changes, status, message = BAD_INPUTS[case]
+    (inputs / "text.txt").write_text("This is a letter, not a picture.")
+    (inputs / "text.npz").write_text("This is a letter, not a recording.")
+    Image.new("RGB", (1, 1)).save(inputs / "dot.png")
+    data = (inputs / "video.mp4").read_bytes()
+    (inputs / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 60])
+    before = sorted(inputs.iterdir())
+    values = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", **changes}
+    files = ("source", "driving", "out", "ply", "mask", "record")
+    arguments = {
+        name: inputs / value if name in files else value
+        for name, value in values.items()
+        if value is not None
+    }
+    assert run(**arguments) == status
+    printed = capsys.readouterr().err.strip()
+    last = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert len(last) == 1 and message.format(inputs) in last[0], printed
+    assert "Traceback" not in printed
+    assert sorted(inputs.iterdir()) == before, "nothing is left behind"
+
+
+def test_no_face_in_photo_or_video(inputs, run, command, capsys, monkeypatch):
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    monkeypatch.setattr(command, "_detector", lambda: fake.Detector(None))
+    assert run(**values, out=inputs / "out.mp4") == 1
+    assert f"error: {inputs}/photo.png: no face found" in capsys.readouterr().err
+    found = fake.Face(fake.landmarks(130, 90, 120))
+    detector = fake.Detector(found, None)
+    monkeypatch.setattr(command, "_detector", lambda: detector)
+    assert run(**values, out=inputs / "out.mp4") == 1
+    assert f"error: {inputs}/video.mp4: no face in any of 6 frames" in capsys.readouterr().err
+    assert not (inputs / "out.mp4").exists()
+
+
+def test_missing_weights_in_a_process_of_its_own(inputs):
+    paths = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", "weights": "nowhere"}
+    arguments = [f"--{name}={inputs / path}" for name, path in paths.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "instant_gs.animate", *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith(f"error: {inputs}/nowhere: no such folder of weights; give one that ")
+    assert "python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER" in message
+    assert message.endswith("/instant_gs/weights/demo)"), "what ships, and where it is"
+    assert not (inputs / "out.mp4").exists()
+
+
+def test_missing_face_detector_says_how_to_install_it(command, monkeypatch):
+    def broken():
+        raise ImportError("the network is missing; run `pip install x`")
+
+    monkeypatch.setattr("instant_gs.metrics.face.FaceLandmarker", broken)
+    command._detector.cache_clear()
+    with pytest.raises(cli.UserError, match=r"finding faces: .*pip install x"):
+        command._detector()
