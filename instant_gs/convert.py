@@ -258,7 +258,8 @@ def _fingerprint(path) -> dict[str, Any]:
     return {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": digest}
 
 
-def main(_):
+def main(argv):
+    del argv
     given = flags.FLAGS
     if not given.out:
         raise cli.UserError("--out is missing; give the weights directory to write (--help)", 2)

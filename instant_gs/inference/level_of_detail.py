@@ -218,6 +218,7 @@ def _weights(model, size: int):
 
 def main(argv: list[str]) -> None:
     """Measures, prints a table and writes it as JSON."""
+    del argv
     from tqdm import tqdm
 
     from instant_gs import inference, output
