@@ -18,7 +18,6 @@ from instant_gs.models import gaussian_decoder, instantiation, reprojection, unw
 
 _HIDDEN = 64
 _START = (0.0, -3.0, -3.0)  # the blend begins with the colours as they came
-_WINDOW = 5  # pixels, the side of the square that misalignment is read from
 _DAMPING = 1e-3  # of the alignment's equations, squared intensity per squared pixel
 _FAR = 3.0  # pixels, the largest misalignment
 _CLEAR = 0.05  # world units behind what is seen: certainly hidden
@@ -80,7 +79,7 @@ def _compare(means, drawn: rendering.Rendered, photo, camera: types.Camera):
     move = misalignment(whole, target)
     surface = drawn.depth[..., None] / jnp.maximum(alpha, 0.1)
     maps = [photo, surface, alpha, jnp.ones_like(alpha)]
-    maps += [_CONTRAST * difference, _CONTRAST * _around(difference), presence, move]
+    maps += [_CONTRAST * difference, _CONTRAST * reprojection.around(difference), presence, move]
     maps = jnp.concatenate(maps, -1)
 
     mirrored = means * reprojection.MIRROR[None]
@@ -113,17 +112,12 @@ def misalignment(drawn, photo):
     right, down = jnp.gradient(middle, axis=1), jnp.gradient(middle, axis=0)
     products = [right * right, right * down, down * down]
     products += [right * (drawn - photo), down * (drawn - photo)]
-    sums = _around(jnp.stack([product.sum(-1) for product in products], -1))
+    sums = reprojection.around(jnp.stack([product.sum(-1) for product in products], -1))
     xx, xy, yy, bx, by = jnp.moveaxis(sums, -1, 0)
     xx, yy = xx + _DAMPING, yy + _DAMPING
     determinant = xx * yy - xy * xy
     move = jnp.stack([yy * bx - xy * by, xx * by - xy * bx], -1) / determinant[..., None]
     return jnp.clip(move, -_FAR, _FAR)
-
-
-def _around(maps):
-    window = (_WINDOW, _WINDOW)
-    return nn.avg_pool(maps[None], window, padding="SAME", count_include_pad=False)[0]
 
 
 def _depth(points, camera: types.Camera):

@@ -23,7 +23,7 @@ _FACING_SLOPE, _OWN = 6.0, -1.0
 _PRESENT = 8 / 255  # a brighter pixel is no background
 _HIDDEN = 32
 MIRROR = np.array([-1.0, 1.0, 1.0], np.float32)  # heads are symmetric about x = 0
-_NEAR = 5  # pixels, the side of the square that says how near the outline is
+_NEAR = 5  # pixels, the side of the square that counts as around
 
 
 class Reprojection(nn.Module):
@@ -76,9 +76,7 @@ def _look(means, photo, camera: types.Camera):
         for places in (means, means * MIRROR[None])
     ]
     here = presence(photo)
-    square = (_NEAR, _NEAR)
-    around = nn.avg_pool(here[None], square, padding="SAME", count_include_pad=False)[0]
-    maps = jnp.concatenate([here, around, jnp.ones_like(here)], -1)
+    maps = jnp.concatenate([here, around(here), jnp.ones_like(here)], -1)
     present = instantiation.bilinear(maps, *unwrap.project(means, camera))
     return colors, facing(math.isqrt(len(means)), camera), present
 
@@ -98,3 +96,9 @@ def facing(grid: int, camera: types.Camera):
 def presence(photo):
     """How far each pixel of a photo (…, 3) in [0, 1] is no background: (…, 1), from 0 to 1."""
     return jnp.clip(photo.max(-1, keepdims=True) / _PRESENT, 0.0, 1.0)
+
+
+def around(maps):
+    """Means of maps (H, W, C) over the square around each pixel, as far as it is inside."""
+    square = (_NEAR, _NEAR)
+    return nn.avg_pool(maps[None], square, padding="SAME", count_include_pad=False)[0]
