@@ -29,10 +29,11 @@ VARIANTS = {
     "no_adversarial": {"loss.adversarial": 0.0},
     "no_identity": {"loss.identity": 0.0},
     "joint": {"motion_pretrain.freeze": False},
-    # One choice; the other two fields are what that encoder admits.
+    # One choice; the other fields are what that encoder admits and how the release cuts faces out.
     "fan": {
         "model.motion.encoder": "fan",
         "model.motion.image_size": 224,
+        "model.motion.crop": 0.52,
         "motion_pretrain.steps": 0,
     },
 }

@@ -9,6 +9,7 @@ import dataclasses
 import json
 
 from instant_gs import config_check
+from instant_gs.data import format as data_format
 
 
 @dataclasses.dataclass
@@ -75,11 +76,14 @@ class MotionConfig:
     for crops of 224 and codes of 512; its weights come from ``instant_gs.convert``.
     ``residual_space``: "feature" is the paper's; "spatial" moves centres, rotations and scales
     directly, the paper's ablation. ``residual_scale`` multiplies the decoder's output.
-    ``widths`` and ``hidden_width`` size the learned encoder.
+    ``widths`` and ``hidden_width`` size the learned encoder. ``crop`` is the side of the centred
+    square that the encoder sees, as a share of the wide picture's side; of a narrower view it sees
+    the same part of the head.
     """
 
     encoder: str = "learned"
     image_size: int = 64
+    crop: float = data_format.FACE_CROP
     widths: tuple[int, ...] = (32, 64, 128, 192)
     hidden_width: int = 256
     code_width: int = 512

@@ -36,6 +36,7 @@ def checks(config):
     yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
     yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
+    yield "model.motion.crop", motion.crop, 0 < motion.crop <= 1, "a share of the side in (0, 1]"
     if gaussians.instantiation == "ray":
         yield (
             "model.encoder.num_planes",

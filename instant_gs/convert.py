@@ -23,6 +23,10 @@ LICENCE = (
     "4.0."
 )
 
+#: Of the driving face, the share of the wide picture's side that is most like the release's own
+#: rule, which is about a detector's box: docs/animation.md.
+CROP = 0.52
+
 _GROUPS = {"E_state_dict": "E", "M_state_dict": "M"}
 # X-NeMo's own file lacks the outer "model." of the authors' checkpoint.
 _MOTION_PREFIXES = ("bbox_proj.", "final_proj.")
@@ -66,6 +70,7 @@ def released_config(*, legacy: bool = False):
     config = config_lib.Config(name="released_legacy" if legacy else "released")
     config.model.motion.encoder = "fan"
     config.model.motion.image_size = 224
+    config.model.motion.crop = CROP
     config.model.gaussians.instantiation = "ray" if legacy else "plane"
     config.model.fov_degrees = camera.FOV_LEGACY_DEGREES if legacy else camera.FOV_WIDE_DEGREES
     config.model.raster_mode = "antialiased" if legacy else "classic"
@@ -248,7 +253,8 @@ def convert(
     }
     checkpoint_lib.save_weights(out, config, params, provenance, half=False)
     if len(states) == 2:
-        motion_bank.save(out, avatar.InstantAvatar(config, params).bank)
+        bank = avatar.InstantAvatar(config, params).bank
+        motion_bank.save(out, bank, config.model.motion.crop)
     return provenance
 
 

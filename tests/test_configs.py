@@ -1,6 +1,7 @@
 """Every configuration is valid, and its variant "smoke" trains."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from instant_gs import config as config_lib
 from instant_gs import models
 from instant_gs.training import abstract, curriculum, parallel, state, step
 
@@ -34,6 +36,20 @@ def test_it_is_valid_and_says_what_it_is(name):
         assert word in text, f"configs/{name}.py: the docstring lacks {word!r}"
     with pytest.raises(ValueError, match=rf"configs/{name}.py: unknown variant 'smok'"):
         load(name, "smok")
+
+
+@pytest.mark.parametrize("crop", [0.0, -0.5, 1.01])
+def test_a_driving_crop_that_is_no_share_of_the_picture_is_named(crop):
+    config = config_lib.Config()
+    config.model.motion.crop = crop
+    with pytest.raises(ValueError, match=rf"motion\.crop: expected .*\(0, 1\], got {crop}"):
+        config.validate()
+
+
+def test_a_configuration_from_before_the_driving_crop_could_be_set_reads_as_before():
+    values = json.loads(config_lib.Config().to_json())
+    del values["model"]["motion"]["crop"]
+    assert config_lib.Config.from_json(json.dumps(values)).model.motion.crop == 0.62
 
 
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # ml_collections'

@@ -11,6 +11,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from instant_gs import cli, convert, inference
+from instant_gs import config as config_lib
 from instant_gs.models import checkpoint_map
 from tests import own_flags
 
@@ -106,6 +107,7 @@ def test_the_directory_loads_and_tells_its_licence(converted, capfd):
     assert (np.asarray(loaded.params["motion_encoder"]["constants"]["pe"]) == 0.25).all()
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {np.dtype(np.float32)}
     assert loaded.stored_bank.shape == (19, 512)
+    assert loaded.config.model.motion.crop == convert.CROP != config_lib.MotionConfig().crop
     record = json.loads((folder / "provenance.json").read_text())
     assert [file["name"] for file in record["files"]] == ["ckpt.npz", "xnemo.npz"]
     assert all(len(file["sha256"]) == 64 for file in record["files"])

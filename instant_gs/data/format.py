@@ -64,9 +64,9 @@ COEFFICIENT_NAMES = (
 #: mouth is lips, teeth, tongue, inside and a thin rim, so an error there is one of expression.
 REGIONS = ("background", "skin", "eyes", "mouth", "brows", "hair", "neck_ears", "clothes")
 
-#: Side of the motion encoder's centred square crop, as a share of the aligned image's side: it
-#: keeps chin and brows of an open mouth at the reference framing and drops hair and shoulders.
-MOTION_CROP = 0.62
+#: Side of the centred square with the face, as a share of the aligned image's side: it keeps chin
+#: and brows of an open mouth at the reference framing and drops hair and shoulders.
+FACE_CROP = 0.62
 
 #: Source form: `<pack>/manifest.json` and `<pack>/<identity>/identity.json`.
 SOURCE_FORMAT = "instant_gs.teacher"

@@ -11,7 +11,6 @@ import numpy as np
 
 from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
-from instant_gs.data import format as format_lib
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
 from instant_gs.inference import culling, motion_bank
@@ -129,7 +128,7 @@ class InstantAvatar:
 
         Args:
             image: (S, S, 3) or (B, S, S, 3), S = ``image_size``: the motion encoder sees its
-                centred ``data.format.MOTION_CROP``, cut out as in training. Or what the motion
+                centred ``config.model.motion.crop``, cut out as in training. Or what the motion
                 encoder reads, (M, M, 3) or (B, M, M, 3), M = ``config.model.motion.image_size``
                 (224 as released). uint8, or float in [-1, 1].
 
@@ -296,10 +295,7 @@ class InstantAvatar:
 
     def _code(self, params, image):
         size = self.config.model.motion.image_size
-        # The same part of the face in any view.
-        view = self.config.model.fov_degrees
-        part = camera_lib.focal_length(view) / camera_lib.focal_length()
-        crop = crop_lib.motion_crop(image, size, format_lib.MOTION_CROP * part)
+        crop = crop_lib.motion_crop(image, size, self.model.crop_share)
         return self.model.motion_code(params, crop)
 
     def _checked(self, name: str, image, size: int):
@@ -354,7 +350,9 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
             "authors' checkpoint"
         )
     completeness.check_weights(config.model, params, str(directory))
-    return InstantAvatar(config, params, stored_bank=motion_bank.load(directory))
+    return InstantAvatar(
+        config, params, stored_bank=motion_bank.load(directory, config.model.motion.crop)
+    )
 
 
 def _to_model(image):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from instant_gs import output
 from instant_gs.data import format as format_lib
+from instant_gs.geometry import crop as crop_lib
 
 #: In a folder of weights: their codes of ``pictures``.
 FILE_NAME = "motion_bank.npz"
@@ -76,7 +77,7 @@ def coefficients() -> np.ndarray:
 
 
 def pictures() -> np.ndarray:
-    """(K, 224, 224, 3) uint8: somebody who performs ``EXPRESSIONS``, cut out as a driver's face."""
+    """(K, 432, 432, 3) uint8: somebody who performs ``EXPRESSIONS``, aligned in the wide view."""
     with Image.open(PICTURES) as strip:
         pixels = np.asarray(strip.convert("RGB"))
     return pixels.reshape(len(EXPRESSIONS), -1, *pixels.shape[1:])
@@ -96,24 +97,27 @@ def codes(engine):
     """
     if engine.config.model.motion.encoder == "learned":
         return jax.jit(engine.model.code_from_coefficients)(engine.params, coefficients())
-    return jnp.stack([engine.motion_code(picture) for picture in pictures()])
+    motion, read = engine.config.model.motion, jax.jit(engine.model.motion_code)
+    seen = pictures().astype(np.float32) * np.float32(2 / 255) - 1
+    crops = crop_lib.motion_crop(seen, motion.image_size, motion.crop)
+    return jnp.concatenate([read(engine.params, crop[None]) for crop in crops])
 
 
-def save(folder: str | os.PathLike, codes) -> None:
-    """Stores codes (K, C) of ``pictures`` in a folder of weights, over older ones."""
+def save(folder: str | os.PathLike, codes, crop: float) -> None:
+    """Stores codes (K, C) of ``pictures``, cut out so, in a folder of weights, over older ones."""
     with output.whole_file(Path(folder) / FILE_NAME, overwrite=True) as temporary:
-        np.savez(temporary, codes=np.asarray(codes, np.float32), pictures=_digest())
+        np.savez(temporary, codes=np.asarray(codes, np.float32), pictures=_digest(crop))
 
 
-def load(folder: str | os.PathLike) -> np.ndarray | None:
+def load(folder: str | os.PathLike, crop: float) -> np.ndarray | None:
     """Codes (K, C) that ``save`` stored; None if there are none, or of other pictures."""
     path = Path(folder) / FILE_NAME
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return file["codes"] if str(file["pictures"]) == _digest() else None
+            return file["codes"] if str(file["pictures"]) == _digest(crop) else None
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
         return None
 
 
-def _digest() -> str:
-    return hashlib.sha256(PICTURES.read_bytes()).hexdigest()
+def _digest(crop: float) -> str:
+    return hashlib.sha256(PICTURES.read_bytes() + str(float(crop)).encode()).hexdigest()

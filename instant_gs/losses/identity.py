@@ -75,7 +75,7 @@ class IdentityLoss:
                 f"image: expected (…, S, S, 3), got {shape}; crop it to the aligned square"
             )
         flat = jnp.reshape(image, (-1, *shape[-3:])).astype(jnp.float32)
-        face = 255 * crop.motion_crop(flat, SIZE, data_format.MOTION_CROP)
+        face = 255 * crop.motion_crop(flat, SIZE, data_format.FACE_CROP)
         features = self._features(face)
         norm = jnp.sqrt(jnp.square(features).sum(-1, keepdims=True) + _TINY)
         return (features / norm).reshape(*shape[:-3], EMBEDDING_SIZE)

@@ -62,6 +62,12 @@ class AvatarModel:
         return motion.MotionEncoder(self.config.motion)
 
     @property
+    def crop_share(self) -> float:
+        """Side of the driving crop as a share of the aligned picture's, in the model's view."""
+        focal = camera_lib.focal_length(self.config.fov_degrees)
+        return self.config.motion.crop * focal / camera_lib.focal_length()
+
+    @property
     def _is_fan(self):
         return self.config.motion.encoder == "fan"
 

@@ -144,7 +144,9 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
         made, params, origins["init_from"] = checkpoint.load_weights(init_from)
         state.check_same_meaning(made.model, config.model, f"--init_from={init_from}")
     if motion_encoder:
-        _, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
+        made, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
+        origin = f"--motion_encoder={motion_encoder}"
+        state.check_same_meaning(made.model, config.model, origin, state.READER_MEANING)
         readers = ("motion_encoder", "pose_encoder")  # the two learn together
         params = params | {name: other.get(name, {}) for name in readers if name in own}
     if origins:

@@ -31,16 +31,15 @@ def driving_crops(model: AvatarModel, image, keys=None):
     """What the motion encoder sees of aligned images.
 
     Args:
-        model: For the crop's size.
+        model: For the crop's size and extent.
         image: (B, S, S, 3) in [0, 1].
         keys: (B,) random keys of the augmentation; None crops exactly.
 
     Returns:
         (B, M, M, 3) in [-1, 1].
     """
-    return augmented_crops(
-        image, model.config.motion.image_size, data_format.MOTION_CROP, CROP_SCALE, CROP_SHIFT, keys
-    )
+    size = model.config.motion.image_size
+    return augmented_crops(image, size, model.crop_share, CROP_SCALE, CROP_SHIFT, keys)
 
 
 def augmented_crops(image, size, fraction, scale, shift, keys=None):

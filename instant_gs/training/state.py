@@ -66,26 +66,34 @@ def create(model: AvatarModel, config: Config) -> TrainState:
 
 #: Fields of ``config.model`` that no shape tells apart, and with which parameters mean other heads.
 _MEANING = (
+    "raster_mode",
     "gaussians.position",
     "gaussians.max_offset",
     "gaussians.max_scale",
     "motion.residual_space",
     "motion.residual_scale",
+    "motion.crop",
 )
 
+#: Those with which a motion encoder's alone do.
+READER_MEANING = ("motion.crop",)
 
-def check_same_meaning(made: ModelConfig, ours: ModelConfig, origin: str) -> None:
+
+def check_same_meaning(
+    made: ModelConfig, ours: ModelConfig, origin: str, names: tuple[str, ...] = _MEANING
+) -> None:
     """Refuses parameters that would fit and show something else.
 
     Args:
         made: The configuration that the parameters were made with.
         ours: That of the run that is to start from them.
         origin: The option that names where they come from, for the error.
+        names: The fields that matter.
 
     Raises:
         ValueError: Names the first field that differs and the flag that mends it.
     """
-    for name in _MEANING:
+    for name in names:
         read = operator.attrgetter(name)
         if read(made) != read(ours):
             raise ValueError(

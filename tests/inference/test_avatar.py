@@ -5,10 +5,10 @@ import pytest
 
 import instant_gs
 from instant_gs import config as config_lib
-from instant_gs import rendering
+from instant_gs import models, rendering
 from instant_gs.geometry import camera
 from instant_gs.inference import avatar
-from instant_gs.training import checkpoint
+from instant_gs.training import checkpoint, objective
 from tests.inference import fake, tiny
 
 SIZE = tiny.SIZE
@@ -35,6 +35,23 @@ def test_the_motion_encoder_sees_the_same_part_of_the_face_in_any_view(monkeypat
         with pytest.raises(InterruptedError) as caught:
             avatar.InstantAvatar(config, {})._code({}, None)
         assert caught.value.args[0] == pytest.approx(part, rel=1e-4)
+
+
+def test_the_motion_encoder_sees_the_configured_square_when_used_and_when_trained(monkeypatch):
+    config = config_lib.Config()
+    config.model.image_size, config.model.motion.image_size = 64, 32
+    config.model.motion.crop = 0.5
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[16:48, 16:48] = 255
+    monkeypatch.setattr(models.AvatarModel, "motion_code", lambda model, params, crop: crop)
+    engine = avatar.InstantAvatar(config, {}, culling="none")
+    seen = np.asarray(engine.motion_code(image))
+    assert seen.shape == (32, 32, 3) and (seen == 1).all(), "the square, and nothing beside it"
+    trained = objective.driving_crops(engine.model, objective.unit(image)[None])
+    np.testing.assert_allclose(trained[0], seen, atol=1e-6)
+    config.model.motion.crop = 0.75
+    wider = np.asarray(avatar.InstantAvatar(config, {}, culling="none").motion_code(image))
+    assert (wider > 0).mean() == pytest.approx((0.5 / 0.75) ** 2, abs=0.03)
 
 
 def test_photo_to_picture(engine, photos):

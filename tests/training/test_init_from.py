@@ -33,6 +33,9 @@ def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
     config.model.motion.residual_scale = 1.0
     with pytest.raises(ValueError, match=r"residual_scale=0\.01, and .* says 1\.0"):
         loop.start_parameters(config, {}, "weights", None)
+    config.model.motion.crop = 0.62
+    with pytest.raises(ValueError, match=r"--motion_encoder=read: made with .*crop=0\.52, and"):
+        loop.start_parameters(config, {"motion_encoder": {}}, None, "read")
 
 
 def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
