@@ -55,6 +55,8 @@ def main(argv):
         "weights": _WEIGHTS.value or "shipped",
         "config": animator.config.name,
         "culling": animator.culling,
+        # Of a run they are the newest step's, and the commit is the one that the run began with.
+        **{key: animator.provenance.get(key, "unknown") for key in ("step", "commit")},
     }
     with evaluator.default_scorers(options) as scorers:
         show = functools.partial(tqdm.tqdm, unit="case")

@@ -38,12 +38,14 @@ class InstantAvatar:
         culling: Which Gaussians ``encode`` keeps, one of ``culling.WAYS``; "" is what
             ``culling.default`` says: those that any driver may show.
         stored_bank: What ``bank`` is where that is known already; None computes it.
+        provenance: What the folder of weights says of where they come from.
     """
 
     config: config_lib.Config
     params: dict
     culling: str = ""
     stored_bank: types.Array | None = None
+    provenance: dict = dataclasses.field(default_factory=dict)
 
     @property
     def image_size(self) -> int:
@@ -194,12 +196,8 @@ class InstantAvatar:
         if camera is None:
             view = self.config.model.fov_degrees
             camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=view)
-        return _render(gaussians, camera, size or self.image_size, *self._pictures)
-
-    @property
-    def _pictures(self) -> tuple[int, str]:
-        """Side and mode of the pictures that the weights were made for."""
-        return self.image_size, self.config.model.raster_mode
+        size = size or self.image_size
+        return _render(gaussians, camera, size, self.model.raster_options(size))
 
     def read_motion(self, code_source, driver) -> types.Motion:
         """``motion`` of a driving face, in one compiled call: the first half of a video frame.
@@ -288,7 +286,7 @@ class InstantAvatar:
     def _frame(self):
         def frame(params, avatar, motion, camera, size):
             gaussians = self.model.animate_folded(params, avatar, motion)
-            image = _render(gaussians, camera, size, *self._pictures).image
+            image = _render(gaussians, camera, size, self.model.raster_options(size)).image
             return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), gaussians
 
         return jax.jit(frame, static_argnums=4)
@@ -343,16 +341,15 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
             f"{directory}: no such folder of weights; give one that {checkpoint.WRITERS} wrote, or "
             f"none for those that ship ({SHIPPED_WEIGHTS})"
         )
-    config, params, _ = checkpoint.load_weights(directory)
+    config, params, provenance = checkpoint.load_weights(directory)
     if "backbone" not in params:
         raise cli.UserError(
             f"{directory}: holds {', '.join(sorted(params))} only; convert it together with the "
             "authors' checkpoint"
         )
     completeness.check_weights(config.model, params, str(directory))
-    return InstantAvatar(
-        config, params, stored_bank=motion_bank.load(directory, config.model.motion.crop)
-    )
+    bank = motion_bank.load(directory, config.model.motion.crop)
+    return InstantAvatar(config, params, stored_bank=bank, provenance=provenance)
 
 
 def _to_model(image):
@@ -367,9 +364,8 @@ def _batched(function, image):
     return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _render(gaussians, camera, size: int, trained_size: int, mode: str) -> rendering.Rendered:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _render(gaussians, camera, size: int, options) -> rendering.Rendered:
     batch = jnp.shape(gaussians.means)[:-2]
     camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *jnp.shape(leaf))), camera)
-    options = rendering.options_at(size, trained_size, mode)
     return rendering.render(gaussians, camera, image_size=(size, size), options=options)

@@ -201,7 +201,7 @@ def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.C
 def _weights(model, size: int):
     """Compiled: the sum of blending weights of each Gaussian (N,) in one picture."""
 
-    options = rendering.options_at(size, model.config.image_size, model.config.raster_mode)
+    options = model.raster_options(size)
 
     def weights(params, avatar, motion, camera):
         gaussians = model.animate_folded(params, avatar, motion)

@@ -67,6 +67,10 @@ class AvatarModel:
         focal = camera_lib.focal_length(self.config.fov_degrees)
         return self.config.motion.crop * focal / camera_lib.focal_length()
 
+    def raster_options(self, size: int):
+        """How pictures of a side in pixels are drawn, ``rendering.options_at`` of this model's."""
+        return rendering.options_at(size, self.config.image_size, self.config.raster_mode)
+
     @property
     def _is_fan(self):
         return self.config.motion.encoder == "fan"
@@ -172,7 +176,8 @@ class AvatarModel:
             {"params": params["reprojection"]}, features, resting(features).means, photo, camera
         )
         gaussians = jax.lax.stop_gradient(resting(features))
-        drawn = rendering.render(gaussians, camera, image_size=image.shape[1:3])
+        options = self.raster_options(image.shape[1])
+        drawn = rendering.render(gaussians, camera, image_size=image.shape[1:3], options=options)
         return refinement.Refinement().apply(
             {"params": params["refinement"]}, features, gaussians.means, drawn, photo, camera
         )

@@ -153,7 +153,10 @@ def avatar_objective(model: AvatarModel, config: Config, judges, size, networks,
     views = _join(batch.reconstruction, batch.driven)
     camera = types.Camera(views.cam2world, views.intrinsics)
     with jax.named_scope("render"):
-        rendered = rendering.render(posed.gaussians, camera, image_size=(size, size))
+        options = model.raster_options(size)
+        rendered = rendering.render(
+            posed.gaussians, camera, image_size=(size, size), options=options
+        )
     target, alpha, regions = _targets(views, size)
     driven_count = batch.driven.image.shape[1]
     branch = jnp.array(

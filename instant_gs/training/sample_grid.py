@@ -43,9 +43,8 @@ def make(model: AvatarModel, config: Config):
         shown = (moved, rest, _painted(moved, residuals[:, 0]), moved, moved)
         ahead = types.Camera(target.cam2world, target.intrinsics)
         sides = [_side(ahead, yaw) for yaw in (-YAW_DEGREES, YAW_DEGREES)]
-        images = rendering.render(
-            _stack(shown), _stack((ahead, ahead, ahead, *sides)), image_size=size
-        ).image
+        cameras, options = _stack((ahead, ahead, ahead, *sides)), model.raster_options(size[0])
+        images = rendering.render(_stack(shown), cameras, image_size=size, options=options).image
         truth = objective.unit(target.image)
         result, still, residual, right, left = jnp.moveaxis(images, 1, 0)
         return jnp.stack(

@@ -36,16 +36,7 @@ class TrainState:
 
 
 def create(model: AvatarModel, config: Config) -> TrainState:
-    """A fresh state, a function of ``config.seed`` alone.
-
-    Raises:
-        ValueError: The model's pictures are drawn in a way that training does not know.
-    """
-    if config.model.raster_mode != "classic":
-        raise ValueError(
-            f'model.raster_mode: training draws "classic" pictures, got '
-            f"{config.model.raster_mode!r}, which is for weights made elsewhere; set it to classic"
-        )
+    """A fresh state, a function of ``config.seed`` alone."""
     key = jax.random.key(config.seed)
     params, critic = model.init(key), {}
     if config.loss.adversarial:

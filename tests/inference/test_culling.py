@@ -160,8 +160,11 @@ def test_the_releases_bank_is_read_from_drawn_pictures_cut_out_as_drivers_are(mo
 
 def test_a_stored_bank_is_taken_unless_it_is_of_other_pictures(tmp_path, monkeypatch, bank):
     engine, folder = tiny.build(), tmp_path / "weights"
-    checkpoint.save_weights(folder, engine.config, engine.params, {})
-    assert avatar_lib.load(folder).stored_bank is None
+    facts = {"step": 7, "commit": "abc"}
+    checkpoint.save_weights(folder, engine.config, engine.params, facts)
+    fresh = avatar_lib.load(folder)
+    assert fresh.stored_bank is None
+    assert fresh.with_culling("none").provenance == facts, "what eval.py reports"
     crop = engine.config.model.motion.crop
     motion_bank.save(folder, bank, crop)
     loaded = avatar_lib.load(folder)

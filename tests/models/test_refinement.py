@@ -120,9 +120,10 @@ def test_encoding_compares_the_photo_with_what_is_drawn(monkeypatch):
     photo = jnp.full((1, config.image_size, config.image_size, 3), 0.2)
     seen = []
 
-    def render(gaussians, camera, image_size):
+    def render(gaussians, camera, image_size, options):
+        assert options.mode == config.raster_mode
         seen.append((gaussians.means.shape, camera.cam2world, image_size))
-        return real(gaussians, camera, image_size=image_size)
+        return real(gaussians, camera, image_size=image_size, options=options)
 
     real = rendering.render
     monkeypatch.setattr(rendering, "render", render)

@@ -1,12 +1,24 @@
 """Going on from others' weights: the release's fit the paper's model, and are read as they were."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from configs import ablation
+from configs import ablation, demo
 from instant_gs import convert, models
-from instant_gs.training import checkpoint, loop, provenance, state
+from instant_gs.geometry import camera
+from instant_gs.training import (
+    abstract,
+    checkpoint,
+    curriculum,
+    loop,
+    parallel,
+    provenance,
+    state,
+    step,
+)
 
 
 def shapes(config):
@@ -53,7 +65,36 @@ def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
     assert f"{tmp_path}/weights: no commerce no weapons\n" in capfd.readouterr().err
 
 
-def test_pictures_that_training_does_not_draw_are_refused():
+def test_the_first_releases_weights_go_on_as_they_were_drawn():
+    config = convert.released_config()
     legacy = convert.released_config(legacy=True)
-    with pytest.raises(ValueError, match='raster_mode: training draws "classic" pictures, got'):
-        state.create(models.build(legacy.model), legacy)
+    with pytest.raises(ValueError, match=r"raster_mode=antialiased, and .* says classic"):
+        state.check_same_meaning(legacy.model, config.model, "--init_from=weights")
+
+
+@pytest.mark.slow
+def test_training_draws_pictures_as_the_configuration_says():
+    losses = {}
+    for mode in ("classic", "antialiased"):
+        config = demo.get_config("smoke")
+        config.model.raster_mode, config.loss.lpips = mode, 0.0
+        config.data.batch_size = config.data.driven_per_sample = 1
+        model = models.build(config.model)
+        mesh = parallel.make_mesh(1, jax.devices()[:1])
+        batch = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), abstract.batch(config, mesh))
+        front = camera.orbit_camera(0.0, 0.0)
+        views = {
+            name: dataclasses.replace(
+                view,
+                cam2world=np.broadcast_to(front.cam2world, view.cam2world.shape),
+                intrinsics=np.broadcast_to(front.intrinsics, view.intrinsics.shape),
+            )
+            for name, view in vars(batch).items()
+        }
+        batch = dataclasses.replace(batch, **views)
+        fresh = parallel.place(state.create(model, config), mesh)
+        phase = curriculum.Phase("avatar", config.model.image_size)
+        after, metrics = step.make(model, config, phase, mesh)(fresh, batch)
+        assert int(after.step) == 1 and int(after.bad_step) == -1
+        losses[mode] = {name: float(metrics[name]) for name in ("l1", "mask")}
+    assert abs(losses["classic"]["mask"] - losses["antialiased"]["mask"]) > 1e-4
