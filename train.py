@@ -50,7 +50,7 @@ def main(argv):
     what = _CONFIG.value, _WORKDIR.value, _INIT_FROM.value, _MOTION_ENCODER.value
     if _DRY_RUN.value:
         for line in dry_run.describe(*what):
-            print(line, flush=True)
+            distributed.say(line)
         return
     loop.train(*what, window)
     if _RELEASE.value:

@@ -9,6 +9,12 @@ import jax
 from instant_gs import cli
 
 
+def say(line: str) -> None:
+    """Prints a line once, however many processes there are."""
+    if jax.process_index() == 0:
+        print(line, flush=True)
+
+
 def start(
     automatic: bool,
     coordinator: str | None = None,

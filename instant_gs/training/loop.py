@@ -17,6 +17,7 @@ from instant_gs.training import (
     checkpoint,
     completeness,
     curriculum,
+    distributed,
     optimizer,
     parallel,
     preemption,
@@ -85,7 +86,7 @@ def train(
 def _train(config, workdir, init_from, motion_encoder, stop, window):
     check_same_run(workdir, config)
     for line in curriculum.never_reached(config):
-        print(f"warning: {line}", flush=True)
+        distributed.say(f"warning: {line}")
     mesh = parallel.mesh_of(config)
     if not config.data.packs:
         raise cli.UserError("training needs data: --config.data.packs='(\"FOLDER\",)'")
@@ -96,15 +97,14 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
     if checkpointer.latest_step() is not None:
         train_state, data_state, _ = checkpointer.restore(train_state)
         loader.set_state(data_state)
-        print(f"resumed {workdir} at step {int(train_state.step)}", flush=True)
+        distributed.say(f"resumed {workdir} at step {int(train_state.step)}")
     else:
         params, origins = start_parameters(config, train_state.params, init_from, motion_encoder)
         pretrain = config.motion_pretrain
         if not origins and pretrain.freeze and not pretrain.steps:
-            print(
+            distributed.say(
                 "warning: the motion encoder is frozen as it was drawn: expressions will mean "
-                "little. Give --motion_encoder or --init_from, or set motion_pretrain.steps",
-                flush=True,
+                "little. Give --motion_encoder or --init_from, or set motion_pretrain.steps"
             )
         if origins:
             train_state = parallel.place(state.start_from(train_state, params), mesh)
@@ -184,7 +184,9 @@ def _batch_to_show(config: Config, broken):
     try:
         loader = _loader(config, "validation", config.seed + 1, broken=broken)
     except PackError:
-        print("too few identities for a validation split: sample pictures show training identities")
+        distributed.say(
+            "too few identities for a validation split: sample pictures show training identities"
+        )
         loader = _loader(config, "train", config.seed + 1, broken=broken)
     return next(loader)
 
@@ -201,7 +203,7 @@ def _run(
     number = int(train_state.step)
     finite = (number, loader.get_state())  # when that was last known
     if window.misses(number + 1, total):
-        print(f"warning: --profile_steps: only steps {number + 1} to {total} are left", flush=True)
+        distributed.say(f"warning: --profile_steps: only steps {number + 1} to {total} are left")
 
     def save():
         _stop_if_not_finite(workdir, train_state, loader, *finite)
@@ -255,15 +257,13 @@ def _log(metric_writer, number, total, phase, values, speed):
         {f"{phase}/{name}": value for name, value in values.items()}
         | {f"speed/{name}": value for name, value in speed.items()},
     )
-    if jax.process_index() != 0:
-        return
     rate = "compiled"
     if speed:
         left = speed["step_seconds"] * (total - number) / 60
         rate = f"{speed['step_seconds']:.3f} s/step, {left:.0f} min left"
     names = ("loss", "psnr_driven", "region_driven", "lpips", "coefficient_r2")
     shown = "  ".join(f"{name} {values[name]:.4g}" for name in names if name in values)
-    print(f"{phase} {number}/{total} ({100 * number / total:.0f} %)  {shown}  {rate}", flush=True)
+    distributed.say(f"{phase} {number}/{total} ({100 * number / total:.0f} %)  {shown}  {rate}")
 
 
 def _next_batch(loader, save):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -90,6 +91,15 @@ def test_two_processes_have_the_losses_of_one(pack, tmp_path):
 
 def test_without_flags_one_process_stays_alone():
     distributed.start(False)
+
+
+def test_lines_are_said_by_one_process(monkeypatch, capsys):
+    for index in (0, 1):
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        distributed.say(f"from {index}")
+    assert capsys.readouterr().out == "from 0\n"
+    said = (ROOT / "train.py", ROOT / "instant_gs/training/loop.py")
+    assert not [path for path in said if "print(" in path.read_text()]
 
 
 @pytest.mark.parametrize(
