@@ -5,7 +5,7 @@
 
 A block lies between `<!-- table: NAME -->` and `<!-- end of table: NAME -->`. Numbers come from
 benchmarks/results/*.json (GPU, see benchmarks/on_gpu.sh), benchmarks/results/*.jsonl (lines of
-`python -m kernels.bench --case=target_200k`, with "commit" added) and benchmarks/compiled_*.json.
+`python -m kernels.bench --case=target_200k`) and benchmarks/compiled_*.json.
 What no file holds is "not measured".
 """
 

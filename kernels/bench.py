@@ -157,6 +157,7 @@ def measure(
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "jax": jax.__version__,
+        "commit": _commit(),
         "splats": case.num_splats,
         "height": case.image_size[0],
         "width": case.image_size[1],
@@ -174,6 +175,18 @@ def measure(
         "peak_bytes": _peak_bytes(),
         "load_average": round(os.getloadavg()[0], 1),
     }
+
+
+def _commit() -> str | None:
+    """The commit of these sources: from git, or told where there is no history."""
+    if told := os.environ.get("COMMIT"):
+        return told
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        run = subprocess.run(git, capture_output=True, text=True)
+    except FileNotFoundError:  # no git here
+        return None
+    return run.stdout.strip() or None
 
 
 def _quartiles(times: list[float]) -> tuple[float, float, float]:
