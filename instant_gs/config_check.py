@@ -9,63 +9,61 @@ def _one_of(name, got, choices):
 
 def checks(config):
     """Yields (field, value, is it fine, what is expected) of a ``config.Config``."""
-    model, data, train = config.model, config.data, config.train
-    size = model.image_size
+    yield from _model_checks(config.model)
+    yield from _encoder_checks(config.model)
+    yield from _motion_checks(config)
+    yield from _number_checks(config)
+    yield from _schedule_checks(config)
+
+
+def _model_checks(model):
+    size, view, gaussians = model.image_size, model.fov_degrees, model.gaussians
     yield "model.image_size", size, size % 16 == 0 and size > 0, "a positive multiple of 16"
-    yield "model.fov_degrees", model.fov_degrees, 0 < model.fov_degrees < 180, "degrees in (0, 180)"
+    yield "model.fov_degrees", view, 0 < view < 180, "degrees in (0, 180)"
     yield _one_of("model.raster_mode", model.raster_mode, ("classic", "antialiased"))
     yield _one_of("model.dtype", model.dtype, ("float32", "bfloat16"))
-    yield _one_of("model.encoder.conv_init", model.encoder.conv_init, ("torch", "he"))
-    for field, heads in (
-        ("low_heads", model.encoder.low_heads),
-        ("plane_heads", model.encoder.plane_heads),
-    ):
-        divides = heads > 0 and model.encoder.token_width % heads == 0
-        yield f"model.encoder.{field}", heads, divides, "a divisor of token_width"
-    yield (
-        "model.encoder.token_width",
-        model.encoder.token_width,
-        model.encoder.token_width % 4 == 0,
-        "a multiple of 4 (pixel shuffle)",
-    )
-    unwrap = model.encoder.unwrap
-    yield "model.encoder.unwrap", unwrap, unwrap >= 0 and unwrap % 16 == 0, "0 or a multiple of 16"
-    gaussians, motion = model.gaussians, model.motion
     yield _one_of("model.gaussians.instantiation", gaussians.instantiation, ("plane", "ray"))
     yield _one_of("model.gaussians.position", gaussians.position, ("absolute", "anchored"))
     yield _one_of("model.gaussians.cull", gaussians.cull, ("source", "none"))
+
+
+def _encoder_checks(model):
+    encoder = model.encoder
+    unwrap, width, planes = encoder.unwrap, encoder.token_width, encoder.num_planes
+    yield _one_of("model.encoder.conv_init", encoder.conv_init, ("torch", "he"))
+    for name in ("low_heads", "plane_heads"):
+        heads = getattr(encoder, name)
+        divides = heads > 0 and width % heads == 0
+        yield f"model.encoder.{name}", heads, divides, "a divisor of token_width"
+    yield "model.encoder.token_width", width, width % 4 == 0, "a multiple of 4 (pixel shuffle)"
+    yield "model.encoder.unwrap", unwrap, unwrap >= 0 and unwrap % 16 == 0, "0 or a multiple of 16"
+    if model.gaussians.instantiation == "ray":
+        yield "model.encoder.num_planes", planes, planes == 3, "3"
+        expected = "0: rays read planes of space, not of a head"
+        yield "model.encoder.unwrap", unwrap, unwrap == 0, expected
+
+
+def _motion_checks(config):
+    motion, pretrain = config.model.motion, config.motion_pretrain
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
     yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
     yield "model.motion.crop", motion.crop, 0 < motion.crop <= 1, "a share of the side in (0, 1]"
-    if gaussians.instantiation == "ray":
-        yield (
-            "model.encoder.num_planes",
-            model.encoder.num_planes,
-            model.encoder.num_planes == 3,
-            "3",
-        )
-        yield (
-            "model.encoder.unwrap",
-            unwrap,
-            unwrap == 0,
-            "0: rays read planes of space, not of a head",
-        )
     if motion.encoder == "fan":
-        fixed = motion.image_size == 224 and motion.code_width == 512
-        yield (
-            "model.motion.(image_size, code_width)",
-            (motion.image_size, motion.code_width),
-            fixed,
-            'the "fan" encoder\'s (224, 512)',
-        )
-        pretrain = config.motion_pretrain
+        sizes = motion.image_size, motion.code_width
+        expected = 'the "fan" encoder\'s (224, 512)'
+        yield "model.motion.(image_size, code_width)", sizes, sizes == (224, 512), expected
         yield "motion_pretrain.steps", pretrain.steps, pretrain.steps == 0, '0: "fan" is frozen'
         forcing = pretrain.teacher_forcing
         yield "motion_pretrain.teacher_forcing", forcing, not forcing, 'False: "fan" reads pictures'
+
+
+def _number_checks(config):
+    """As ``checks``, of data, losses and training: words and plain ranges."""
+    data, train = config.data, config.train
     yield _one_of("data.broken", data.broken, ("stop", "skip"))
     yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
     for name, value in (
-        ("model.gaussians.grid", gaussians.grid),
+        ("model.gaussians.grid", config.model.gaussians.grid),
         ("data.batch_size", data.batch_size),
         ("data.driven_per_sample", data.driven_per_sample),
         ("train.steps", train.steps),
@@ -88,7 +86,6 @@ def checks(config):
         value = getattr(config.loss, field.name)
         if isinstance(value, float):
             yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
-    yield from _schedule_checks(config)
     for group, factor in dataclasses.asdict(config.optimizer.multipliers).items():
         yield f"optimizer.multipliers.{group}", factor, factor >= 0, "a factor >= 0"
 
