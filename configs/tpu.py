@@ -2,7 +2,8 @@
 
 Command: TPU=my-slice ZONE=us-east5-b launch/tpu_pod.sh --config=configs/tpu.py
     --workdir=/mnt/runs/full --config.data.packs='("/mnt/packs/full",)'
-Hardware: eight TPU v5p chips (95 GB each). Time: not measured. Expected score: not measured.
+Hardware: meant for eight TPU v5p chips (95 GB each), not tried. Memory, time, expected score: not
+measured (docs/training.md, "Does the full size fit?").
 
 The rasterizer is the one for every platform, "xla", which keeps more in memory than the GPU
 kernels; a chip therefore takes its four samples one by one, and the discriminator, which would
