@@ -164,8 +164,9 @@ class AvatarModel:
         return types.Avatar(features, basis, anchors, keep)
 
     def _compare(self, params, features, anchors, image):
-        """Features that have seen the photo where they are, then what they draw beside it."""
+        """Features that have seen the photo where they are, then twice what they draw beside it."""
         photo, camera = (image + 1) / 2, self.camera(params, image)
+        options = self.raster_options(image.shape[1])
         keep = jnp.ones(features.shape[:-1], bool)
 
         def resting(features):
@@ -175,12 +176,15 @@ class AvatarModel:
         features = reprojection.Reprojection().apply(
             {"params": params["reprojection"]}, features, resting(features).means, photo, camera
         )
-        gaussians = jax.lax.stop_gradient(resting(features))
-        options = self.raster_options(image.shape[1])
-        drawn = rendering.render(gaussians, camera, image_size=image.shape[1:3], options=options)
-        return refinement.Refinement().apply(
-            {"params": params["refinement"]}, features, gaussians.means, drawn, photo, camera
-        )
+        for _ in range(refinement.LOOKS):
+            gaussians = jax.lax.stop_gradient(resting(features))
+            drawn = rendering.render(
+                gaussians, camera, image_size=image.shape[1:3], options=options
+            )
+            features = refinement.Refinement().apply(
+                {"params": params["refinement"]}, features, gaussians.means, drawn, photo, camera
+            )
+        return features
 
     def _ray_features(self, params, planes, camera, keys):
         gaussians, width = self.config.gaussians, self.config.gaussians.feature_width
