@@ -41,7 +41,7 @@ def get_config(arg: str = "") -> config_lib.Config:
     )
     config.loss = config_lib.LossConfig(
         l1=2.0,
-        lpips=0.3,
+        lpips=0.12,
         lpips_network="alexnet",
         identity=0.0,
         region=1.5,
