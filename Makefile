@@ -1,5 +1,5 @@
 # make demo    animates a photo with the shipped weights, evaluates them, trains for a few minutes
-# make test    runs the tests             (make test ARGS="-m 'not slow' tests/data")
+# make test    runs the tests             (make test ARGS="-m 'not slow' tests/data" WORKERS=4)
 # make venv    only creates .venv and installs everything; the others do it by themselves
 # make lint    checks style               (make format mends it)
 # make pins    resolves the newest packages and rewrites constraints/ for the Python of .venv
@@ -14,6 +14,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -33,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/python -m instant_gs.demo $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -59,6 +59,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8.0",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.8",
         "ruff>=0.12",
         # The GPU kernels are compiled and interpreted in the tests, without a GPU.
         'triton>=3.6; platform_system == "Linux"',

@@ -12,6 +12,8 @@ NUM_CPU_DEVICES = 4  # enough for a 2x2 mesh
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={NUM_CPU_DEVICES}"]
 ).strip()
+# Several processes test at once, and may share a GPU.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 # A cache shared between runs would hide what a fresh machine pays and what recompiles.
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 

@@ -1,5 +1,7 @@
 """A tiny pack and a tiny configuration."""
 
+import os
+
 import jax
 import pytest
 
@@ -28,9 +30,12 @@ def config(pack):
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Runs of one configuration compile once; the folder is new, so nothing old can hide."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of the whole test run, which the workers share
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("xla")))
+    jax.config.update(names[0], str(root / "xla"))
     jax.config.update(names[1], 0.5)
     yield
     for name, value in before.items():
