@@ -8,7 +8,19 @@ import numpy as np
 from instant_gs.teacher.procedural import head as head_model
 from instant_gs.teacher.procedural import shape
 
-HAIR_STYLES = ("bald", "buzz", "short", "swept", "side_part", "curly", "medium", "long", "tied")
+# Decimetres, before a person's own factor.
+_HAIR_LENGTHS = {
+    "bald": 0.0,
+    "buzz": 0.05,
+    "short": 0.3,
+    "swept": 0.55,
+    "side_part": 0.6,
+    "curly": 0.42,
+    "medium": 1.6,
+    "long": 2.8,
+    "tied": 0.9,
+}
+HAIR_STYLES = tuple(_HAIR_LENGTHS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +151,22 @@ def _draw_style(rng, male, age, african):
     return HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=weights)]
 
 
+def _draw_hair_color(rng, light, grey):
+    """Linear RGB; ``light`` is the share of light-haired ancestry, ``grey`` that of grey hair."""
+    dark = 1 - light
+    common = [0.25 + 3 * dark, 0.6 + dark, light]
+    rarer = [0.8 * light, 0.7 * light, 0.6 * light, 0.15 * light, 0.2 * light]
+    hair = _mix(rng, _HAIR_COLORS, list(_HAIR_COLORS)[:8], common + rarer)
+    grey_color = np.array(_srgb(*_HAIR_COLORS["white" if grey > 0.75 else "grey"]))
+    return tuple(((1 - grey * 0.85) * np.array(hair) + grey * 0.85 * grey_color).tolist())
+
+
+def _draw_iris_color(rng, light):
+    weights = [0.5 + 0.3 * light, 0.2 + 2 * (1 - light)]
+    weights += [0.4 * light, 0.3 * light, 0.7 * light, 0.2 * light]
+    return _mix(rng, _IRIS_COLORS, list(_IRIS_COLORS), weights)
+
+
 def attributes(seed, index):
     """Draws a person.
 
@@ -162,49 +190,8 @@ def attributes(seed, index):
 
     grey = float(np.clip((age - 52) / 28 + rng.normal(0, 0.15), 0, 1)) if age > 44 else 0.0
     light = ancestry[0]
-    hair_names = list(_HAIR_COLORS)[:8]
-    hair = _mix(
-        rng,
-        _HAIR_COLORS,
-        hair_names,
-        [
-            0.25 + 3 * (1 - light),
-            0.6 + (1 - light),
-            light,
-            0.8 * light,
-            0.7 * light,
-            0.6 * light,
-            0.15 * light,
-            0.2 * light,
-        ],
-    )
-    grey_color = np.array(_srgb(*_HAIR_COLORS["white" if grey > 0.75 else "grey"]))
-    hair = tuple(((1 - grey * 0.85) * np.array(hair) + grey * 0.85 * grey_color).tolist())
-    iris = _mix(
-        rng,
-        _IRIS_COLORS,
-        list(_IRIS_COLORS),
-        [
-            0.5 + 0.3 * light,
-            0.2 + 2 * (1 - light),
-            0.4 * light,
-            0.3 * light,
-            0.7 * light,
-            0.2 * light,
-        ],
-    )
+    hair, iris = _draw_hair_color(rng, light, grey), _draw_iris_color(rng, light)
     style = _draw_style(rng, male, age, ancestry[1])
-    lengths = {
-        "bald": 0.0,
-        "buzz": 0.05,
-        "short": 0.3,
-        "swept": 0.55,
-        "side_part": 0.6,
-        "curly": 0.42,
-        "medium": 1.6,
-        "long": 2.8,
-        "tied": 0.9,
-    }
     beard = 0.0
     if male > 0.5 and rng.random() < 0.4:
         beard = float(rng.uniform(0.25, 1.0))
@@ -229,7 +216,7 @@ def attributes(seed, index):
         eye_opening=float(rng.uniform(0.25, 0.75)),
         hair_style=style,
         hair_color=hair,
-        hair_length=float(lengths[style] * rng.uniform(0.75, 1.3)),
+        hair_length=float(_HAIR_LENGTHS[style] * rng.uniform(0.75, 1.3)),
         hair_grey=grey,
         recede=float(
             np.clip(rng.normal(0.04 + 0.2 * (male > 0.5) * max(0, age - 30) / 45, 0.06), -0.04, 0.4)

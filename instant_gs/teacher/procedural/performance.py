@@ -9,17 +9,13 @@ import dataclasses
 import numpy as np
 
 from instant_gs.data import format as pack_format
+from instant_gs.teacher.procedural import action
 
 KEY_POSES = 6
 _INDEX = {name: row for row, name in enumerate(pack_format.COEFFICIENT_NAMES)}
-_SIDES = ("Left", "Right")
 
 #: Kinds in the order of the bank; after them come mixtures.
-KINDS = (
-    "neutral", "jaw_open", "smile", "blink", "surprise", "talk", "pucker", "gaze", "smile_teeth",
-    "wink_left", "wink_right", "frown", "tongue_out", "smile_left", "smile_right", "funnel",
-    "brow_raise", "cheek_puff", "sneer", "mouth_left", "mouth_right", "anger", "sad", "kiss_open",
-)  # fmt: skip
+KINDS = tuple(action.NAMED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +49,7 @@ def pose(**values):
     """
     result = np.zeros(len(_INDEX), np.float32)
     for name, value in values.items():
-        names = [name] if name in _INDEX else [name + side for side in _SIDES]
+        names = [name] if name in _INDEX else [name + side for side in action.SIDES]
         if names[0] not in _INDEX:
             raise ValueError(
                 f"pose: expected an ARKit coefficient name, got {name!r}; see "
@@ -64,159 +60,10 @@ def pose(**values):
     return result
 
 
-def _sided(rng, name, value, tie=0.8):
-    """A left-right pair: mostly tied, sometimes one-sided."""
-    if rng.random() < tie:
-        wobble = rng.uniform(0.85, 1.0, 2)
-        return {name + side: value * w for side, w in zip(_SIDES, wobble, strict=True)}
-    side = rng.integers(2)
-    return {name + _SIDES[side]: value, name + _SIDES[1 - side]: value * rng.uniform(0, 0.3)}
-
-
-def _gaze(rng, reach=1.0):
-    """Both eyes look at one point."""
-    across, up = rng.uniform(-1, 1) * reach, rng.uniform(-0.8, 0.8) * reach
-    result = {}
-    # Towards the person's left the left eye turns out and the right eye in.
-    left, right = max(0.0, across), max(0.0, -across)
-    result.update(eyeLookOutLeft=left, eyeLookInRight=left)
-    result.update(eyeLookInLeft=right, eyeLookOutRight=right)
-    result.update(eyeLookUpLeft=max(0, up), eyeLookUpRight=max(0, up))
-    result.update(eyeLookDownLeft=max(0, -up), eyeLookDownRight=max(0, -up))
-    return result
-
-
-def _main_pose(kind, rng):
-    """The part of a key pose that gives the performance its name."""
-    s = rng.uniform(0.65, 1.0)
-    u = rng.uniform
-    if kind == "neutral":
-        return {}
-    if kind == "jaw_open":
-        return {"jawOpen": u(0.5, 1.0)}
-    if kind == "smile":
-        return {**_sided(rng, "mouthSmile", s), **_sided(rng, "cheekSquint", 0.6 * s)}
-    if kind == "smile_teeth":
-        return {
-            **_sided(rng, "mouthSmile", s, 0.95), **_sided(rng, "mouthUpperUp", u(0.4, 0.9), 0.95),
-            **_sided(rng, "mouthLowerDown", u(0.2, 0.6), 0.95), "jawOpen": u(0.08, 0.4),
-            **_sided(rng, "cheekSquint", 0.7 * s, 0.95),
-        }  # fmt: skip
-    if kind in ("smile_left", "smile_right"):
-        side = "Left" if kind == "smile_left" else "Right"
-        return {
-            "mouthSmile" + side: s,
-            "cheekSquint" + side: 0.6 * s,
-            "mouthDimple" + side: u(0, 0.5),
-        }
-    if kind == "blink":
-        closed = rng.random() < 0.65
-        return _sided(rng, "eyeBlink", u(0.85, 1.0) if closed else u(0.2, 0.5), 1.0)
-    if kind in ("wink_left", "wink_right"):
-        side = "Left" if kind == "wink_left" else "Right"
-        return {
-            "eyeBlink" + side: u(0.85, 1.0),
-            "cheekSquint" + side: u(0.3, 0.8),
-            "mouthSmile" + side: u(0, 0.5),
-            "browDown" + side: u(0, 0.4),
-        }
-    if kind == "surprise":
-        return {
-            **_sided(rng, "browOuterUp", s),
-            "browInnerUp": s,
-            **_sided(rng, "eyeWide", s),
-            "jawOpen": u(0.3, 0.9),
-        }
-    if kind == "talk":
-        choices = (
-            {"jawOpen": u(0.25, 0.6), **_sided(rng, "mouthLowerDown", u(0.2, 0.6))},
-            {"mouthFunnel": u(0.4, 0.9), "jawOpen": u(0.1, 0.35)},
-            {"mouthPucker": u(0.4, 0.8), "jawOpen": u(0.05, 0.2)},
-            {**_sided(rng, "mouthStretch", u(0.3, 0.8)), "jawOpen": u(0.1, 0.3)},
-            {**_sided(rng, "mouthPress", u(0.4, 0.9))},
-            {"mouthRollLower": u(0.4, 0.9), "mouthRollUpper": u(0.2, 0.6)},
-        )
-        return choices[rng.integers(len(choices))]
-    if kind == "pucker":
-        return {"mouthPucker": s}
-    if kind == "kiss_open":
-        return {"mouthPucker": u(0.4, 0.8), "mouthFunnel": u(0.3, 0.7), "jawOpen": u(0, 0.3)}
-    if kind == "funnel":
-        return {"mouthFunnel": s, "jawOpen": u(0.1, 0.5)}
-    if kind == "gaze":
-        return _gaze(rng, 1.1)
-    if kind == "frown":
-        return {
-            **_sided(rng, "mouthFrown", s),
-            **_sided(rng, "browDown", u(0.3, 1.0)),
-            "mouthShrugLower": u(0, 0.6),
-        }
-    if kind == "sad":
-        return {
-            **_sided(rng, "mouthFrown", s),
-            "browInnerUp": u(0.5, 1.0),
-            **_sided(rng, "eyeBlink", u(0, 0.4), 1.0),
-        }
-    if kind == "anger":
-        return {
-            **_sided(rng, "browDown", s),
-            **_sided(rng, "noseSneer", u(0.3, 0.9)),
-            **_sided(rng, "eyeSquint", u(0.3, 0.9)),
-            **_sided(rng, "mouthPress", u(0, 0.7)),
-        }
-    if kind == "tongue_out":
-        return {"tongueOut": u(0.7, 1.0), "jawOpen": u(0.3, 0.8)}
-    if kind == "brow_raise":
-        return {**_sided(rng, "browOuterUp", s, 0.65), "browInnerUp": u(0.2, 1.0)}
-    if kind == "cheek_puff":
-        return {"cheekPuff": s, **_sided(rng, "mouthPress", u(0, 0.5))}
-    if kind == "sneer":
-        return {**_sided(rng, "noseSneer", s, 0.6), **_sided(rng, "mouthUpperUp", u(0.3, 0.9), 0.7)}
-    if kind == "mouth_left":
-        return {"mouthLeft": s, "jawLeft": u(0, 0.8), "jawOpen": u(0, 0.3)}
-    if kind == "mouth_right":
-        return {"mouthRight": s, "jawRight": u(0, 0.8), "jawOpen": u(0, 0.3)}
-    return _mixture(rng)
-
-
-def _mixture(rng):
-    """Three to six actions that faces combine."""
-    u = rng.uniform
-    actions = [
-        lambda: {"jawOpen": u(0.2, 1.0)},
-        lambda: _sided(rng, "mouthSmile", u(0.3, 1.0)),
-        lambda: {"mouthPucker": u(0.3, 0.9)},
-        lambda: {"mouthFunnel": u(0.3, 0.9)},
-        lambda: _sided(rng, "mouthFrown", u(0.3, 0.9)),
-        lambda: _sided(rng, "mouthUpperUp", u(0.3, 0.8)),
-        lambda: _sided(rng, "mouthLowerDown", u(0.3, 0.8)),
-        lambda: _sided(rng, "mouthStretch", u(0.3, 0.8)),
-        lambda: {"mouthLeft" if rng.random() < 0.5 else "mouthRight": u(0.3, 0.9)},
-        lambda: {"jawLeft" if rng.random() < 0.5 else "jawRight": u(0.3, 0.9)},
-        lambda: {"cheekPuff": u(0.4, 1.0)},
-        lambda: {"tongueOut": u(0.5, 1.0), "jawOpen": u(0.3, 0.7)},
-        lambda: _sided(rng, "noseSneer", u(0.3, 0.9)),
-        lambda: _sided(rng, "browDown", u(0.4, 1.0)),
-        lambda: {**_sided(rng, "browOuterUp", u(0.4, 1.0), 0.65), "browInnerUp": u(0, 1.0)},
-        lambda: _sided(rng, "eyeBlink", u(0.4, 1.0), 0.6),
-        lambda: _sided(rng, "eyeWide", u(0.4, 1.0)),
-        lambda: _sided(rng, "eyeSquint", u(0.4, 1.0)),
-        lambda: _gaze(rng),
-        lambda: {"jawForward": u(0.3, 1.0)},
-        lambda: {"mouthRollLower": u(0.3, 0.8), "mouthRollUpper": u(0, 0.6)},
-        lambda: {"mouthShrugLower": u(0.3, 0.9), "mouthShrugUpper": u(0, 0.6)},
-        lambda: _sided(rng, "mouthDimple", u(0.3, 0.9)),
-    ]
-    result = {}
-    for choice in rng.choice(len(actions), size=rng.integers(3, 7), replace=False):
-        result.update(actions[choice]())
-    return result
-
-
 def _resolve(values):
     """Takes back what contradicts itself, as a face would."""
     open_jaw = values.get("jawOpen", 0)
-    for side in _SIDES:
+    for side in action.SIDES:
         blink = values.get("eyeBlink" + side, 0)
         for name in ("eyeWide", "eyeSquint"):
             if name + side in values:
@@ -241,19 +88,21 @@ def _resolve(values):
 
 
 def _key(kind, rng):
-    values = _main_pose(kind, rng)
+    strength = rng.uniform(0.65, 1.0)
+    named = action.NAMED.get(kind)
+    values = named(rng, strength) if named else action.mixture(rng)
     quiet = kind in ("neutral",)
     share = 0.4 if quiet else 1.0
     # What eyes and brows do besides; it belongs to the expression, too.
-    for chance, action in (
-        (0.35, lambda: _gaze(rng, 0.7)),
-        (0.18, lambda: _sided(rng, "eyeBlink", rng.uniform(0.5, 1.0), 1.0)),
+    for chance, habit in (
+        (0.35, lambda: action.gaze(rng, 0.7)),
+        (0.18, lambda: action.sided(rng, "eyeBlink", rng.uniform(0.5, 1.0), 1.0)),
         (0.25, lambda: {"browInnerUp": rng.uniform(0.2, 0.8)}),
-        (0.2, lambda: _sided(rng, "browDown", rng.uniform(0.2, 0.8))),
+        (0.2, lambda: action.sided(rng, "browDown", rng.uniform(0.2, 0.8))),
         (0.15, lambda: {"jawOpen": rng.uniform(0.1, 0.4)}),
     ):
         if rng.random() < chance * share:
-            for name, value in action().items():
+            for name, value in habit().items():
                 values.setdefault(name, float(value))
     return pose(**_resolve(values))
 
