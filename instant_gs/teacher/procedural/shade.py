@@ -10,6 +10,7 @@ from instant_gs.teacher.procedural import part
 IRIS_ANGLE = part.IRIS_ANGLE
 PUPIL_ANGLE = 0.16
 SKIN, EYES, MOUTH, BROWS, HAIR, NECK_EARS, CLOTHES = range(1, 8)  # data.format.REGIONS
+SKIN_OR_CLOTH, EYEBALL, TEETH, GUMS, TONGUE = part.SKIN, part.EYE, part.TEETH, part.GUM, part.TONGUE
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -103,6 +104,53 @@ def _skin_label(s, hairy):
 
 
 @numba.njit(cache=True, fastmath=True)
+def _cloth(p, s, colors, base):
+    """Colour `base` of the shirt at world point `p`: weave, and a trim at the neck."""
+    trim = 1 if s[0] < 0.07 else 0
+    weave = 0.92 + 0.16 * _hash(math.floor(p[0] * 640) + 57 * math.floor(p[1] * 640))
+    edge = 0.75 if abs(s[0] - 0.07) < 0.012 else 1.0
+    for j in range(3):
+        base[j] = colors[trim, j] * weave * edge
+
+
+@numba.njit(cache=True, fastmath=True)
+def _surface(kind, p, s, sky, shine, roughness, eye, scalp, colors, base, e):
+    """What a pixel's material makes of its colour `base` and the light `e` on it, both changed.
+
+    Returns:
+        Roughness, reflectance at normal incidence, strength of the highlight, region label.
+    """
+    if kind == EYEBALL:
+        _eyeball(p, eye, base)
+        # Lids shade the ball softly; the sky map is too coarse for it.
+        for j in range(3):
+            e[j] = e[j] * (0.5 + 0.5 * sky) * 1.2
+        return 0.1, 0.04, 1.3, EYES
+    if kind == TEETH:
+        depth_in = min(1.0, max(0.0, 0.35 + 1.6 * sky))
+        base[0], base[1], base[2] = 0.76, 0.69, 0.54
+        for j in range(3):
+            e[j] = (e[j] * 1.15 + 0.06) * depth_in
+        return 0.25, 0.04, 0.6, MOUTH
+    if kind == GUMS:
+        base[0], base[1], base[2] = 0.36, 0.10, 0.095
+        return 0.3, 0.028, 0.5, MOUTH
+    if kind == TONGUE:
+        for j in range(3):
+            e[j] = e[j] * 1.1 + 0.015
+        return 0.35, 0.028, 0.7, MOUTH
+    if s[0] > 0:
+        _cloth(p, s, colors, base)
+        return 0.7, 0.03, 0.3, CLOTHES
+    hairy = min(1.0, max(0.0, s[5]))
+    if hairy > 0:
+        for j in range(3):
+            base[j] = base[j] * (1 - hairy) + scalp[j] * hairy
+        shine *= 1 - 0.85 * hairy
+    return roughness, 0.028, shine, _skin_label(s, hairy)
+
+
+@numba.njit(cache=True, fastmath=True)
 def _highlight(n, key, vx, vy, vz, n_l, n_v, rough, f0, kind):
     """Reflected share of the key light; skin adds a wide lobe."""
     hx, hy, hz = key[0] + vx, key[1] + vy, key[2] + vz
@@ -110,7 +158,7 @@ def _highlight(n, key, vx, vy, vz, n_l, n_v, rough, f0, kind):
     n_h = max(0.0, (n[0] * hx + n[1] * hy + n[2] * hz) * inverse)
     v_h = max(0.0, (vx * hx + vy * hy + vz * hz) * inverse)
     lobe = _ggx(n_l, n_v, n_h, v_h, rough, f0)
-    if kind == 0:
+    if kind == SKIN_OR_CLOTH:
         lobe = 0.4 * lobe + 0.6 * _ggx(n_l, n_v, n_h, v_h, min(1.0, rough * 1.8), f0)
     return lobe * n_l
 
@@ -173,52 +221,13 @@ def shade(
             n_v = n[0] * vx + n[1] * vy + n[2] * vz
             n_l = n[0] * key[0] + n[1] * key[1] + n[2] * key[2]
             kind = material[t]
-            rough, f0 = roughness, 0.028
-            if kind == 1:
-                _eyeball(p, eye, base)
-                # Lids shade the ball softly; the sky map is too coarse for it.
-                for j in range(3):
-                    e[j] = e[j] * (0.5 + 0.5 * sky) * 1.2
-                rough, f0, shine = 0.1, 0.04, 1.3
-                label[py, px] = EYES
-            elif kind == 2:
-                depth_in = min(1.0, max(0.0, 0.35 + 1.6 * sky))
-                base[0], base[1], base[2] = 0.76, 0.69, 0.54
-                for j in range(3):
-                    e[j] = (e[j] * 1.15 + 0.06) * depth_in
-                rough, f0, shine = 0.25, 0.04, 0.6
-                label[py, px] = MOUTH
-            elif kind == 3:
-                base[0], base[1], base[2] = 0.36, 0.10, 0.095
-                rough, shine = 0.3, 0.5
-                label[py, px] = MOUTH
-            elif kind == 4:
-                rough, shine = 0.35, 0.7
-                for j in range(3):
-                    e[j] = e[j] * 1.1 + 0.015
-                label[py, px] = MOUTH
-            else:
-                if uv[t, 0, 0] >= 0:
-                    u = w0 * uv[t, 0, 0] + w1 * uv[t, 1, 0] + w2 * uv[t, 2, 0]
-                    v = w0 * uv[t, 0, 1] + w1 * uv[t, 1, 1] + w2 * uv[t, 2, 1]
-                    _detail(texture, u, v, base)
-                if s[0] > 0:
-                    label[py, px] = CLOTHES
-                    trim = 1 if s[0] < 0.07 else 0
-                    weave = 0.92 + 0.16 * _hash(
-                        math.floor(p[0] * 640) + 57 * math.floor(p[1] * 640)
-                    )
-                    edge = 0.75 if abs(s[0] - 0.07) < 0.012 else 1.0
-                    for j in range(3):
-                        base[j] = colors[trim, j] * weave * edge
-                    rough, f0, shine = 0.7, 0.03, 0.3
-                else:
-                    hairy = min(1.0, max(0.0, s[5]))
-                    if hairy > 0:
-                        for j in range(3):
-                            base[j] = base[j] * (1 - hairy) + scalp[j] * hairy
-                        shine *= 1 - 0.85 * hairy
-                    label[py, px] = _skin_label(s, hairy)
+            if kind == SKIN_OR_CLOTH and uv[t, 0, 0] >= 0:
+                u = w0 * uv[t, 0, 0] + w1 * uv[t, 1, 0] + w2 * uv[t, 2, 0]
+                v = w0 * uv[t, 0, 1] + w1 * uv[t, 1, 1] + w2 * uv[t, 2, 1]
+                _detail(texture, u, v, base)
+            rough, f0, shine, label[py, px] = _surface(
+                kind, p, s, sky, shine, roughness, eye, scalp, colors, base, e
+            )
             spec = 0.0
             if n_l > 0 and n_v > 0:
                 spec = shine * share * _highlight(n, key, vx, vy, vz, n_l, n_v, rough, f0, kind)
@@ -228,7 +237,7 @@ def shade(
             around_light = (
                 (f0 + 0.22 * grazing * (1 - rough)) * sky * sky * (0.35 + 0.5 * max(0.0, n[1]))
             )
-            if kind == 1:
+            if kind == EYEBALL:
                 around_light = 0.05 * sky
             for j in range(3):
                 value = base[j] * e[j] + spec * key_radiance[j] + around_light * shine * 0.6
