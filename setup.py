@@ -59,6 +59,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8.0",
         "pytest-timeout>=2.3",
+        # Most of the tests' time is compiling on one core: two processes need two thirds of it.
         "pytest-xdist>=3.8",
         "ruff>=0.12",
         # The GPU kernels are compiled and interpreted in the tests, without a GPU.
