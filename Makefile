@@ -1,5 +1,6 @@
 # make demo    animates a photo with the shipped weights, evaluates them, trains for a few minutes
-# make test    runs the tests             (make test ARGS="-m 'not slow' tests/data" WORKERS=4)
+# make test    runs the tests             (make test ARGS="-m 'not slow' tests/data")
+#              in two processes; WORKERS=4 in four, WORKERS=0 in none of their own, for a debugger
 # make venv    only creates .venv and installs everything; the others do it by themselves
 # make lint    checks style               (make format mends it)
 # make pins    resolves the newest packages and rewrites constraints/ for the Python of .venv

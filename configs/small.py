@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> config_lib.Config:
             conv_init="he",
             shortcut=True,
             unwrap=256,
+            looks=2,
         ),
         gaussians=config_lib.GaussianConfig(
             grid=256, position="anchored", cull="none", feature_width=32, hidden_width=64

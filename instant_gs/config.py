@@ -23,7 +23,7 @@ class EncoderConfig:
     the planes (``models.encoder.Shortcut``), for training from scratch. ``unwrap`` lays the photo
     out on a rough head first, on a map of that many cells a side (``models.unwrap``), and reads
     colours again where the Gaussians are (``models.reprojection``), then compares what they draw
-    with the photo (``models.refinement``); 0 does none of these.
+    with the photo, ``looks`` times (``models.refinement``); 0 does none of these.
     """
 
     resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -40,6 +40,7 @@ class EncoderConfig:
     conv_init: str = "torch"
     shortcut: bool = False
     unwrap: int = 0
+    looks: int = 1
     remat: bool = False
 
 

@@ -37,6 +37,7 @@ def _encoder_checks(model):
         yield f"model.encoder.{name}", heads, divides, "a divisor of token_width"
     yield "model.encoder.token_width", width, width % 4 == 0, "a multiple of 4 (pixel shuffle)"
     yield "model.encoder.unwrap", unwrap, unwrap >= 0 and unwrap % 16 == 0, "0 or a multiple of 16"
+    yield "model.encoder.looks", encoder.looks, encoder.looks > 0, "a number > 0"
     if model.gaussians.instantiation == "ray":
         yield "model.encoder.num_planes", planes, planes == 3, "3"
         expected = "0: rays read planes of space, not of a head"

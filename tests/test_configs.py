@@ -46,10 +46,11 @@ def test_a_driving_crop_that_is_no_share_of_the_picture_is_named(crop):
         config.validate()
 
 
-def test_a_configuration_from_before_the_driving_crop_could_be_set_reads_as_before():
-    values = json.loads(config_lib.Config().to_json())
-    del values["model"]["motion"]["crop"]
-    assert config_lib.Config.from_json(json.dumps(values)).model.motion.crop == 0.62
+def test_a_configuration_from_before_a_field_existed_reads_as_before():
+    values = json.loads(load("demo", "").to_json())
+    del values["model"]["motion"]["crop"], values["model"]["encoder"]["looks"]
+    old = config_lib.Config.from_json(json.dumps(values)).model
+    assert (old.motion.crop, old.encoder.looks) == (0.62, 1)
 
 
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # ml_collections'

@@ -164,7 +164,7 @@ class AvatarModel:
         return types.Avatar(features, basis, anchors, keep)
 
     def _compare(self, params, features, anchors, image):
-        """Features that have seen the photo where they are, then twice what they draw beside it."""
+        """Features that have seen the photo where they are, then what they draw beside it."""
         photo, camera = (image + 1) / 2, self.camera(params, image)
         options = self.raster_options(image.shape[1])
         keep = jnp.ones(features.shape[:-1], bool)
@@ -176,7 +176,7 @@ class AvatarModel:
         features = reprojection.Reprojection().apply(
             {"params": params["reprojection"]}, features, resting(features).means, photo, camera
         )
-        for _ in range(refinement.LOOKS):
+        for _ in range(self.config.encoder.looks):
             gaussians = jax.lax.stop_gradient(resting(features))
             drawn = rendering.render(
                 gaussians, camera, image_size=image.shape[1:3], options=options

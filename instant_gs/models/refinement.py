@@ -1,10 +1,10 @@
-"""The avatar drawn as the photo shows it, compared with the photo, and corrected; twice.
+"""The avatar drawn as the photo shows it, compared with the photo, and corrected.
 
 A single reading of the photo cannot tell whether the Gaussians that it makes add up to the photo:
 whether an outline is a pixel too wide, and what of the head the camera did not see. Drawing them
-and looking at the difference can. Not in the release (docs/decisions/0010); learned
-corrections of a drawn scene are known from G3R (arXiv 2409.19405), here with two steps and without
-gradients.
+and looking at the difference can; a second look sees what the first left. Not in the release
+(docs/decisions/0010); learned corrections of a drawn scene are known from G3R (arXiv 2409.19405),
+here with one or two steps and without gradients.
 """
 
 import math
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from instant_gs import rendering, types
 from instant_gs.models import gaussian_decoder, instantiation, reprojection, unwrap
 
-LOOKS = 2  # the second sees what the first left
 _HIDDEN = 64
 _START = (0.0, -3.0, -3.0)  # the blend begins with the colours as they came
 _DAMPING = 1e-3  # of the alignment's equations, squared intensity per squared pixel

@@ -58,6 +58,7 @@ def create(model: AvatarModel, config: Config) -> TrainState:
 #: Fields of ``config.model`` that no shape tells apart, and with which parameters mean other heads.
 _MEANING = (
     "raster_mode",
+    "encoder.looks",
     "gaussians.position",
     "gaussians.max_offset",
     "gaussians.max_scale",
