@@ -2,17 +2,12 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import described, planned_memory
 from instant_gs import cli
-
-ROOT = Path(__file__).parents[1]
+from tests import own_process
 
 
 def test_what_cannot_be_described_is_named(monkeypatch):
@@ -78,18 +73,7 @@ print(json.dumps(planned_memory.plan(step.trace(*arrays).lower(lowering_platform
     reason="needs XLA's compiler for TPUs, 500 MB: benchmarks/described.py",
 )
 def test_the_rasterizer_and_its_gradient_compile_for_a_tpu():
-    # In a process of its own: libtpu stays loaded.
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run(
-        [sys.executable, "-c", _RASTERIZE],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    planned = json.loads(run.stdout.splitlines()[-1])
+    planned = json.loads(own_process.python(_RASTERIZE).splitlines()[-1])
     assert planned["collectives"] == {}
     # Kilobytes of numbers; sorting needs room, and rows are padded to 128 lanes.
     assert 0 < planned["bytes"] < 50e6

@@ -4,16 +4,14 @@ Each test runs in a process of its own, because a process that interprets kernel
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from concurrent import futures
 from pathlib import Path
 
 import pytest
 
 from benchmarks import compiled_kernels, provenance
+from tests import own_process
 from tests.kernels import triton_scene as ts
 
 ROOT = Path(__file__).parents[2]
@@ -24,25 +22,9 @@ NUM_FORWARD_KERNELS = 5  # projection, count, emission, ranges, blending
 pytestmark = ts.NEEDS_TRITON
 
 
-def _python(code: str, **variables: str) -> str:
-    """Output of a program in a process without TRITON_INTERPRET, on four virtual CPU devices."""
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        **variables,
-    }
-    environment.pop("TRITON_INTERPRET", None)
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    return run.stdout
+def _python(code: str) -> str:
+    """Output of a program on four virtual CPU devices."""
+    return own_process.python(code, XLA_FLAGS="--xla_force_host_platform_device_count=4")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,14 +1,10 @@
 """The full-size step lowers for accelerators that are not here, spread over eight of them."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import own_process
 
 # In a process of its own: eight devices.
 _PROGRAM = """
@@ -37,22 +33,9 @@ def test_the_full_size_step_lowers(name, platform):
     if platform == "cuda":
         pytest.importorskip("triton", reason="the GPU kernels are Triton's")
         pytest.importorskip("jax_cuda13_plugin", reason="pip install --no-deps jax-cuda13-plugin")
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    }
-    environment.pop("TRITON_INTERPRET", None)
-    run = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, name, platform],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    counts, facts = run.stdout.splitlines()[-2:]
+    eight = "--xla_force_host_platform_device_count=8"
+    said = own_process.python(_PROGRAM, name, platform, XLA_FLAGS=eight)
+    counts, facts = said.splitlines()[-2:]
     devices, kernels, callbacks = map(int, counts.split())
     assert (devices, callbacks) == (8, 0)
     assert kernels == (9 if platform == "cuda" else 0), "one launch of each kernel"
