@@ -10,13 +10,13 @@ its centre lies from that picture's, in the same unit, to the right and down.
 """
 
 import json
-import sys
 import weakref
 import zipfile
 
 import numpy as np
 
 from benchmarks import provenance
+from instant_gs import cli
 from instant_gs.geometry import camera
 from instant_gs.metrics import face, mediapipe_runtime
 from instant_gs.portrait import alignment, video
@@ -103,7 +103,9 @@ def drawn():
             yield render.render_identity(0, identity, rest, seen, SIDE).image[0, 0]
 
 
-def main(paths):
+def main(argv: list[str]) -> None:
+    """Command line."""
+    paths = argv[1:]
     head = {"commit": provenance.commit()}
     if not paths:
         print(json.dumps({"pictures": "drawn heads"} | measure(drawn()) | head))
@@ -113,4 +115,4 @@ def main(paths):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    cli.run(main, positional=True)

@@ -152,7 +152,8 @@ def main(argv: list[str]) -> None:
     if values.device == "h100":
         os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # there are no CUDA libraries to check
         # Its tiles are found by trying.
-        os.environ["XLA_FLAGS"] = "--xla_gpu_enable_triton_gemm=false"
+        own = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{own} --xla_gpu_enable_triton_gemm=false".strip()
     config = values.config
     if values.program != "rasterizer":
         if config is None:
