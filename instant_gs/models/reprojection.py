@@ -100,5 +100,7 @@ def presence(photo):
 
 def around(maps):
     """Means of maps (H, W, C) over the square around each pixel, as far as it is inside."""
-    square = (_NEAR, _NEAR)
-    return nn.avg_pool(maps[None], square, padding="SAME", count_include_pad=False)[0]
+    # Counted here: XLA would count pixels while it compiles, for seconds, and complain about that.
+    inside = [np.convolve(np.ones(side), np.ones(_NEAR), "same") for side in maps.shape[:2]]
+    weight = (_NEAR**2 / np.outer(*inside)).astype(np.float32)[..., None]
+    return nn.avg_pool(maps[None], (_NEAR, _NEAR), padding="SAME")[0] * weight
