@@ -142,7 +142,9 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
     params, origins = own, {}
     if init_from:
         made, params, origins["init_from"] = checkpoint.load_weights(init_from)
-        state.check_same_meaning(made.model, config.model, f"--init_from={init_from}")
+        # A motion encoder that is replaced below may have seen other crops.
+        names = state.HEAD_MEANING + (() if motion_encoder else state.READER_MEANING)
+        state.check_same_meaning(made.model, config.model, f"--init_from={init_from}", names)
     if motion_encoder:
         made, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
         origin = f"--motion_encoder={motion_encoder}"

@@ -56,7 +56,7 @@ def create(model: AvatarModel, config: Config) -> TrainState:
 
 
 #: Fields of ``config.model`` that no shape tells apart, and with which parameters mean other heads.
-_MEANING = (
+HEAD_MEANING = (
     "raster_mode",
     "encoder.looks",
     "gaussians.position",
@@ -64,15 +64,17 @@ _MEANING = (
     "gaussians.max_scale",
     "motion.residual_space",
     "motion.residual_scale",
-    "motion.crop",
 )
 
-#: Those with which a motion encoder's alone do.
+#: Those with which a motion encoder's mean other codes.
 READER_MEANING = ("motion.crop",)
 
 
 def check_same_meaning(
-    made: ModelConfig, ours: ModelConfig, origin: str, names: tuple[str, ...] = _MEANING
+    made: ModelConfig,
+    ours: ModelConfig,
+    origin: str,
+    names: tuple[str, ...] = HEAD_MEANING + READER_MEANING,
 ) -> None:
     """Refuses parameters that would fit and show something else.
 

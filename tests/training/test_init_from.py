@@ -56,6 +56,28 @@ def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
         loop.start_parameters(config, {"motion_encoder": {}}, None, "read")
 
 
+def test_the_crop_is_that_of_the_motion_encoder_which_is_used(monkeypatch):
+    config, released = ablation.get_config("fan"), convert.released_config()
+    shipped = demo.get_config("")
+    config.model.gaussians.position = "absolute"
+    made = {"heads": released, "read": shipped}
+    groups = {"decoder": {"x": np.zeros(1)}, "motion_encoder": {"y": np.zeros(2)}}
+    params = {"heads": groups, "read": groups | {"motion_encoder": {"y": np.ones(2)}}}
+    monkeypatch.setattr(checkpoint, "load_weights", lambda name: (made[name], params[name], {}))
+    assert released.model.motion.crop != shipped.model.motion.crop
+    config.model.motion.crop = shipped.model.motion.crop
+    with pytest.raises(ValueError, match=r"^--init_from=heads: made with .*crop=0\.52, and"):
+        loop.start_parameters(config, groups, "heads", None)
+    taken, origins = loop.start_parameters(config, groups, "heads", "read")
+    assert taken["motion_encoder"]["y"].all() and list(origins) == ["init_from", "motion_encoder"]
+    config.model.motion.crop = released.model.motion.crop
+    with pytest.raises(ValueError, match=r"^--motion_encoder=read: made with .*crop=0\.62, and"):
+        loop.start_parameters(config, groups, "heads", "read")
+    config.model.gaussians.position = "anchored"
+    with pytest.raises(ValueError, match=r"^--init_from=heads: made with .*position=absolute"):
+        loop.start_parameters(config, groups, "heads", "read")
+
+
 def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
     config = convert.released_config()
     first, second = {"licence": "no commerce", "step": 1}, {"licence": "no weapons"}
