@@ -73,10 +73,11 @@ def stages(config, size: int) -> dict[str, Stage]:
     motion = jax.eval_shape(model.motion, params, code, code)
     gaussians = jax.eval_shape(model.animate_folded, params, folded, motion)
     view = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=settings.fov_degrees)
+    drawn = {"image_size": (size, size), "options": model.raster_options(size)}
 
     def rasterize(gaussians):
         camera = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], view)
-        return rendering.render(gaussians, camera, image_size=(size, size)).image
+        return rendering.render(gaussians, camera, **drawn).image
 
     return {
         "encode": Stage(model.encode, (encoder, photo)),

@@ -3,14 +3,17 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kernels
 from benchmarks import stage_cost
 from configs import demo
+from instant_gs import models, rendering
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,6 +61,22 @@ def test_the_head_that_is_timed_fills_the_picture():
     assert jax.tree.map(jnp.shape, head) == jax.tree.map(lambda leaf: leaf.shape, *stage.arguments)
     image = stage.function(head)
     assert image.shape == (1, 32, 32, 3) and (np.asarray(image).max(-1) > 0.05).mean() > 0.3
+
+
+@pytest.mark.parametrize(("mode", "size"), [("antialiased", 32), ("classic", 64)])
+def test_the_frame_is_drawn_as_the_model_draws(mode, size, monkeypatch):
+    config, seen = demo.get_config("smoke"), []
+    config.model.raster_mode = mode
+
+    def spy(gaussians, camera, *, image_size, options):
+        seen.append((image_size, options))
+        return SimpleNamespace(image=gaussians.colors)
+
+    stage = stage_cost.stages(config, size)["rasterize"]
+    monkeypatch.setattr(rendering, "render", spy)
+    stage.function(*stage.arguments)
+    assert seen == [((size, size), models.build(config.model).raster_options(size))]
+    assert seen[0][1] != kernels.RasterizeOptions(), "not what nobody asked for"
 
 
 def timed_on(platform, result, milliseconds):
