@@ -79,7 +79,7 @@ class MotionConfig:
     directly, the paper's ablation. ``residual_scale`` multiplies the decoder's output.
     ``widths`` and ``hidden_width`` size the learned encoder. ``crop`` is the side of the centred
     square that the encoder sees, as a share of the wide picture's side; of a narrower view it sees
-    the same part of the head.
+    the same part of the head, which that view must show.
     """
 
     encoder: str = "learned"

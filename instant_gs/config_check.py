@@ -1,6 +1,7 @@
 """What a configuration must satisfy before anything is built from it."""
 
 import dataclasses
+import math
 
 
 def _one_of(name, got, choices):
@@ -48,7 +49,7 @@ def _motion_checks(config):
     motion, pretrain = config.model.motion, config.motion_pretrain
     yield _one_of("model.motion.residual_space", motion.residual_space, ("feature", "spatial"))
     yield _one_of("model.motion.encoder", motion.encoder, ("learned", "fan"))
-    yield "model.motion.crop", motion.crop, 0 < motion.crop <= 1, "a share of the side in (0, 1]"
+    yield _crop_check(config.model)
     if motion.encoder == "fan":
         sizes = motion.image_size, motion.code_width
         expected = 'the "fan" encoder\'s (224, 512)'
@@ -56,6 +57,20 @@ def _motion_checks(config):
         yield "motion_pretrain.steps", pretrain.steps, pretrain.steps == 0, '0: "fan" is frozen'
         forcing = pretrain.teacher_forcing
         yield "motion_pretrain.teacher_forcing", forcing, not forcing, 'False: "fan" reads pictures'
+
+
+def _crop_check(model):
+    """Beyond the picture nothing is defined: training would see black there, the engine grey."""
+    from instant_gs.geometry import crop as crop_lib  # here, because it imports jax
+
+    crop, view, largest = model.motion.crop, model.fov_degrees, 1.0
+    if 0 < view < 180:  # else reported elsewhere
+        largest = min(1.0, 1 / crop_lib.share_in_view(1.0, view))
+    # Rounded down: what it names is accepted.
+    expected = f"a share of the wide picture's side in (0, {math.floor(1000 * largest) / 1000:g}]"
+    if largest < 1:
+        expected += f", because model.fov_degrees={view} shows no more of it"
+    return "model.motion.crop", crop, 0 < crop <= largest, expected
 
 
 def _number_checks(config):

@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from instant_gs import config as config_lib
 from instant_gs import models
+from instant_gs.geometry import camera
 from instant_gs.training import abstract, curriculum, parallel, state, step
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
@@ -43,6 +44,24 @@ def test_a_driving_crop_that_is_no_share_of_the_picture_is_named(crop):
     config = config_lib.Config()
     config.model.motion.crop = crop
     with pytest.raises(ValueError, match=rf"motion\.crop: expected .*\(0, 1\], got {crop}"):
+        config.validate()
+
+
+def test_a_driving_crop_that_a_narrow_view_does_not_show_is_named():
+    config = config_lib.Config()
+    config.model.fov_degrees = camera.FOV_LEGACY_DEGREES
+    config.model.motion.crop = 0.81
+    with pytest.raises(ValueError) as caught:
+        config.validate()
+    assert str(caught.value).splitlines()[1:] == [
+        "  model.motion.crop: expected a share of the wide picture's side in (0, 0.805], because "
+        "model.fov_degrees=18.837 shows no more of it, got 0.81"
+    ]
+    config.model.motion.crop = 0.805
+    config.validate()
+    assert 0.99 < models.build(config.model).crop_share <= 1
+    config.model.fov_degrees, config.model.motion.crop = 0.0, 2.0
+    with pytest.raises(ValueError, match=r"(?s)fov_degrees: .*motion\.crop: expected .*\(0, 1\]"):
         config.validate()
 
 

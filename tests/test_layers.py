@@ -19,10 +19,10 @@ LAYERS = (
     "instant_gs.cli",
     "instant_gs.output",
     "instant_gs.data.format",  # names and constants only: it imports nothing
-    "instant_gs.config_check",
-    "instant_gs.config",
     "instant_gs.types",
     "instant_gs.geometry",
+    "instant_gs.config_check",
+    "instant_gs.config",
     "instant_gs.rendering",
     "instant_gs.models",
     "instant_gs.losses",

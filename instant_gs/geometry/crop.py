@@ -3,6 +3,21 @@
 import jax
 import jax.numpy as jnp
 
+from instant_gs.geometry import camera as camera_lib
+
+
+def share_in_view(share: float, fov_degrees: float) -> float:
+    """The driving crop's side as a share of an aligned picture's side.
+
+    Args:
+        share: Of the wide picture's side, ``config.model.motion.crop``.
+        fov_degrees: What the picture shows; the crop holds the same part of the head in each view.
+
+    Returns:
+        ``share`` in the wide view; above 1 where the view is too narrow to show the whole crop.
+    """
+    return share * camera_lib.focal_length(fov_degrees) / camera_lib.focal_length()
+
 
 def motion_crop(image, size: int, fraction: float, *, scale=None, shift=None):
     """Cuts the centred square and resizes it bilinearly.

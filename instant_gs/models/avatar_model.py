@@ -64,8 +64,7 @@ class AvatarModel:
     @property
     def crop_share(self) -> float:
         """Side of the driving crop as a share of the aligned picture's, in the model's view."""
-        focal = camera_lib.focal_length(self.config.fov_degrees)
-        return self.config.motion.crop * focal / camera_lib.focal_length()
+        return crop_lib.share_in_view(self.config.motion.crop, self.config.fov_degrees)
 
     def raster_options(self, size: int):
         """How pictures of a side in pixels are drawn, ``rendering.options_at`` of this model's."""
