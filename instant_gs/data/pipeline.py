@@ -14,9 +14,9 @@ import grain
 import numpy as np
 
 from instant_gs import types
+from instant_gs.data import framing, sampler
 from instant_gs.data import mirror as mirror_lib
 from instant_gs.data import record as record_lib
-from instant_gs.data import sampler
 from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 from instant_gs.data.reader import Pack, open_packs
@@ -117,6 +117,7 @@ def make_loader(
     need_coefficients: bool = False,
     seed: int = 0,
     image_size: int | None = None,
+    fov_degrees: float | None = None,
     num_epochs: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -138,6 +139,7 @@ def make_loader(
       need_coefficients: refuse packs with clips whose coefficients nobody gave.
       seed: decides order and choices; 0 … 2**32 - 1.
       image_size: side in pixels, at most the packs' and by default theirs; shrunk by area.
+      fov_degrees: the view that the packs must show (`data.framing`); None for any.
       num_epochs: passes over the records; endless by default. An incomplete batch is dropped.
       shard_index, shard_count: this host and the number of hosts, which get disjoint samples.
       cache_gigabytes: memory for decoded frames, H * W * 5 bytes each (12,000 of 128x128 a
@@ -152,9 +154,12 @@ def make_loader(
 
     Raises:
       PackError: a pack cannot be read or has nothing to sample in this split.
+      UserError: a pack shows another view.
       ValueError: an impossible argument.
     """
     opened = open_packs(packs, allow_broken=broken is not None)
+    if fov_degrees is not None:
+        framing.check(opened, fov_degrees)
     size = None if image_size is None else (image_size, image_size)
     batches = make_batches(
         opened,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from instant_gs import cli, version
-from instant_gs.data import reader
+from instant_gs.data import framing, reader
 from instant_gs.evaluation import picture, protocol, reenactment, score, speed, summary
 from instant_gs.metrics import face, identity
 
@@ -98,10 +98,12 @@ def evaluate(
 
     Raises:
         ValueError: Wrong options, or a pack that does not fit the model.
+        UserError: The pack shows another view than the model's.
         PackError: The pack is broken or cannot give the cases.
         FloatingPointError: The model renders NaN.
     """
     _check(options)
+    framing.check([pack], animator.fov_degrees)
     start = time.perf_counter()
     protocols, shown, worst, strips, first = {}, {}, {}, [], None
     for name in options.protocols:

@@ -16,6 +16,10 @@ class Animator(Protocol):
     def image_size(self) -> int:
         """Side of the images that it reads."""
 
+    @property
+    def fov_degrees(self) -> float:
+        """What they show, ``config.model.fov_degrees``."""
+
     def motion_code(self, image: np.ndarray) -> Any:
         """(S, S, 3) aligned image to a motion code."""
 

@@ -24,6 +24,11 @@ def focal_length(fov_degrees: float = FOV_WIDE_DEGREES) -> float:
     return 1.0 / (1.414 * math.tan(fov_degrees * 3.14159 / 360.0))
 
 
+def fov_degrees(focal_length: float) -> float:
+    """The field of view of a focal length in image widths: the inverse of ``focal_length``."""
+    return math.atan(1.0 / (1.414 * focal_length)) * 360.0 / 3.14159
+
+
 def intrinsics(fov_degrees: float = FOV_WIDE_DEGREES) -> np.ndarray:
     """Normalised intrinsics (3, 3) float32, principal point at the image centre."""
     focal = focal_length(fov_degrees)

@@ -52,6 +52,11 @@ class InstantAvatar:
         """Side of the photo that the encoder reads, in pixels."""
         return self.config.model.image_size
 
+    @property
+    def fov_degrees(self) -> float:
+        """What an aligned photo shows, and the view of the frontal camera."""
+        return self.config.model.fov_degrees
+
     def __post_init__(self):
         way = self.culling or culling.default(self.config, self.params)
         object.__setattr__(self, "culling", culling.checked(way))
@@ -194,8 +199,7 @@ class InstantAvatar:
             Rendered, over black.
         """
         if camera is None:
-            view = self.config.model.fov_degrees
-            camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=view)
+            camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=self.fov_degrees)
         size = size or self.image_size
         return _render(gaussians, camera, size, self.model.raster_options(size))
 

@@ -7,7 +7,7 @@ import jax
 
 from instant_gs import models
 from instant_gs.config import Config
-from instant_gs.data import reader
+from instant_gs.data import framing, reader
 from instant_gs.training import (
     abstract,
     checkpoint,
@@ -38,7 +38,8 @@ def describe(
 
     Raises:
         ValueError: The configuration is invalid or does not fit the devices.
-        UserError: ``workdir`` holds a run of another configuration.
+        UserError: ``workdir`` holds a run of another configuration, or a pack shows another view
+            than the model's.
         PackError: A pack cannot be read.
         FileNotFoundError: There is nothing to start from where an option says.
     """
@@ -119,6 +120,7 @@ def _data(config: Config):
     if not config.data.packs:
         yield "data          none: training needs --config.data.packs='(\"FOLDER\",)'"
     for pack in reader.open_packs(config.data.packs) if config.data.packs else ():
+        framing.check([pack], config.model.fov_degrees)
         height, width = pack.image_size
         yield f"data          {pack.path}: {len(pack):,} records of {height} x {width}"
 

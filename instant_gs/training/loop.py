@@ -67,9 +67,9 @@ def train(
 
     Raises:
         ValueError: The configuration is invalid.
-        UserError: There is no data; ``workdir`` holds a run of another configuration, is in use,
-            cannot be written or is too small; or SIGTERM or Ctrl-C stopped the run, which is then
-            saved.
+        UserError: There is no data, or a pack shows another view than the model's; ``workdir``
+            holds a run of another configuration, is in use, cannot be written or is too small; or
+            SIGTERM or Ctrl-C stopped the run, which is then saved.
         FloatingPointError: Loss or gradient was not finite; names the step and the file with its
             batch. The newest checkpoint is from before it.
     """
@@ -173,6 +173,7 @@ def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):
             or config.motion_pretrain.teacher_forcing,
             seed=seed,
             image_size=config.model.image_size,
+            fov_degrees=config.model.fov_degrees,
             cache_gigabytes=data.cache_gigabytes,
             shard_index=jax.process_index() if hosts > 1 else 0,
             shard_count=hosts,

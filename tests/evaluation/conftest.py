@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from instant_gs.data import packing, reader, synthetic
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.metrics import face
 
 SIZE = 32
@@ -22,6 +23,7 @@ class PastingAnimator:
     """Shows the driver where a model would animate, and the source at rest."""
 
     image_size = SIZE
+    fov_degrees = camera_lib.FOV_WIDE_DEGREES
 
     def motion_code(self, image):
         return image

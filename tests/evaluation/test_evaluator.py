@@ -94,6 +94,12 @@ def test_broken_weights_stop_the_evaluation(animator, pack, image_scorer, monkey
         evaluator.evaluate(animator, pack, OPTIONS, [image_scorer])
 
 
+def test_a_pack_of_another_view_than_the_model_is_refused(animator, pack, monkeypatch):
+    monkeypatch.setattr(animator, "fov_degrees", 18.837, raising=False)
+    with pytest.raises(cli.UserError, match=rf"^{re.escape(str(pack.path))}: .*view of 23\.28 deg"):
+        evaluator.evaluate(animator, pack, OPTIONS, [])
+
+
 def test_missing_network_names_the_command(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with (

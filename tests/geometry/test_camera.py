@@ -13,6 +13,11 @@ def test_focal_lengths_are_those_of_the_release():
     assert camera.focal_length(23.28) == pytest.approx(3.43311, abs=1e-5)
 
 
+@pytest.mark.parametrize("view", [18.837, 23.28, 60.0])
+def test_the_view_of_a_focal_length_is_that_which_has_it(view):
+    assert camera.fov_degrees(camera.focal_length(view)) == pytest.approx(view, rel=1e-12)
+
+
 def test_frontal_pose():
     expected = [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 2.7], [0, 0, 0, 1]]
     np.testing.assert_allclose(camera.look_at(0, 0), expected, atol=1e-6)

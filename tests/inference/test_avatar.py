@@ -32,8 +32,10 @@ def test_the_motion_encoder_sees_the_same_part_of_the_face_in_any_view(monkeypat
     config = config_lib.Config()
     for view, part in ((camera.FOV_WIDE_DEGREES, 0.62), (camera.FOV_LEGACY_DEGREES, 0.76994)):
         config.model.fov_degrees = view
+        engine = avatar.InstantAvatar(config, {})
+        assert engine.fov_degrees == view
         with pytest.raises(InterruptedError) as caught:
-            avatar.InstantAvatar(config, {})._code({}, None)
+            engine._code({}, None)
         assert caught.value.args[0] == pytest.approx(part, rel=1e-4)
 
 

@@ -11,6 +11,7 @@ from instant_gs.training import (
     curriculum,
     device_peak,
     dry_run,
+    loop,
     parallel,
     profile,
     state,
@@ -45,6 +46,21 @@ def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
     assert total > arguments >= round(megabytes, 1)  # printed to a tenth
     assert float(re.search(r"motion step: ([\d.e+]+) FLOPs", text)[1]) > 1000
     assert "no estimate of steps per second" in text
+
+
+@pytest.mark.parametrize("does", ["describe", "train"])
+def test_a_pack_of_another_view_is_refused(does, config, tmp_path):
+    config.model.fov_degrees = 18.837
+    (pack,) = config.data.packs
+    message = (
+        rf"^{re.escape(pack)}: .*view of 23\.28 degrees .*the model's one of 18\.837 \(4\.263\); "
+        r".*--config\.model\.fov_degrees=23\.28$"
+    )
+    with pytest.raises(cli.UserError, match=message):
+        if does == "train":
+            loop.train(config, tmp_path / "run")
+        else:
+            list(dry_run.describe(config, tmp_path / "run"))
 
 
 def test_sharing_the_state_divides_it(config, monkeypatch):
