@@ -57,8 +57,10 @@ def create(model: AvatarModel, config: Config) -> TrainState:
 
 #: Fields of ``config.model`` that no shape tells apart, and with which parameters mean other heads.
 HEAD_MEANING = (
+    "fov_degrees",
     "raster_mode",
     "encoder.looks",
+    "gaussians.instantiation",
     "gaussians.position",
     "gaussians.max_offset",
     "gaussians.max_scale",

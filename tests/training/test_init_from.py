@@ -96,7 +96,13 @@ def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
 def test_the_first_releases_weights_go_on_as_they_were_drawn():
     config = convert.released_config()
     legacy = convert.released_config(legacy=True)
+    with pytest.raises(ValueError, match=r"fov_degrees=18.837, and .* says 23.28"):
+        state.check_same_meaning(legacy.model, config.model, "--init_from=weights")
+    config.model.fov_degrees = legacy.model.fov_degrees
     with pytest.raises(ValueError, match=r"raster_mode=antialiased, and .* says classic"):
+        state.check_same_meaning(legacy.model, config.model, "--init_from=weights")
+    config.model.raster_mode = legacy.model.raster_mode
+    with pytest.raises(ValueError, match=r"instantiation=ray, and .* says plane"):
         state.check_same_meaning(legacy.model, config.model, "--init_from=weights")
 
 
