@@ -1,7 +1,7 @@
 """What programs need on accelerators that are not here: XLA compiles for them on a CPU.
 
     python -m benchmarks.planned_memory --device=h100 --config=configs/gpu_8x.py
-    python -m benchmarks.planned_memory --device=v5p --config=configs/tpu.py --level=O0
+    python -m benchmarks.planned_memory --device=v5p --config=configs/tpu.py
     python -m benchmarks.planned_memory --device=v5e --program=frame --config=configs/demo.py
     python -m benchmarks.planned_memory --device=v6e --program=rasterizer
 
@@ -10,9 +10,8 @@ last phase (all losses, full size), the stages from a photo to a frame at batch 
 the rasterizer at 200,000 splats and 512 x 512 on one device. Prints a JSON line for each; bytes are
 a device's, as XLA's memory analysis plans them. Not in it: what libraries (cuDNN, NCCL) and
 runtimes take, and workspaces that are found by trying. Matrix products on GPUs are given to cuBLAS
-and sorts to XLA's own code, because choosing otherwise needs a GPU. ``--level`` is JAX's, of the
-TPU compiler, for speed and for memory: O0 takes minutes and plans larger programs; without, as in
-training, it wants more than 17 GB of this machine for the largest step.
+and sorts to XLA's own code, because choosing otherwise needs a GPU. docs/training.md says how the
+TPU compiler takes a large step on a small machine.
 """
 
 import importlib.metadata
@@ -156,18 +155,13 @@ def main(argv: list[str]) -> None:
         # Its tiles are found by trying.
         own = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{own} --xla_gpu_enable_triton_gemm=false".strip()
-    import jax
-
-    if values.level:
-        jax.config.update("jax_optimization_level", values.level)
-        jax.config.update("jax_memory_fitting_level", values.level)
     config = values.config
     if values.program != "rasterizer":
         if config is None:
             raise cli.UserError("--config is missing; give a file of configs/", 2)
         config.validate()
     for line in _lines(values.device, values.devices, values.program, config):
-        where = {"device": values.device, "level": values.level, **_versions(values.device)}
+        where = {"device": values.device, **_versions(values.device)}
         print(json.dumps({**where, **line, "commit": provenance.commit()}), flush=True)
 
 
@@ -177,7 +171,6 @@ def define_flags() -> None:
     flags.DEFINE_enum("device", "h100", described.NAMES, "What to compile for.")
     flags.DEFINE_integer("devices", 8, "How many of them take a step.", lower_bound=1)
     flags.DEFINE_enum("program", "step", PROGRAMS, "What to compile.")
-    flags.DEFINE_enum("level", None, ("O0", "O1", "O2", "O3"), "Of the TPU compiler.")
 
 
 if __name__ == "__main__":

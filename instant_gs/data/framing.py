@@ -31,8 +31,8 @@ def focal_length(pack: Pack) -> float | None:
 
     Returns:
       The focal length, in image widths, of a camera at the reference distance that shows it as
-      large: the median over the first frames of up to 16 clips. So a longer lens farther away is
-      no other view, and single cameras that differ do not count. None if no camera is known, none
+      large: the (lower) median over the first frames of up to 16 clips. So a longer lens farther
+      away is no other view, and single cameras that differ do not count. None if no camera is known, none
       has the head before it, or no such frame can be read (whoever needs one says so).
     """
     known = [clip for clip in pack.clips if clip.camera_known]
@@ -44,7 +44,7 @@ def focal_length(pack: Pack) -> float | None:
             depth = -item.cam2world[:3, 2] @ item.cam2world[:3, 3]  # of the head, the origin
             if depth > 0:
                 focals.append(np.diag(item.intrinsics)[:2].mean() * camera_lib.RADIUS / depth)
-    return float(np.median(focals)) if focals else None
+    return float(sorted(focals)[(len(focals) - 1) // 2]) if focals else None
 
 
 def check(packs: Sequence[Pack], fov_degrees: float) -> None:
@@ -65,6 +65,6 @@ def check(packs: Sequence[Pack], fov_degrees: float) -> None:
             raise cli.UserError(
                 f"{pack.path}: its pictures show a view of {view:.5g} degrees (focal length"
                 f" {focal:.4g} at {camera_lib.RADIUS} world units), the model's one of"
-                f" {fov_degrees:.5g} ({expected:.4g}); give a pack of the model's view, or train"
-                f" with --config.model.fov_degrees={view:.5g}"
+                f" {fov_degrees:.5g} ({expected:.4g}); give a pack of the model's view; a model"
+                f" for this one trains with --config.model.fov_degrees={view:.5g}"
             )

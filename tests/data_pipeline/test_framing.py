@@ -49,8 +49,8 @@ def test_a_pack_of_the_models_view_is_taken_and_another_named(packed_pack, tmp_p
         framing.check([pack, narrow], WIDE)
     assert str(caught.value) == (
         f"{tmp_path}/packed: its pictures show a view of 18.837 degrees (focal length 4.263 at 2.7 "
-        "world units), the model's one of 23.28 (3.433); give a pack of the model's view, or train "
-        "with --config.model.fov_degrees=18.837"
+        "world units), the model's one of 23.28 (3.433); give a pack of the model's view; a model "
+        "for this one trains with --config.model.fov_degrees=18.837"
     )
     settings = {"batch_size": 2, "driven_per_sample": 1}
     with pytest.raises(cli.UserError, match=r"/packed: .* 23\.28 degrees"):
@@ -77,6 +77,11 @@ def test_views_may_differ_a_little(factor, fine, tmp_path):
 def test_single_cameras_that_differ_do_not_count(tmp_path):
     """A rig with one close-up among three cameras of each performance."""
     pack = pack_of(tmp_path, seen_by(lambda number: 1.5 if number % 3 == 0 else 1.0))
+    assert framing.focal_length(pack) == pytest.approx(camera.focal_length(), rel=1e-6)
+
+
+def test_of_two_views_one_is_named(tmp_path):
+    pack = pack_of(tmp_path, seen_by(lambda number: 1.3 if number % 2 else 1.0))
     assert framing.focal_length(pack) == pytest.approx(camera.focal_length(), rel=1e-6)
 
 
