@@ -17,8 +17,6 @@ PYTHON ?=
 ARGS ?=
 WORKERS ?= 2
 BIN := $(VENV)/bin
-# Large arrays on huge pages: a training step on a CPU takes a quarter less (docs/training.md).
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # The stamp carries a checksum of what decides what is installed: a change reinstalls, and nothing
@@ -33,6 +31,8 @@ help:
 
 venv: $(STAMP)
 
+# Large arrays on huge pages: a training step on a CPU takes a quarter less (docs/training.md).
+demo: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 demo: $(STAMP)
 	$(BIN)/python -m instant_gs.demo $(ARGS)
 

@@ -32,8 +32,8 @@ def focal_length(pack: Pack) -> float | None:
     Returns:
       The focal length, in image widths, of a camera at the reference distance that shows it as
       large: the (lower) median over the first frames of up to 16 clips. So a longer lens farther
-      away is no other view, and single cameras that differ do not count. None if no camera is known, none
-      has the head before it, or no such frame can be read (whoever needs one says so).
+      away is no other view, and single cameras that differ do not count. None if no camera is
+      known, none has the head before it, or no such frame can be read (whoever needs one says so).
     """
     known = [clip for clip in pack.clips if clip.camera_known]
     chosen = [known[i * len(known) // _CLIPS] for i in range(_CLIPS)] if known else []
