@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
     engine = inference.load(_WEIGHTS.value)
     if _CULLING.value:
         engine = engine.with_culling(_CULLING.value)
-    view = engine.fov_degrees
+    view = engine.config.model.fov_degrees
     source = _read_source(engine.image_size, view)
     drivers, poses, count, fps = _read_drivers(engine, source.image)
     if _PLY.value and _PLY_FRAME.value >= count:
@@ -238,7 +238,7 @@ def _read_drivers(engine, still):
     from instant_gs.inference import camera_path
     from instant_gs.portrait import tracking, video
 
-    size, view = engine.image_size, engine.fov_degrees
+    size, view = engine.image_size, engine.config.model.fov_degrees
     limit = _MAX_FRAMES.value
     if _is_recording():
         return _read_recording(engine, limit)

@@ -190,7 +190,7 @@ def _ranks(importance: np.ndarray, means: np.ndarray) -> np.ndarray:
 def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.Camera]]:
     """What is looked at: the photo's own expression and the bank's, each from all sides."""
     codes = [code_source, *(engine.bank if bank is None else bank)]
-    view = engine.fov_degrees
+    view = engine.config.model.fov_degrees
     for code in codes:
         motion = engine.motion(code_source, code)
         for yaw in YAWS_DEGREES:
@@ -235,7 +235,7 @@ def main(argv: list[str]) -> None:
         values.source,
         engine.image_size,
         aligned=values.source_aligned,
-        fov_degrees=engine.fov_degrees,
+        fov_degrees=engine.config.model.fov_degrees,
     ).image
     code = engine.motion_code(photo)
     show = functools.partial(tqdm, unit="picture", leave=False)

@@ -103,7 +103,7 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1
     calm = one_euro.OneEuro(fps, motion_noise(engine, code, image))
     random, view = (
         np.random.default_rng(seed),
-        camera.orbit_camera(0.0, 0.0, fov_degrees=engine.fov_degrees),
+        camera.orbit_camera(0.0, 0.0, fov_degrees=engine.config.model.fov_degrees),
     )
     raw, filtered, pictures, calm_pictures = [], [], [], []
     for _ in range(frames):
@@ -138,7 +138,7 @@ def main(argv: list[str]) -> None:
         values.source,
         engine.image_size,
         aligned=values.source_aligned,
-        fov_degrees=engine.fov_degrees,
+        fov_degrees=engine.config.model.fov_degrees,
     )
     flicker = measure(engine, still.image, frames=values.frames, fps=values.fps)
     print("mean change from frame to frame        plain  One-Euro filter")
