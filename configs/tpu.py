@@ -2,8 +2,9 @@
 
 Command: TPU=my-slice ZONE=us-east5-b launch/tpu_pod.sh --config=configs/tpu.py
     --workdir=/mnt/runs/full --config.data.packs='("/mnt/packs/full",)'
-Hardware: meant for eight TPU v5p chips (95 GB each), not tried. XLA plans 10.5 GB a chip, and 10.2
-on v5e (docs/training.md, "Does the full size fit?"). Time, expected score: not measured.
+Hardware: meant for eight TPU v5p chips (95 GB each), not tried. With little effort XLA
+plans 10.5 GB a chip (docs/training.md, "Does the full size fit?"). Time, expected score: not
+measured.
 
 The rasterizer is the one for every platform, "xla", which keeps more in memory than the GPU
 kernels; a chip therefore takes its four samples one by one, and the discriminator, which would
