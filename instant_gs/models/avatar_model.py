@@ -103,19 +103,23 @@ class AvatarModel:
                 keys[1], features, places, photo, front
             )
             variables["refinement"] = refinement.Refinement().init(
-                keys[2], features, places, drawn, photo, front
+                keys[2], features, features, places, drawn, photo, front
             )
         return {
             name: value if name == "motion_encoder" and self._is_fan else value["params"]
             for name, value in variables.items()
         }
 
-    def planes(self, params, image):
+    def planes(self, params, image, camera=None):
         """Photo (B, S, S, 3) in [-1, 1] to planes (B, P, S/2, S/2, 2F).
 
-        Where photos are unwrapped, S/2 is half the side of that map.
+        Where photos are unwrapped, S/2 is half the side of that map, and ``camera`` the Camera (B,)
+        that took them, None: as the pose encoder reads.
         """
-        camera = self.camera(params, image) if self.config.encoder.unwrap else None
+        if not self.config.encoder.unwrap:
+            camera = None
+        elif camera is None:
+            camera = self.camera(params, image)
         return self._backbone.apply({"params": params["backbone"]}, image, camera)
 
     def camera(self, params, image) -> types.Camera:
@@ -138,7 +142,8 @@ class AvatarModel:
         Args:
             params: Model parameters.
             image: (B, S, S, 3) in [-1, 1].
-            camera: Ray mode only: Camera (B,) whose rays are sampled; None is the frontal
+            camera: Camera (B,). Where photos are unwrapped, the one that took them; None is read
+                from them. In ray mode the one whose rays are sampled; None is the frontal
                 reference camera.
             keys: Ray mode only: (B,) random keys of the samples along rays; None is a fixed seed.
 
@@ -146,7 +151,9 @@ class AvatarModel:
             Avatar with leading axis B.
         """
         gaussians = self.config.gaussians
-        planes = self.planes(params, image)
+        if self.config.encoder.unwrap and camera is None:
+            camera = self.camera(params, image)
+        planes = self.planes(params, image, camera)
         if gaussians.instantiation == "plane":
             both = instantiation.plane_features(planes, gaussians.grid)
             anchors = jnp.asarray(head_surface.points(gaussians.grid))
@@ -155,33 +162,45 @@ class AvatarModel:
             both, anchors = self._ray_features(params, planes, camera, keys)
         features, basis = jnp.split(both, 2, -1)
         if self.config.encoder.unwrap:
-            features = self._compare(params, features, anchors, image)
+            features = self._compare(params, features, anchors, image, camera)
         keep = jnp.ones(features.shape[:-1], bool)
         if gaussians.cull == "source":
             sigma = gaussian_decoder.density(self._decode(params, features))
             keep = sigma >= gaussian_decoder.VISIBLE_SIGMA
         return types.Avatar(features, basis, anchors, keep)
 
-    def _compare(self, params, features, anchors, image):
+    def _compare(self, params, features, anchors, image, camera):
         """Features that have seen the photo where they are, then what they draw beside it."""
-        photo, camera = (image + 1) / 2, self.camera(params, image)
+        photo = (image + 1) / 2
         options = self.raster_options(image.shape[1])
         keep = jnp.ones(features.shape[:-1], bool)
 
-        def resting(features):
+        def resting(params, features):
             raw = self._decode(params, features)
             return gaussian_decoder.to_gaussians(raw, anchors, keep, self.config.gaussians)
 
         features = reprojection.Reprojection().apply(
-            {"params": params["reprojection"]}, features, resting(features).means, photo, camera
+            {"params": params["reprojection"]},
+            features,
+            resting(params, features).means,
+            photo,
+            camera,
         )
-        for _ in range(self.config.encoder.looks):
-            gaussians = jax.lax.stop_gradient(resting(features))
+
+        def misfit(features, params, photo, camera):
+            gaussians = resting(params, features)
             drawn = rendering.render(
                 gaussians, camera, image_size=image.shape[1:3], options=options
             )
+            # A Gaussian's share of a mean over pixels falls with the number of Gaussians.
+            errors = features.shape[1] * jax.vmap(refinement.error)(drawn, photo)
+            return errors.sum(), (gaussians.means, drawn)
+
+        for _ in range(self.config.encoder.looks):
+            inputs = jax.lax.stop_gradient((features, params, photo, camera))
+            slope, seen = jax.grad(misfit, has_aux=True)(*inputs)
             features = refinement.Refinement().apply(
-                {"params": params["refinement"]}, features, gaussians.means, drawn, photo, camera
+                {"params": params["refinement"]}, features, slope, *seen, photo, camera
             )
         return features
 

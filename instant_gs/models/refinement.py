@@ -3,8 +3,8 @@
 A single reading of the photo cannot tell whether the Gaussians that it makes add up to the photo:
 whether an outline is a pixel too wide, and what of the head the camera did not see. Drawing them
 and looking at the difference can; a second look sees what the first left. Not in the release
-(docs/decisions/0010); learned corrections of a drawn scene are known from G3R (arXiv 2409.19405),
-here with one or two steps and without gradients.
+(docs/decisions/0010); learned corrections of a drawn scene along its gradient are known from G3R
+(arXiv 2409.19405).
 """
 
 import math
@@ -22,22 +22,28 @@ _DAMPING = 1e-3  # of the alignment's equations, squared intensity per squared p
 _FAR = 3.0  # pixels, the largest misalignment
 _CLEAR = 0.05  # world units behind what is seen: certainly hidden
 _CONTRAST = 4.0  # differences of colour are small next to the other inputs
+_COVERAGE = 0.3  # what an error of coverage counts next to one of colour
+_STEEP = 300.0  # makes a usual slope of the error about 1
 
 
 class Refinement(nn.Module):
     """Features (B, N, F) after a look at what they draw.
 
     A small network reads the features, the photo and what was drawn at the Gaussian, how far the
-    drawing must move there to fit, and whether something else hides the place and its mirror
-    image. It corrects all features, and blends the colour with the photo's at both places.
+    drawing must move there to fit, whether something else hides the place and its mirror image,
+    and the slope of the drawing's error. It corrects all features, also by a step down that slope
+    as long as it sees fit, and blends the colour with the photo's at both places.
     """
 
     @nn.compact
-    def __call__(self, features, means, drawn: rendering.Rendered, photo, camera: types.Camera):
+    def __call__(
+        self, features, slope, means, drawn: rendering.Rendered, photo, camera: types.Camera
+    ):
         """Corrects the features.
 
         Args:
             features: (B, N, F), the first three the colour.
+            slope: (B, N, F) of ``error`` along the features.
             means: (B, N, 3) resting centres, world units; N is a square number.
             drawn: The Gaussians as the camera sees them, (B, S, S).
             photo: (B, S, S, 3) in [0, 1].
@@ -46,10 +52,11 @@ class Refinement(nn.Module):
         Returns:
             (B, N, F).
         """
-        inputs = jax.lax.stop_gradient((means, drawn, photo, camera))
+        slope, *inputs = jax.lax.stop_gradient((slope, means, drawn, photo, camera))
+        slope = jnp.arcsinh(_STEEP * slope)
         colors, seen = jax.vmap(_compare)(*inputs)
         colors = [gaussian_decoder.color_features(color) for color in colors]
-        hidden = jnp.concatenate([features, *colors, seen], -1)
+        hidden = jnp.concatenate([features, *colors, seen, slope], -1)
         hidden = nn.silu(nn.Dense(_HIDDEN, name="hidden")(hidden))
         zeros = nn.initializers.zeros
         logits = (
@@ -58,8 +65,16 @@ class Refinement(nn.Module):
         weights = jax.nn.softmax(logits)
         candidates = [features[..., :3], *colors]
         blended = sum(weights[..., i : i + 1] * candidate for i, candidate in enumerate(candidates))
-        correction = nn.Dense(features.shape[-1], kernel_init=zeros, name="correction")(hidden)
+        width = features.shape[-1]
+        correction = nn.Dense(width, kernel_init=zeros, name="correction")(hidden)
+        correction -= nn.Dense(width, kernel_init=zeros, name="step")(hidden) * slope
         return jnp.concatenate([blended, features[..., 3:]], -1) + correction
+
+
+def error(drawn: rendering.Rendered, photo):
+    """What a drawing (S, S) has wrong of a photo (S, S, 3): () mean squared error."""
+    cover = drawn.alpha[..., None] - reprojection.presence(photo)
+    return jnp.mean((drawn.image - photo) ** 2) + _COVERAGE * jnp.mean(cover**2)
 
 
 def _compare(means, drawn: rendering.Rendered, photo, camera: types.Camera):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from instant_gs import rendering, types
 from instant_gs.config import Config
 from instant_gs.data import format as data_format
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop
 from instant_gs.losses import identity, lpips, photometric, region, residual
 from instant_gs.models import AvatarModel, discriminator, unwrap
@@ -18,6 +19,7 @@ CROP_SCALE, CROP_SHIFT = 0.1, 0.03  # of the square's side and of the image's si
 PHOTO_SCALE, PHOTO_SHIFT = 0.06, 0.02  # the same of photos, whose pose is read
 POSE_WEIGHT = 10.0  # makes a squared distance of a few pixels as large as the coefficients' errors
 COEFFICIENT_NOISE = 0.05  # of teacher-forced codes: an encoder is not exact either
+CAMERA_NOISE = 0.008  # radians about each axis, of teacher-forced cameras, for the same reason
 COLOR_GAIN, COLOR_GAMMA = 0.25, 0.3  # factors exp(±x) on channels and on the exponent
 RAY_STREAM = 2**16  # folded into a sample's key; larger than the number of any view's key
 
@@ -233,9 +235,12 @@ def animated_and_rest(model, params, batch, keys, config) -> Posed:
     along_rays = None
     if keys is not None:
         along_rays = jax.vmap(lambda key: jax.random.fold_in(key, RAY_STREAM))(keys)
-    avatar = model.encode(params, 2 * unit(batch.source.image) - 1, keys=along_rays)
+    forced = config.motion_pretrain.teacher_forcing
+    camera = _turned(batch.source, keys) if forced and model.config.encoder.unwrap else None
+    photo = 2 * unit(batch.source.image) - 1
+    avatar = model.encode(params, photo, camera=camera, keys=along_rays)
     seen = _join(batch.source, batch.driver)
-    if config.motion_pretrain.teacher_forcing:
+    if forced:
         codes = _codes_from_coefficients(model, params, seen.coefficients, keys)
     else:
         codes = _codes_from_images(model, params, unit(seen.image), keys)
@@ -248,6 +253,17 @@ def animated_and_rest(model, params, batch, keys, config) -> Posed:
     moved, residuals = model.animate(params, spread, code_source, codes[:, 1:])
     both = jax.tree.map(lambda a, b: jnp.concatenate([a[:, None], b], 1), rest, moved)
     return Posed(both, residuals, codes)
+
+
+def _turned(view: types.View, keys) -> types.Camera:
+    """The known cameras (B,) of views, turned a little around the head if there are keys."""
+    pose = view.cam2world
+    if keys is not None:
+        noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (3,)))(keys)
+        turned, front = (camera_lib.pose_from_angles(a) for a in (CAMERA_NOISE * noise, 0 * noise))
+        turn = turned[:, :3, :3] @ jnp.swapaxes(front[:, :3, :3], 1, 2)
+        pose = pose.at[:, :3].set(turn @ pose[:, :3])
+    return types.Camera(pose, view.intrinsics)
 
 
 def _codes_from_images(model, params, image, keys):
