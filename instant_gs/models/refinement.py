@@ -73,7 +73,7 @@ class Refinement(nn.Module):
 
 def error(drawn: rendering.Rendered, photo):
     """What a drawing (S, S) has wrong of a photo (S, S, 3): () mean squared error."""
-    cover = drawn.alpha[..., None] - reprojection.presence(photo)
+    cover = drawn.alpha[..., None] - unwrap.presence(photo)
     return jnp.mean((drawn.image - photo) ** 2) + _COVERAGE * jnp.mean(cover**2)
 
 
@@ -84,7 +84,7 @@ def _compare(means, drawn: rendering.Rendered, photo, camera: types.Camera):
         The photo's colours at the places and at the mirrored places, (N, 3) each, and the other
         inputs, (N, K), about [-1, 1].
     """
-    presence = reprojection.presence(photo)
+    presence = unwrap.presence(photo)
     alpha = drawn.alpha[..., None]
     whole, target = (
         jnp.concatenate([color, cover], -1)

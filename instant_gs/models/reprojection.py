@@ -20,7 +20,6 @@ from instant_gs.models import gaussian_decoder, head_surface, instantiation, unw
 
 # The start of the blend: what faces the camera counts, and the planes' own colour a little.
 _FACING_SLOPE, _OWN = 6.0, -1.0
-_PRESENT = 8 / 255  # a brighter pixel is no background
 _HIDDEN = 32
 MIRROR = np.array([-1.0, 1.0, 1.0], np.float32)  # heads are symmetric about x = 0
 _NEAR = 5  # pixels, the side of the square that counts as around
@@ -75,7 +74,7 @@ def _look(means, photo, camera: types.Camera):
         instantiation.bilinear(photo, *unwrap.project(places, camera))
         for places in (means, means * MIRROR[None])
     ]
-    here = presence(photo)
+    here = unwrap.presence(photo)
     maps = jnp.concatenate([here, around(here), jnp.ones_like(here)], -1)
     present = instantiation.bilinear(maps, *unwrap.project(means, camera))
     return colors, facing(math.isqrt(len(means)), camera), present
@@ -91,11 +90,6 @@ def facing(grid: int, camera: types.Camera):
     backward = camera.cam2world[:3, 3]
     backward = (backward / jnp.linalg.norm(backward))[:, None]
     return [normals @ backward, (normals * MIRROR[None]) @ backward]
-
-
-def presence(photo):
-    """How far each pixel of a photo (…, 3) in [0, 1] is no background: (…, 1), from 0 to 1."""
-    return jnp.clip(photo.max(-1, keepdims=True) / _PRESENT, 0.0, 1.0)
 
 
 def around(maps):

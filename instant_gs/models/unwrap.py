@@ -7,6 +7,7 @@ and the encoder need not learn to turn heads. Not in the release (docs/decisions
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
@@ -14,6 +15,8 @@ from instant_gs.models import head_surface, instantiation, motion
 
 POSE_IMAGE_SIZE = 64  # side of the whole photo as the pose encoder sees it
 _WIDTHS, _HIDDEN = (16, 32, 64, 96), 128
+_MIRRORED = np.array([-1.0, 1.0, -1.0], np.float32)  # yaw, pitch and roll of a mirrored photo
+_PRESENT = 8 / 255  # a brighter pixel is no background
 _SHELLS = (1.0, 1.25)  # the head itself, and around it: hair reaches beyond a skull
 CHANNELS = 3 * (2 * len(_SHELLS) + 1) + 2
 
@@ -21,13 +24,23 @@ CHANNELS = 3 * (2 * len(_SHELLS) + 1) + 2
 class PoseEncoder(nn.Module):
     """Whole photo (B, 64, 64, 3) in [-1, 1] to the camera's (B, 3) yaw, pitch, roll in radians.
 
-    Trained on the teacher's known cameras, like the motion encoder on known expressions.
+    Sees local contrast and the outline, of the photo and of its mirror image, and says the mean of
+    both. Trained on the teacher's known cameras, like the motion encoder on known expressions.
     """
 
     @nn.compact
     def __call__(self, photo):
-        x = motion.convolutions(motion.local_contrast(photo), _WIDTHS, _HIDDEN)
-        return nn.Dense(3, kernel_init=nn.initializers.normal(0.01), name="angles")(x)
+        both = jnp.concatenate([photo, photo[:, :, ::-1]])
+        seen = jnp.concatenate([motion.local_contrast(both), presence((both + 1) / 2)], -1)
+        x = motion.convolutions(seen, _WIDTHS, _HIDDEN)
+        angles = nn.Dense(3, kernel_init=nn.initializers.normal(0.01), name="angles")(x)
+        straight, mirrored = jnp.split(angles, 2)
+        return (straight + _MIRRORED[None] * mirrored) / 2
+
+
+def presence(photo):
+    """How far each pixel of a photo (…, 3) in [0, 1] is no background: (…, 1), from 0 to 1."""
+    return jnp.clip(photo.max(-1, keepdims=True) / _PRESENT, 0.0, 1.0)
 
 
 def unwrap(photo, camera: types.Camera, side: int):

@@ -16,7 +16,7 @@ from instant_gs.training import adversary, curriculum
 
 # Augmentation of driving crops: real boxes are never exact, real light never the teacher's.
 CROP_SCALE, CROP_SHIFT = 0.1, 0.03  # of the square's side and of the image's side, either way
-PHOTO_SCALE, PHOTO_SHIFT = 0.06, 0.02  # the same of photos, whose pose is read
+PHOTO_SCALE, PHOTO_SHIFT = 0.03, 0.01  # the same of photos, whose pose is read
 POSE_WEIGHT = 10.0  # makes a squared distance of a few pixels as large as the coefficients' errors
 COEFFICIENT_NOISE = 0.05  # of teacher-forced codes: an encoder is not exact either
 CAMERA_NOISE = 0.008  # radians about each axis, of teacher-forced cameras, for the same reason

@@ -63,3 +63,14 @@ def test_the_surface_is_symmetric_and_finest_in_the_face():
     spacing = np.linalg.norm(np.diff(points[16], axis=0), axis=-1)
     assert spacing[15] < 0.7 * spacing[2]
     np.testing.assert_allclose(np.linalg.norm(head_surface.outward(32), axis=-1), 1, atol=1e-5)
+
+
+def test_a_mirrored_photo_has_the_mirrored_pose():
+    keys = jax.random.split(jax.random.key(0))
+    size = unwrap.POSE_IMAGE_SIZE
+    photo = jax.random.uniform(keys[0], (2, size, size, 3), minval=-1)
+    encoder = unwrap.PoseEncoder()
+    params = encoder.init(keys[1], photo)
+    angles, mirrored = (encoder.apply(params, x) for x in (photo, photo[:, :, ::-1]))
+    assert np.abs(angles).max() > 1e-4
+    np.testing.assert_allclose(mirrored, angles * np.array([-1, 1, -1]), atol=1e-6)
