@@ -192,9 +192,9 @@ class MotionPretrainConfig:
 
     ``invariance`` weighs the distance between the codes of one expression performed by two
     identities or seen from two sides: it keeps identity and viewpoint out of the code.
-    ``teacher_forcing`` makes the avatar phase's codes from the pack's own coefficients, and unwraps
-    photos as the pack's own cameras see them, both with
-    noise, instead of what images tell, so that the avatar need not wait for good encoders.
+    ``teacher_forcing`` makes the avatar phase's codes from the pack's own coefficients and unwraps
+    photos as the pack's own cameras see them, both with noise, instead of reading images, so that
+    the avatar need not wait for good encoders.
     ``steps`` 0 skips the phase. ``freeze`` False goes on training the encoder jointly; the paper
     freezes it.
     """

@@ -110,17 +110,15 @@ class AvatarModel:
             for name, value in variables.items()
         }
 
-    def planes(self, params, image, camera=None):
+    def planes(self, params, image, photo_camera=None):
         """Photo (B, S, S, 3) in [-1, 1] to planes (B, P, S/2, S/2, 2F).
 
-        Where photos are unwrapped, S/2 is half the side of that map, and ``camera`` the Camera (B,)
-        that took them, None: as the pose encoder reads.
+        Where photos are unwrapped, S/2 is half the side of that map; ``photo_camera`` as in
+        ``encode``.
         """
-        if not self.config.encoder.unwrap:
-            camera = None
-        elif camera is None:
-            camera = self.camera(params, image)
-        return self._backbone.apply({"params": params["backbone"]}, image, camera)
+        if self.config.encoder.unwrap and photo_camera is None:
+            photo_camera = self.camera(params, image)
+        return self._backbone.apply({"params": params["backbone"]}, image, photo_camera)
 
     def camera(self, params, image) -> types.Camera:
         """The cameras (B,) that took photos (B, S, S, 3) in [-1, 1], as the pose encoder reads."""
@@ -136,14 +134,15 @@ class AvatarModel:
         whole = crop_lib.motion_crop(image, unwrap.POSE_IMAGE_SIZE, 1.0)
         return unwrap.PoseEncoder().apply({"params": params["pose_encoder"]}, whole)
 
-    def encode(self, params, image, *, camera=None, keys=None) -> types.Avatar:
+    def encode(self, params, image, *, photo_camera=None, camera=None, keys=None) -> types.Avatar:
         """Lifts photos to avatars.
 
         Args:
             params: Model parameters.
             image: (B, S, S, 3) in [-1, 1].
-            camera: Camera (B,). Where photos are unwrapped, the one that took them; None is read
-                from them. In ray mode the one whose rays are sampled; None is the frontal
+            photo_camera: Where photos are unwrapped: Camera (B,) that took them; None is what the
+                pose encoder reads.
+            camera: Ray mode only: Camera (B,) whose rays are sampled; None is the frontal
                 reference camera.
             keys: Ray mode only: (B,) random keys of the samples along rays; None is a fixed seed.
 
@@ -151,9 +150,9 @@ class AvatarModel:
             Avatar with leading axis B.
         """
         gaussians = self.config.gaussians
-        if self.config.encoder.unwrap and camera is None:
-            camera = self.camera(params, image)
-        planes = self.planes(params, image, camera)
+        if self.config.encoder.unwrap and photo_camera is None:
+            photo_camera = self.camera(params, image)
+        planes = self.planes(params, image, photo_camera)
         if gaussians.instantiation == "plane":
             both = instantiation.plane_features(planes, gaussians.grid)
             anchors = jnp.asarray(head_surface.points(gaussians.grid))
@@ -162,7 +161,7 @@ class AvatarModel:
             both, anchors = self._ray_features(params, planes, camera, keys)
         features, basis = jnp.split(both, 2, -1)
         if self.config.encoder.unwrap:
-            features = self._compare(params, features, anchors, image, camera)
+            features = self._compare(params, features, anchors, image, photo_camera)
         keep = jnp.ones(features.shape[:-1], bool)
         if gaussians.cull == "source":
             sigma = gaussian_decoder.density(self._decode(params, features))

@@ -236,9 +236,11 @@ def animated_and_rest(model, params, batch, keys, config) -> Posed:
     if keys is not None:
         along_rays = jax.vmap(lambda key: jax.random.fold_in(key, RAY_STREAM))(keys)
     forced = config.motion_pretrain.teacher_forcing
-    camera = _turned(batch.source, keys) if forced and model.config.encoder.unwrap else None
+    photo_camera = None
+    if forced and model.config.encoder.unwrap:
+        photo_camera = _turned(batch.source, keys)
     photo = 2 * unit(batch.source.image) - 1
-    avatar = model.encode(params, photo, camera=camera, keys=along_rays)
+    avatar = model.encode(params, photo, photo_camera=photo_camera, keys=along_rays)
     seen = _join(batch.source, batch.driver)
     if forced:
         codes = _codes_from_coefficients(model, params, seen.coefficients, keys)
@@ -257,7 +259,7 @@ def animated_and_rest(model, params, batch, keys, config) -> Posed:
 
 def _turned(view: types.View, keys) -> types.Camera:
     """The known cameras (B,) of views, turned a little around the head if there are keys."""
-    pose = view.cam2world
+    pose = jnp.asarray(view.cam2world)
     if keys is not None:
         noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (3,)))(keys)
         turned, front = (camera_lib.pose_from_angles(a) for a in (CAMERA_NOISE * noise, 0 * noise))
