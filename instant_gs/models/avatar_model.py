@@ -137,6 +137,9 @@ class AvatarModel:
     def encode(self, params, image, *, photo_camera=None, camera=None, keys=None) -> types.Avatar:
         """Lifts photos to avatars.
 
+        On a GPU, where gradients are added in any order, two readings of a photo that is unwrapped
+        differ in the last bits: they take the gradient of a drawing (``models.refinement``).
+
         Args:
             params: Model parameters.
             image: (B, S, S, 3) in [-1, 1].

@@ -31,8 +31,8 @@ class Refinement(nn.Module):
 
     A small network reads the features, the photo and what was drawn at the Gaussian, how far the
     drawing must move there to fit, whether something else hides the place and its mirror image,
-    and the slope of the drawing's error. It corrects all features, also by a step down that slope
-    as long as it sees fit, and blends the colour with the photo's at both places.
+    and the slope of the drawing's error. It corrects all features, also down that slope by steps
+    of its own choice, and blends the colour with the photo's at both places.
     """
 
     @nn.compact
@@ -43,7 +43,7 @@ class Refinement(nn.Module):
 
         Args:
             features: (B, N, F), the first three the colour.
-            slope: (B, N, F) of ``error`` along the features.
+            slope: (B, N, F), the gradient of N times ``error`` along the features.
             means: (B, N, 3) resting centres, world units; N is a square number.
             drawn: The Gaussians as the camera sees them, (B, S, S).
             photo: (B, S, S, 3) in [0, 1].
