@@ -145,8 +145,8 @@ text = lowered.lower(lowering_platforms=("cuda",)).as_text()
 print(text.count("triton_kernel_call_ffi"), text.count("callback"))
 """
     calls, callbacks = _python(code).splitlines()[-1].split()
-    # The photos' own views are drawn once before, without a gradient (models.refinement).
-    expected = NUM_FORWARD_KERNELS + NUM_KERNELS
+    # The photos' own views are drawn once before, for the slope of their error (models.refinement).
+    expected = 2 * NUM_KERNELS
     assert int(calls) == expected, "all images of a step in one launch of each kernel"
     assert callbacks == "0"
 

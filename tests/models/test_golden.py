@@ -65,7 +65,7 @@ def animated(released, encoded, golden):
     """Everything behind the planes, at the 260 sampled Gaussians."""
 
     class Encoded(avatar_model.AvatarModel):
-        def planes(self, params, image):
+        def planes(self, params, image, photo_camera=None):
             return encoded[0]
 
     config, params = released

@@ -106,7 +106,7 @@ def test_along_rays_training_draws_anew_and_pictures_do_not(config):
         pass
 
     class Model:
-        def encode(self, params, image, *, keys):
+        def encode(self, params, image, *, photo_camera, keys):
             raise Told(keys)
 
     mesh = parallel.make_mesh(2, jax.devices()[:1])
