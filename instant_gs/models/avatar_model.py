@@ -138,7 +138,7 @@ class AvatarModel:
         """Lifts photos to avatars.
 
         On a GPU, where gradients are added in any order, two readings of a photo that is unwrapped
-        differ in the last bits: they take the gradient of a drawing (``models.refinement``).
+        can differ in the last bits: they take the gradient of a drawing (``models.refinement``).
 
         Args:
             params: Model parameters.
