@@ -15,7 +15,7 @@ import time
 from absl import flags
 
 from configs import ablation
-from instant_gs import cli
+from instant_gs import cli, version
 
 _PACK = flags.DEFINE_string("pack", None, "Packed teacher pack.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for runs and tables.", required=True)
@@ -108,7 +108,7 @@ def _write(out: pathlib.Path, rows: list[dict]) -> None:
     command = shlex.join(["python", "-m", "benchmarks.ablation", *sys.argv[1:]])
     facts = {
         "command": command,
-        "commit": provenance.commit(),
+        "commit": version.commit(),
         "device": jax.devices()[0].device_kind,
     }
     provenance.write(out / "ablation.json", {**facts, "rows": rows})

@@ -23,8 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags
 
-from benchmarks import provenance
-from instant_gs import cli
+from instant_gs import cli, version
 from instant_gs.data import packing, synthetic
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.", lower_bound=1)
@@ -227,7 +226,7 @@ def main(argv: list[str]) -> int:
     result |= {
         "seconds": round(time.monotonic() - begin),
         "cores": len(os.sched_getaffinity(0)),
-        "commit": provenance.commit(),
+        "commit": version.commit(),
     }
     print(json.dumps(result))
     return 1 if result["different"] else 0

@@ -15,8 +15,7 @@ import zipfile
 
 import numpy as np
 
-from benchmarks import provenance
-from instant_gs import cli
+from instant_gs import cli, version
 from instant_gs.geometry import camera
 from instant_gs.metrics import face, mediapipe_runtime
 from instant_gs.portrait import alignment, video
@@ -106,7 +105,7 @@ def drawn():
 def main(argv: list[str]) -> None:
     """Command line."""
     paths = argv[1:]
-    head = {"commit": provenance.commit()}
+    head = {"commit": version.commit()}
     if not paths:
         print(json.dumps({"pictures": "drawn heads"} | measure(drawn()) | head))
     for path in paths:

@@ -24,8 +24,8 @@ from collections import Counter
 from absl import flags
 from ml_collections import config_flags
 
-from benchmarks import described, provenance
-from instant_gs import cli
+from benchmarks import described
+from instant_gs import cli, version
 
 PROGRAMS = ("step", "frame", "rasterizer")
 _COLLECTIVES = re.compile(
@@ -162,7 +162,7 @@ def main(argv: list[str]) -> None:
         config.validate()
     for line in _lines(values.device, values.devices, values.program, config):
         where = {"device": values.device, **_versions(values.device)}
-        print(json.dumps({**where, **line, "commit": provenance.commit()}), flush=True)
+        print(json.dumps({**where, **line, "commit": version.commit()}), flush=True)
 
 
 def define_flags() -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import platform
 import re
 import subprocess
 from pathlib import Path
 
+from instant_gs import version
+
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
 _TOOLS = ("bench.py", "tune.py")
 _TRITON_SOURCES = ("kernels/triton_*.py", "kernels/rasterize/triton_*")
-# A copy of the tree without its history, on a machine that only runs benchmarks, is told.
-COMMIT_VARIABLE = "COMMIT"
 
 
 def sources_hash(folder: Path = KERNELS) -> str:
@@ -41,18 +40,6 @@ def triton_hash() -> str:
     for path in sorted(path for pattern in _TRITON_SOURCES for path in ROOT.glob(pattern)):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def commit() -> str | None:
-    """The commit of the sources, from git or from the environment variable COMMIT."""
-    told = os.environ.get(COMMIT_VARIABLE)
-    if told:
-        return told
-    try:
-        run = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    except FileNotFoundError:  # no git here
-        return None
-    return run.stdout.strip() or None
 
 
 def _driver() -> str | None:
@@ -88,7 +75,7 @@ def describe(kind: str, *, interpreted: bool) -> dict:
             "jaxlib": jaxlib.__version__,
             "triton": triton.__version__,
         },
-        "commit": commit(),
+        "commit": version.commit(),
         "kernels_sha256": sources_hash(),
         "triton_sources_sha256": triton_hash(),
     }

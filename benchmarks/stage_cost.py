@@ -23,8 +23,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from benchmarks import provenance
-from instant_gs import cli
+from instant_gs import cli, version
 
 NOT_MEASURED = "not measured"
 REPEATS = 7
@@ -219,7 +218,7 @@ def _machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "jax": jax.__version__,
         "runs": REPEATS,
-        "commit": provenance.commit() or "unknown",
+        "commit": version.commit() or "unknown",
     }
 
 

@@ -4,7 +4,6 @@ import datetime
 import json
 import pathlib
 import platform
-import subprocess
 import sys
 
 import jax
@@ -44,7 +43,7 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
         "command": " ".join(sys.argv),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "instant_gs": version.__version__,
-        "commit": _commit(),
+        "commit": version.commit() or "unknown",
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -52,16 +51,6 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
         **origins,
         **({"licence": " ".join(licences)} if licences else {}),
     }
-
-
-def _commit() -> str:
-    """The commit of the source tree, "unknown" outside a checkout."""
-    folder = pathlib.Path(__file__).parent
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _manifest(pack: str) -> dict:

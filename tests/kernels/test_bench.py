@@ -12,7 +12,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 import kernels
-from benchmarks import provenance
+from instant_gs import version
 from kernels import bench
 from kernels.rasterize import cases
 
@@ -27,7 +27,7 @@ def test_measure_gives_json_with_the_facts():
     assert row["intersections_per_image"] > 256
     assert row["compile_s"] > 0
     assert row["peak_bytes"] > 1e6
-    assert row["commit"] == provenance.commit()
+    assert row["commit"] == version.commit()
 
 
 def test_recompiling_while_timing_fails():
