@@ -8,6 +8,7 @@
 which no --driving is needed.
 """
 
+import contextlib
 import functools
 import itertools
 import math
@@ -83,14 +84,25 @@ def main(argv: list[str]) -> None:
     del argv
     _check()
     from instant_gs import inference
-    from instant_gs.inference import animate
-    from instant_gs.portrait import video
 
     engine = inference.load(_WEIGHTS.value)
+    _check_weights(engine)
     if _CULLING.value:
         engine = engine.with_culling(_CULLING.value)
+    with contextlib.ExitStack() as results:  # appear together when all is done, or not at all
+        lines = _animate(engine, results)
+    for line in lines:
+        print(line)
+
+
+def _animate(engine, results: contextlib.ExitStack) -> list[str]:
+    """Writes the results and says what they are."""
+    from instant_gs.inference import animate, export
+    from instant_gs.portrait import video
+
+    crop, record, ply = (_result(results, flag) for flag in (_SHOW_CROP, _RECORD, _PLY))
     view = engine.config.model.fov_degrees
-    source = _read_source(engine.image_size, view)
+    source = _read_source(engine.image_size, view, crop)
     drivers, poses, count, fps = _read_drivers(engine, source.image)
     if _PLY.value and _PLY_FRAME.value >= count:
         raise cli.UserError(
@@ -111,25 +123,56 @@ def main(argv: list[str]) -> None:
         gaussians=_GAUSSIANS.value,
         clock=clock,
     )
-    motions = []
-    with video.Writer(_OUT.value, fps=fps, overwrite=_OVERWRITE.value) as writer:
-        for index, frame in enumerate(_after_the_first(made, count)):
-            wide = _SIDE_BY_SIDE.value
-            writer.append(animate.side_by_side(source.image, frame) if wide else frame.image)
-            motions.append(frame.motion)
-            if _PLY.value and index == _PLY_FRAME.value:
-                exported = _write_ply(frame)
-    if _RECORD.value:
-        _record(engine, motions, fps)
-    if _PLY.value:
-        print(f"{_PLY.value}: {exported} Gaussians of frame {_PLY_FRAME.value}")
-    print(f"{_OUT.value}: {writer.count} frames of {size}x{size} at {fps:g} a second")
+    motions, lines = [], []
+    writer = video.Writer(_OUT.value, fps=fps, overwrite=_OVERWRITE.value)
+    results.enter_context(writer)
+    for index, frame in enumerate(_after_the_first(made, count)):
+        wide = _SIDE_BY_SIDE.value
+        picture = animate.side_by_side(source.image, frame) if wide else frame.image
+        writer.append(picture)
+        motions.append(frame.motion)
+        if ply and index == _PLY_FRAME.value:
+            exported = export.write_ply(ply, frame.gaussians, overwrite=True)
+            lines += [f"{_PLY.value}: {exported} Gaussians of frame {index}"]
+    if crop:
+        lines += [f"{_SHOW_CROP.value}: what was taken of the photo"]
+    if record:
+        _record(engine, motions, fps, record)
+        lines += [f"{_RECORD.value}: the motion of {len(motions)} frames"]
+    height, width = picture.shape[:2]
+    lines += [f"{_OUT.value}: {writer.count} frames of {width}x{height} at {fps:g} a second"]
     if clock.frames:
-        print(
+        lines += [
             f"{clock.speed()}: motion code, animation and rendering, one frame after the other; "
             f"without the avatar itself ({clock.photo_seconds:.1f} s), the first frame, which "
             f"compiles ({clock.compile_seconds:.1f} s), decoding, face tracking, background "
             "removal and writing"
+        ]
+    return lines
+
+
+def _result(results: contextlib.ExitStack, flag):
+    """Where to write what a flag asks for; None if it does not."""
+    from instant_gs import output
+
+    if flag.value:
+        return results.enter_context(output.whole_file(flag.value, overwrite=_OVERWRITE.value))
+    return None
+
+
+def _check_weights(engine) -> None:
+    """Refuses what the flags want of weights that cannot do it, before faces are looked for."""
+    if "motion_encoder" not in engine.params:
+        raise cli.UserError(
+            f"--weights: {_WEIGHTS.value} holds no motion encoder, which reads the expressions; "
+            "convert the checkpoint again, with --motion_encoder=FILE"
+        )
+    most = engine.config.model.gaussians.count
+    if _GAUSSIANS.value > most:
+        raise cli.UserError(
+            f"--gaussians: expected at most {most}, which these weights make, got "
+            f"{_GAUSSIANS.value}; leave it out for all",
+            2,
         )
 
 
@@ -140,7 +183,7 @@ def _check() -> None:
         if not flag.value:
             raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)
     _check_pose()
-    _check_recording()
+    _check_tracking()
     for flag in (_YAW, _PITCH, _ORBIT, _FPS, _HOLD):
         if not math.isfinite(flag.value):
             raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
@@ -187,19 +230,21 @@ def _is_recording() -> bool:
     return (_DRIVING.value or "").lower().endswith(".npz")
 
 
-def _check_recording() -> None:
-    """A recording shows no face: what is about the driving pictures has no meaning."""
-    if not _is_recording():
-        return
-    about_pictures = (_SIDE_BY_SIDE, _DRIVING_ALIGNED, _DRIVING_MATTE, _BOX, _HOLD, _STEADY)
-    for flag in about_pictures:
+def _check_tracking() -> None:
+    """Flags about finding the driving face mean nothing where none is looked for."""
+    tracking = (_DRIVING_MATTE, _BOX, _HOLD)
+    if _is_recording():
+        useless = (_SIDE_BY_SIDE, _DRIVING_ALIGNED, _STEADY, *tracking)
+        why = f"the recording {_DRIVING.value}, which holds numbers and no pictures"
+    elif not _DRIVING.value:
+        useless, why = (_DRIVING_ALIGNED, *tracking), "no --driving"
+    else:
+        useless = tracking if _DRIVING_ALIGNED.value else ()
+        why = "--driving_aligned, which takes the frames as they are"
+    for flag in useless:
         if flag.present:
-            raise cli.UserError(
-                f"--{flag.name}: has no effect with the recording {_DRIVING.value}, which holds "
-                "numbers and no pictures; leave it out",
-                2,
-            )
-    if _POSE.value == "driver":
+            raise cli.UserError(f"--{flag.name}: has no effect with {why}; leave it out", 2)
+    if _is_recording() and _POSE.value == "driver":
         raise cli.UserError(
             f"--pose=driver: the recording {_DRIVING.value} does not tell the head's pose; take "
             "another --pose",
@@ -217,7 +262,7 @@ def _cameras(poses, count: int, fps: float, fov_degrees: float):
     return camera_path.orbit(count, swing=swing, **around)
 
 
-def _read_source(size: int, fov_degrees: float):
+def _read_source(size: int, fov_degrees: float, crop):
     from instant_gs.inference import source
     from instant_gs.portrait import photo
 
@@ -227,9 +272,8 @@ def _read_source(size: int, fov_degrees: float):
         path, mask = _SOURCE.value, _MASK.value
         aligned = source.align(path, _detector(), size, mask, fov_degrees=fov_degrees)
     _warn(aligned.warnings)
-    if _SHOW_CROP.value:
-        photo.write(_SHOW_CROP.value, source.explain(aligned), overwrite=_OVERWRITE.value)
-        print(f"{_SHOW_CROP.value}: what was taken of the photo")
+    if crop:
+        photo.write(crop, source.explain(aligned), overwrite=True)
     return aligned
 
 
@@ -279,7 +323,7 @@ def _read_recording(engine, limit: int):
     return motions, None, len(motions), _FPS.value or recording.fps
 
 
-def _record(engine, motions, fps: float) -> None:
+def _record(engine, motions, fps: float, path) -> None:
     import numpy as np
 
     from instant_gs import types
@@ -288,14 +332,7 @@ def _record(engine, motions, fps: float) -> None:
     scale, shift = (np.stack([getattr(m, name) for m in motions]) for name in ("scale", "shift"))
     stream = types.Motion(scale, shift)
     recording = motion_file.Recording(stream, fps, motion_file.fingerprint(engine.params))
-    motion_file.save(_RECORD.value, recording, overwrite=_OVERWRITE.value)
-    print(f"{_RECORD.value}: the motion of {len(motions)} frames")
-
-
-def _write_ply(frame) -> int:
-    from instant_gs.inference import export
-
-    return export.write_ply(_PLY.value, frame.gaussians, overwrite=_OVERWRITE.value)
+    motion_file.save(path, recording, overwrite=True)
 
 
 @functools.cache

@@ -10,7 +10,8 @@
         cli.run(main)
 
 Exit codes: 0 success, 1 an expected error (one line on stderr), 2 a wrong flag, 75 stopped on
-request and saved (the same command resumes), 130 interrupted.
+request and saved (the same command resumes), 130 interrupted, 143 terminated (SIGTERM): what is
+not whole is then removed.
 A failure nobody expected keeps its traceback: it is a bug in this project and worth reporting.
 Set INSTANT_GS_TRACEBACK=1 to see the traceback of expected errors, too.
 """
@@ -23,7 +24,9 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +41,7 @@ EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 TRACEBACK_VARIABLE = "INSTANT_GS_TRACEBACK"
 
@@ -64,7 +68,7 @@ _SYSTEM_FIX = {
     errno.EROFS: "the file system is read-only: choose another path",
     errno.EISDIR: "this is a folder and a file is expected: give a file's path",
     errno.ENOTDIR: "a part of this path is a file and not a folder: check the path",
-    errno.EEXIST: "this exists already: remove it or choose another path",
+    errno.EEXIST: "this exists already: choose another path",
 }
 # How libraries that hide the OSError (TensorStore below Orbax, FFmpeg) word a full disk.
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -97,6 +101,9 @@ def run(
       argv: the command line; `sys.argv` by default.
       positional: whether there may be arguments that are no flags; otherwise they are an error.
     """
+    if threading.current_thread() is threading.main_thread():
+        # As an exception, so that unfinished files are removed on the way out.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_TERMINATED))
     # "No TPU here" is no news to a user.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     app.run(

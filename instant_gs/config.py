@@ -68,6 +68,13 @@ class GaussianConfig:
     feature_width: int = 48
     hidden_width: int = 96
 
+    @property
+    def count(self) -> int:
+        """Gaussians of an avatar, those that culling leaves out included."""
+        if self.instantiation == "plane":
+            return self.grid**2
+        return self.rays**2 * 2 * self.samples_per_ray
+
 
 @dataclasses.dataclass
 class MotionConfig:

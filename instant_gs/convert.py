@@ -10,11 +10,12 @@ network. ``.npz`` files work as well: arrays named as in the checkpoint.
 import hashlib
 import os
 import pathlib
+import sys
 from typing import Any
 
 from absl import flags
 
-from instant_gs import cli
+from instant_gs import cli, output
 
 LICENCE = (
     "Converted weights, and what is trained from them, keep their licence, which you accepted with "
@@ -47,10 +48,21 @@ def from_state_dicts(encoder: dict, motion_encoder: dict | None = None, *, legac
         The model that ``instant_gs.load`` would return.
 
     Raises:
-        ValueError: Lists every missing, unknown, misshapen or not finite array.
+        ValueError: Lists every missing, unknown, misshapen or not finite array; or a whole
+            checkpoint is given for one of its parts.
     """
     from instant_gs.inference import avatar
 
+    for name, state in (("encoder", encoder), ("motion_encoder", motion_encoder)):
+        missing = state is None and name == "encoder"
+        if missing or (state is not None and not isinstance(state, dict)):
+            raise ValueError(f"{name}: expected a dictionary of arrays, got {type(state).__name__}")
+        if groups := sorted(set(state or ()) & set(_GROUPS)):
+            raise ValueError(
+                f"{name}: expected named arrays, got the whole checkpoint with its "
+                f"{' and '.join(groups)}; pass checkpoint['E_state_dict'] as encoder and "
+                "checkpoint['M_state_dict'] as motion_encoder"
+            )
     params = _to_params(encoder, motion_encoder)
     return avatar.InstantAvatar(released_config(legacy=legacy), params)
 
@@ -226,6 +238,7 @@ def convert(
         raise cli.UserError(
             "--checkpoint is missing; give the authors' ckpt.pth, or --motion_encoder alone", 2
         )
+    output.check_parents(out, option="--out")
     if pathlib.Path(out).exists():
         raise cli.UserError(f"--out: {out} exists already; choose another or remove it")
     states, unused, files = {}, [], []
@@ -271,9 +284,15 @@ def main(argv):
         raise cli.UserError("--out is missing; give the weights directory to write (--help)", 2)
     provenance = convert(given.checkpoint, given.motion_encoder, given.out, legacy=given.legacy)
     counts = ", ".join(f"{part}: {count}" for part, count in provenance["tensors"].items())
-    print(f"{given.out}: every tensor of the file used once ({counts})")
+    print(f"{given.out}: every tensor of these networks used once ({counts})")
     if provenance["unused_groups"]:
-        print("not used: " + ", ".join(provenance["unused_groups"]))
+        print("other groups of the file, not used: " + ", ".join(provenance["unused_groups"]))
+    if "M" not in provenance["tensors"]:
+        print(
+            "warning: the file has no motion encoder, so the result cannot be animated by pictures;"
+            " give X-NeMo's as --motion_encoder=FILE",
+            file=sys.stderr,
+        )
     print(f"licence: {LICENCE}")
 
 

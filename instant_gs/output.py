@@ -21,15 +21,35 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
         The path.
 
     Raises:
-        cli.UserError: A file is there and may not be replaced, or a folder is there.
+        cli.UserError: A file is there and may not be replaced, or a folder is there, or a part of
+            the path is a file.
     """
     path = Path(path)
     name = f"{option}: {path}" if option else str(path)
+    check_parents(path, option=option)
     if path.is_dir():
         raise cli.UserError(f"{name} is a folder; give the path of a file to write")
     if path.exists() and not overwrite:
         raise cli.UserError(f"{name} exists already; choose another path or add --overwrite")
     return path
+
+
+def check_parents(path: str | os.PathLike, *, option: str = "") -> None:
+    """Refuses a path below something that is no folder.
+
+    Args:
+        path: Where a file or a folder is going to be written.
+        option: The flag that named the path, for the message.
+
+    Raises:
+        cli.UserError: Names what is in the way.
+    """
+    for parent in Path(path).parents:
+        if parent.is_dir():
+            return
+        if parent.exists():
+            name = f"{option}: {path}" if option else str(path)
+            raise cli.UserError(f"{name}: {parent} is a file and no folder; choose another path")
 
 
 @contextlib.contextmanager

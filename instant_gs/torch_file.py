@@ -190,7 +190,8 @@ class _Reader:
     def _array(self, tensor: _Tensor) -> np.ndarray:
         storage, offset, shape, strides = tensor
         sizes = (offset, *shape, *strides)
-        if not isinstance(storage, _Storage) or not all(type(s) is int and s >= 0 for s in sizes):
+        counts = all(type(s) is int and s >= 0 for s in sizes) and len(shape) == len(strides)
+        if not isinstance(storage, _Storage) or not counts:
             raise ValueError(f"expected a tensor's record, got {tensor!r:.120}; save it again")
         count = math.prod(shape)
         end = offset + 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))

@@ -64,6 +64,20 @@ def test_success_is_exit_code_zero(tmp_path):
     assert result.stdout == "3\n"
 
 
+def test_termination_leaves_no_unfinished_file(tmp_path):
+    body = """
+        import os, signal
+        from instant_gs import output
+        with output.whole_file("{}/out.txt") as path:
+            path.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            print("goes on")
+        """
+    result = run_script(tmp_path, body.replace("{}", str(tmp_path)), "--needed=x")
+    assert (result.returncode, result.stdout) == (143, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["tool.py"]
+
+
 def test_main_may_return_a_status(tmp_path):
     assert run_script(tmp_path, "return 7", "--needed=x").returncode == 7
 

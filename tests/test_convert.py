@@ -75,6 +75,14 @@ def test_one_error_lists_everything():
     }
 
 
+def test_in_memory_it_wants_the_parts_and_not_the_whole():
+    whole = {"E_state_dict": {}, "M_state_dict": {}}
+    with pytest.raises(ValueError, match=r"encoder: .*pass checkpoint\['E_state_dict'\]"):
+        convert.from_state_dicts(whole)
+    with pytest.raises(ValueError, match="encoder: expected a dictionary of arrays, got NoneType"):
+        convert.from_state_dicts(None)
+
+
 def save(path, **states):
     np.savez_compressed(path, **{k: v for state in states.values() for k, v in state.items()})
     return path
@@ -163,6 +171,11 @@ BAD_COMMANDS = {
     "array": (["--checkpoint=one.npz"], 1, "one.npz: expected a file of torch.save"),
     "others": (["--checkpoint=other.npz"], 1, "other.npz: "),
     "exists": (["--checkpoint=text.pth", "--out=folder"], 1, "--out: folder exists already"),
+    "below a file": (
+        ["--checkpoint=text.pth", "--out=text.pth/w"],
+        1,
+        "--out: text.pth/w: text.pth is a file and no folder; choose another path",
+    ),
 }
 
 

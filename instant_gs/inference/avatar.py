@@ -123,7 +123,9 @@ class InstantAvatar:
             images: (S, S, 3) or (B, S, S, 3), S = ``image_size``; uint8, or float in [-1, 1].
 
         Returns:
-            (P, S/2, S/2, 2F) or (B, P, S/2, S/2, 2F); as released (B, 3, 256, 256, 96).
+            (P, H, H, 2F) or (B, P, H, H, 2F), H half the side of what the encoder sees: of the
+            photo, or of the map it is unwrapped to (``config.model.encoder.unwrap``). As released
+            (B, 3, 256, 256, 96).
 
         Raises:
             ValueError: Another shape or range.
@@ -159,7 +161,11 @@ class InstantAvatar:
 
         Returns:
             Motion, 96 numbers as released (``inference.motion_file`` keeps streams of them).
+
+        Raises:
+            ValueError: They are no codes, or their leading axes do not go together.
         """
+        self._check_codes(code_source=code_source, code_driving=code_driving)
         return self._motion(self.params, code_source, code_driving)
 
     def animate(
@@ -175,10 +181,23 @@ class InstantAvatar:
 
         Returns:
             Gaussians in world space.
+
+        Raises:
+            ValueError: Motion or codes are of another width, or neither one nor as many as the
+                avatars.
         """
-        if isinstance(motion, types.Motion):
-            return self._animate_motion(self.params, avatar, motion)
-        return self._animate(self.params, avatar, motion, code_driving)
+        avatars = np.shape(avatar.features)[:-2]
+        if not isinstance(motion, types.Motion):
+            if code_driving is None:
+                raise ValueError(
+                    "code_driving: expected the driving face's motion code beside the photo's, got "
+                    "None; or pass one Motion, of motion(code_source, code_driving)"
+                )
+            self._check_codes(avatars, code_source=motion, code_driving=code_driving)
+            return self._animate(self.params, avatar, motion, code_driving)
+        width = np.shape(avatar.motion_basis)[-1]
+        _check_rows(avatars, width, "motion", scale=motion.scale, shift=motion.shift)
+        return self._animate_motion(self.params, avatar, motion)
 
     def rest(self, avatar: types.Avatar) -> types.Gaussians:
         """The avatar as the photo shows it, without any motion residual."""
@@ -317,6 +336,9 @@ class InstantAvatar:
             )
         return image.astype(np.float32)
 
+    def _check_codes(self, avatars: tuple[int, ...] = (), **codes):
+        _check_rows(avatars, self.config.model.motion.code_width, "motion_code", **codes)
+
     def _check_code(self, shape: tuple[int, ...], batch: tuple[int, ...]):
         expected = (*batch, self.config.model.motion.code_width)
         if shape != expected:
@@ -354,6 +376,24 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     completeness.check_weights(config.model, params, str(directory))
     bank = motion_bank.load(directory, config.model.motion.crop)
     return InstantAvatar(config, params, stored_bank=bank, provenance=provenance)
+
+
+def _check_rows(avatars: tuple[int, ...], width: int, source: str, **arrays) -> None:
+    """Refuses arrays that are not (…, width), or whose … do not go together with the avatars'."""
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    for name, shape in shapes.items():
+        if not shape or shape[-1] != width:
+            raise ValueError(
+                f"{name}: expected shape (..., {width}), got {shape}; pass what {source} returns"
+            )
+    try:
+        np.broadcast_shapes(avatars, *(shape[:-1] for shape in shapes.values()))
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        of = f" with avatars {avatars}" if avatars else ""
+        raise ValueError(
+            f"{listed}{of}: expected the same leading axes; give one row for each avatar"
+        ) from None
 
 
 def _to_model(image):

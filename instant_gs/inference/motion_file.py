@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import os
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from instant_gs import cli, output, types
 
 _FORMAT = "instant_gs.motion"
 _VERSION = 1
+_FIELDS = ("format", "version", "scale", "shift", "fps", "decoder")
+_MAX_FPS = 1000.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +58,8 @@ def save(path: str | os.PathLike, recording: Recording, *, overwrite: bool = Fal
 
     Raises:
         cli.UserError: The name does not end in .npz, or the file exists.
-        ValueError: The stream is not (T, F) with T > 0, is not finite, or has no frame rate.
+        ValueError: The stream is not (T, F) with T > 0, is not finite, or has no frame rate up to
+            1000.
     """
     if os.path.splitext(path)[1].lower() != ".npz":
         raise cli.UserError(f"{path}: the name of a motion file must end in .npz")
@@ -81,34 +85,51 @@ def load(path: str | os.PathLike, params: dict | None = None) -> Recording:
 
     Raises:
         FileNotFoundError: There is no such file.
-        cli.UserError: It is no such file, is damaged, or belongs to other weights.
+        cli.UserError: It is no such file, is damaged or edited to what no avatar can show, or
+            belongs to other weights.
     """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            if str(file["format"]) != _FORMAT or int(file["version"]) != _VERSION:
-                raise ValueError(f"format {file['format']} {file['version']}")
-            scale, shift = _checked(file["scale"], file["shift"], float(file["fps"]))
-            recording = Recording(
-                types.Motion(scale, shift), float(file["fps"]), str(file["decoder"])
-            )
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
-        raise cli.UserError(f"{path}: not a motion file of this version ({error})") from error
-    except zipfile.BadZipFile as error:
+            fields = {name: file[name] for name in _FIELDS}
+    except (zipfile.BadZipFile, zlib.error) as error:
         raise cli.UserError(f"{path}: the motion file is damaged; record it again") from error
-    if params is not None and recording.decoder != fingerprint(params):
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
+        raise cli.UserError(f"{path}: not a motion file; give one that --record wrote") from error
+    version = f"{fields['format']} {fields['version']}"
+    if version != f"{_FORMAT} {_VERSION}":
         raise cli.UserError(
-            f"{path}: recorded with other weights ({recording.decoder}, these are "
-            f"{fingerprint(params)}); record it again with these"
+            f"{path}: expected a motion file of version {_FORMAT} {_VERSION}, got {version}; "
+            "record it again"
         )
-    return recording
+    decoder = str(fields["decoder"])
+    if params is not None and decoder != fingerprint(params):
+        raise cli.UserError(
+            f"{path}: recorded with other weights ({decoder}, these are {fingerprint(params)}); "
+            "record it again with these"
+        )
+    try:
+        fps = float(fields["fps"])
+        scale, shift = _checked(fields["scale"], fields["shift"], fps)
+    except (ValueError, TypeError) as error:
+        raise cli.UserError(f"{path}: {error}") from error
+    width = params["motion_decoder"]["fc1"]["kernel"].shape[0] if params else scale.shape[1]
+    if scale.shape[1] != width:
+        raise cli.UserError(
+            f"{path}: scale, shift: expected {width} numbers a frame, got {scale.shape[1]}; keep "
+            "the width of what was recorded"
+        )
+    return Recording(types.Motion(scale, shift), fps, decoder)
 
 
 def _checked(scale, shift, fps: float):
     scale, shift = np.asarray(scale, np.float32), np.asarray(shift, np.float32)
-    finite = np.isfinite(scale).all() and np.isfinite(shift).all()
-    if scale.ndim != 2 or scale.shape != shift.shape or not scale.size or not finite or fps <= 0:
+    if scale.ndim != 2 or scale.shape != shift.shape or not scale.size:
         raise ValueError(
-            "motion: expected finite scale and shift of one shape (T, F) and fps > 0, got "
-            f"{scale.shape}, {shift.shape}, {fps}; stack the frames along the first axis"
+            "scale, shift: expected one shape (T, F) with T > 0, got "
+            f"{scale.shape} and {shift.shape}; stack the frames along the first axis"
         )
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
+        raise ValueError("scale, shift: expected finite numbers, got nan or inf; mend these frames")
+    if not 0 < fps <= _MAX_FPS:
+        raise ValueError(f"fps: expected above 0 to {_MAX_FPS:g} frames a second, got {fps:g}")
     return scale, shift

@@ -132,9 +132,9 @@ def smooth(stream: types.Motion, frames: float) -> types.Motion:
         Motion of the same shape.
 
     Raises:
-        ValueError: ``frames`` is negative, or there is no time axis.
+        ValueError: ``frames`` is negative or not finite, or there is no time axis.
     """
-    if frames < 0 or np.ndim(stream.scale) != 2:
+    if not 0 <= frames < math.inf or np.ndim(stream.scale) != 2:
         raise ValueError(
             "stream, frames: expected shape (T, F) and a deviation >= 0, got "
             f"{np.shape(stream.scale)} and {frames}; stack the frames along the first axis"

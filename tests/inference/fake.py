@@ -91,7 +91,8 @@ class Engine:
     config = config_lib.Config()
 
     def __init__(self, weight: float = 1.0):
-        self.params = {"motion_decoder": {"kernel": np.full(3, weight)}}
+        kernel = np.full((3, 2), weight)
+        self.params = {"motion_decoder": {"fc1": {"kernel": kernel}}, "motion_encoder": {}}
 
     def encode(self, image, code):
         assert code.shape == (4,)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from instant_gs import cli
+from instant_gs import cli, inference
 from tests.inference import fake
 
 BAD_INPUTS = {
@@ -34,6 +34,28 @@ BAD_INPUTS = {
     "missing recording": ({"driving": "gone.npz"}, 1, "{}/gone.npz: no such file"),
     "record's ending": ({"record": "motion.txt"}, 2, "--record: {}/motion.txt must end in .npz"),
     "record exists": ({"record": "text.npz"}, 1, "--record: {}/text.npz exists already"),
+    "below a file": (
+        {"out": "photo.png/out.mp4"},
+        1,
+        "--out: {0}/photo.png/out.mp4: {0}/photo.png is a file and no folder; choose another path",
+    ),
+    "record below a file": ({"record": "photo.png/m.npz"}, 1, "--record: {}/photo.png/m.npz: "),
+    "picture of the crop, then no video": (
+        {"show_crop": "crop.png", "driving": "text.txt"},
+        1,
+        "{}/text.txt: not a video",
+    ),
+    "tracking of crops": (
+        {"driving": "aligned.mp4", "driving_aligned": True, "hold": 1},
+        2,
+        "--hold: has no effect with --driving_aligned",
+    ),
+    "tracking of nothing": (
+        {"driving": None, "pose": "orbit", "driving_box": "fixed"},
+        2,
+        "--driving_box: has no effect with no --driving",
+    ),
+    "too many": ({"gaussians": 10**6}, 2, "--gaussians: expected at most 262144, which these"),
     "hold": ({"hold": -1}, 2, "--hold: expected 0 or more seconds"),
     "swing of a fixed camera": ({"pose": "fixed", "orbit": 9}, 2, "--orbit: has no effect with"),
     "wrong flag": ({"sorce": "x"}, 2, "unknown flag --sorce: did you mean --source?"),
@@ -64,7 +86,7 @@ def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     (inputs / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 60])
     before = sorted(inputs.iterdir())
     values = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", **changes}
-    files = ("source", "driving", "out", "ply", "mask", "record")
+    files = ("source", "driving", "out", "ply", "mask", "record", "show_crop")
     arguments = {
         name: inputs / value if name in files else value
         for name, value in values.items()
@@ -89,6 +111,15 @@ def test_no_face_in_photo_or_video(inputs, run, command, capsys, monkeypatch):
     assert run(**values, out=inputs / "out.mp4") == 1
     assert f"error: {inputs}/video.mp4: no face in any of 6 frames" in capsys.readouterr().err
     assert not (inputs / "out.mp4").exists()
+
+
+def test_weights_that_read_no_expression_are_refused_at_once(inputs, run, capsys, monkeypatch):
+    engine = fake.Engine()
+    del engine.params["motion_encoder"]
+    monkeypatch.setattr(inference, "load", lambda directory: engine)
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "weights": "w"}
+    assert run(**values, out=inputs / "out.mp4") == 1
+    assert "error: --weights: w holds no motion encoder" in capsys.readouterr().err
 
 
 def test_missing_weights_in_a_process_of_its_own(inputs):

@@ -1,11 +1,12 @@
 """The engine on a tiny untrained model: shapes, batches, and that nothing compiles twice."""
 
+import jax
 import numpy as np
 import pytest
 
 import instant_gs
 from instant_gs import config as config_lib
-from instant_gs import models, rendering
+from instant_gs import models, rendering, types
 from instant_gs.geometry import camera
 from instant_gs.inference import avatar
 from instant_gs.training import checkpoint, objective
@@ -124,6 +125,23 @@ def test_frames_compile_once(engine, photos):
 def test_wrong_shape_says_what_to_do(engine):
     with pytest.raises(ValueError, match=r"image: expected shape \(32, 32, 3\).*align"):
         engine.encode(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_motion_that_does_not_fit_says_what_is_expected(engine, photos):
+    head, codes = engine.encode(photos[0]), engine.motion_code(photos)
+    both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), head)
+    wide, three = types.Motion(np.zeros(8), np.zeros(8)), types.Motion(*np.zeros((2, 3, 32)))
+    for wrong, message in {
+        lambda: engine.motion(
+            codes[0], codes[1][:10]
+        ): r"code_driving: expected .*512\), got \(10,",
+        lambda: engine.motion(codes, np.zeros((3, 512))): r"expected the same leading axes",
+        lambda: engine.animate(head, codes[0]): "code_driving: expected the driving face's motion",
+        lambda: engine.animate(head, wide): r"scale: expected shape \(..., 32\), got \(8,\)",
+        lambda: engine.animate(both, three): r"with avatars \(2,\): expected the same leading axes",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            wrong()
 
 
 @pytest.mark.parametrize("bad", [200.0, np.nan, 7], ids=["0 to 255", "nan", "integers"])

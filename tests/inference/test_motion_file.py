@@ -6,7 +6,7 @@ import pytest
 from instant_gs import cli, types
 from instant_gs.inference import motion_file
 
-PARAMS = {"motion_decoder": {"fc1": {"kernel": np.ones((2, 3))}, "fc2": {"kernel": np.ones(4)}}}
+PARAMS = {"motion_decoder": {"fc1": {"kernel": np.ones((48, 3))}, "fc2": {"kernel": np.ones(4)}}}
 
 
 @pytest.fixture
@@ -34,6 +34,28 @@ def test_other_weights_are_refused(tmp_path, recording):
     with pytest.raises(cli.UserError, match="other weights"):
         motion_file.load(tmp_path / "driver.npz", other)
     motion_file.load(tmp_path / "driver.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": np.nan}, r"fps: expected above 0 to 1000 frames a second, got nan"),
+        ({"fps": 1e9}, r"fps: .* got 1e\+09"),
+        ({"scale": np.zeros((8, 10)), "shift": np.zeros((8, 10))}, "expected 48 numbers a frame"),
+        ({"scale": np.zeros((8, 48))}, r"one shape \(T, F\)"),
+        ({"scale": np.full((30, 48), np.inf)}, "got nan or inf"),
+        ({"version": 2}, r"version instant_gs\.motion 1, got instant_gs\.motion 2"),
+    ],
+)
+def test_edited_to_what_no_avatar_can_show(tmp_path, recording, changes, message):
+    path = tmp_path / "driver.npz"
+    motion_file.save(path, recording)
+    with np.load(path) as file:
+        fields = dict(file) | changes
+    np.savez(path, **fields)
+    with pytest.raises(cli.UserError, match=message) as caught:
+        motion_file.load(path, PARAMS)
+    assert str(caught.value).startswith(str(path))
 
 
 def test_bad_files(tmp_path, recording):

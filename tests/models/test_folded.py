@@ -72,6 +72,9 @@ def test_blend_and_smooth():
     ratio = folded.smooth(noise, 2.0).scale.std() / noise.scale.std()
     assert 0.3 < ratio < 0.45, "white noise shrinks by sqrt(1 / (2 sqrt(pi) * 2)) = 0.38"
     assert folded.smooth(stream, 0) is stream
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="a deviation >= 0, got"):
+            folded.smooth(stream, bad)
     with pytest.raises(ValueError, match=r"\(T, F\)"):
         folded.smooth(types.Motion(np.zeros(48), np.zeros(48)), 1.0)
 
