@@ -9,9 +9,11 @@ which no --driving is needed.
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import math
+import os
 import sys
 
 from absl import flags
@@ -195,6 +197,8 @@ def _check() -> None:
         raise cli.UserError(f"--hold: expected 0 or more seconds, got {_HOLD.value:g}", 2)
     if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:
         raise cli.UserError(f"--size: expected 16 to {_MAX_SIZE} pixels, got {_SIZE.value}", 2)
+    if _PLY_FRAME.present and not _PLY.value:
+        raise cli.UserError("--ply_frame: has no effect without --ply; add --ply=FILE.ply", 2)
     if _MASK.value and _SOURCE_ALIGNED.value:
         raise cli.UserError("--mask: has no effect with --source_aligned; leave one out", 2)
     pictures = (".png", ".jpg", ".jpeg", ".webp")
@@ -208,6 +212,9 @@ def _check() -> None:
             if not flag.value.lower().endswith(endings):
                 raise cli.UserError(f"--{flag.name}: {flag.value} must end in {endings[0]}", 2)
             output.check_free(flag.value, overwrite=_OVERWRITE.value, option=f"--{flag.name}")
+    for flag in (_SOURCE, _DRIVING, _MASK):
+        if flag.value and not os.path.exists(flag.value):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), flag.value)
 
 
 def _check_pose() -> None:

@@ -160,7 +160,10 @@ def _parse_flags(argv: Sequence[str], *, positional: bool) -> list[str]:
     """Parses the flags as absl does, but a wrong one costs one line instead of a page of usage."""
     try:
         rest = flags.FLAGS(list(argv))
-    except (flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (
+        *(flags.Error, OSError, AttributeError, KeyError, TypeError, ValueError),
+        SyntaxError,
+    ) as error:
         # Besides absl's errors: those of a config file and of overrides of fields it lacks.
         _show_traceback()
         _fail(flag_message.describe(error), EXIT_USAGE)

@@ -295,7 +295,7 @@ class Config:
         """Reads ``to_json``'s output.
 
         Raises:
-            ValueError: A field is unknown to this version.
+            ValueError: It is no such text; a field is unknown to this version, or another type.
         """
         values = json.loads(text)
         if "loss" in values:
@@ -305,6 +305,8 @@ class Config:
 
 
 def _build(cls, values: dict, path: str):
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected fields of {cls.__name__}, got {values!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -317,6 +319,11 @@ def _build(cls, values: dict, path: str):
         field_type = fields[name].type
         if dataclasses.is_dataclass(field_type):
             out[name] = _build(field_type, value, f"{path}.{name}")
-        else:
-            out[name] = tuple(value) if isinstance(value, list) else value
+            continue
+        kind = {float: (float, int)}.get(field_type, field_type)
+        plain = field_type in (bool, int, float, str)
+        if plain and (not isinstance(value, kind) or (type(value) is bool) != (kind is bool)):
+            expected = field_type.__name__
+            raise ValueError(f"{path}.{name}: expected {expected}, got {value!r}")
+        out[name] = tuple(value) if isinstance(value, list) else value
     return cls(**out)

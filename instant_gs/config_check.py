@@ -92,6 +92,28 @@ def _number_checks(config):
     ):
         yield name, value, value > 0, "a positive number"
     for name, value in (
+        ("optimizer.learning_rate", config.optimizer.learning_rate),
+        ("motion_pretrain.learning_rate", config.motion_pretrain.learning_rate),
+        ("adversarial.learning_rate", config.adversarial.learning_rate),
+    ):
+        yield name, value, 0 < value < math.inf, "a finite number > 0"
+    for name, value in (
+        ("seed", config.seed),
+        ("motion_pretrain.steps", config.motion_pretrain.steps),
+        ("motion_pretrain.invariance", config.motion_pretrain.invariance),
+        ("optimizer.warmup_steps", config.optimizer.warmup_steps),
+        ("optimizer.clip_norm", config.optimizer.clip_norm),
+    ):
+        yield name, value, 0 <= value < math.inf, "a finite number >= 0"
+    for name, value in (
+        ("optimizer.b1", config.optimizer.b1),
+        ("optimizer.b2", config.optimizer.b2),
+        ("adversarial.b1", config.adversarial.b1),
+        ("adversarial.b2", config.adversarial.b2),
+    ):
+        yield name, value, 0 <= value < 1, "a number in [0, 1)"
+    for name, value in (
+        ("optimizer.final_learning_rate_ratio", config.optimizer.final_learning_rate_ratio),
         ("data.cross_identity", data.cross_identity),
         ("data.same_expression", data.same_expression),
         ("data.mirror", data.mirror),

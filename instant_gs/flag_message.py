@@ -41,6 +41,8 @@ def describe(error: Exception) -> str:
     """
     if isinstance(error, flags.UnrecognizedFlagError):
         return _unknown_flag(error.flagname)
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}; give a Python file ({_HELP})"
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     line = " ".join(text.split())
     for pattern in _MISSING_FIELD:

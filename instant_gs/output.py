@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import flags
+
 from instant_gs import cli
 
 
@@ -30,7 +32,8 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
     if path.is_dir():
         raise cli.UserError(f"{name} is a folder; give the path of a file to write")
     if path.exists() and not overwrite:
-        raise cli.UserError(f"{name} exists already; choose another path or add --overwrite")
+        flag = " or add --overwrite" if "overwrite" in flags.FLAGS else " or remove it"
+        raise cli.UserError(f"{name} exists already; choose another path{flag}")
     return path
 
 

@@ -11,6 +11,7 @@ that peak memory is that case's.
 
 import importlib.util
 import json
+import logging
 import os
 import platform
 import resource
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from absl import app, flags
 
 import kernels
-from kernels import device
+from kernels import device, validation
 from kernels.rasterize import api, cases
 
 DIRECTIONS = ("forward", "forward_backward")
@@ -47,6 +48,10 @@ _PLOT = flags.DEFINE_string("plot", None, "Write this PNG of time against splats
 
 # JAX reports every compilation under this name.
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+class UsageError(ValueError):
+    """A flag that makes no sense."""
 
 
 class RecompiledError(RuntimeError):
@@ -260,23 +265,42 @@ def plot(rows: list[dict], path: Path) -> None:
 def _check_flags(argv: list[str]) -> None:
     """Raises UsageError before anything is timed."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; write --case=NAME")
+        raise UsageError(f"unexpected argument {argv[1]!r}; write --case=NAME")
     for flag, known in ((_CASE, cases.CASES), (_DIRECTION, DIRECTIONS)):
         unknown = sorted(set(flag.value or ()) - set(known))
         if unknown:
-            raise app.UsageError(
-                f"--{flag.name}: unknown {unknown}, expected some of {sorted(known)}"
-            )
+            raise UsageError(f"--{flag.name}: unknown {unknown}, expected some of {sorted(known)}")
     sides = _TILE_SIZE.value or ["8", "8"]
     if len(sides) != 2 or not all(side.isdigit() for side in sides):
-        raise app.UsageError(f"--tile_size={','.join(sides)}: expected height,width, as 8,8")
-    if _PLOT.value and importlib.util.find_spec("matplotlib") is None:
-        raise app.UsageError("--plot: needs matplotlib; pip install matplotlib")
+        raise UsageError(f"--tile_size={','.join(sides)}: expected height,width, as 8,8")
+    try:
+        validation.check_options(_options())
+    except ValueError as error:
+        raise UsageError(str(error).replace("options.", "--")) from error
+    if not _PLOT.value:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError("--plot: needs matplotlib; pip install matplotlib")
+    if not _PLOT.value.endswith(".png"):
+        raise UsageError(f"--plot={_PLOT.value}: the name must end in .png")
+    if Path(_PLOT.value).exists():
+        raise UsageError(f"--plot={_PLOT.value}: exists already; choose another name")
 
 
 def main(argv: list[str]) -> None:
     """Command line."""
-    _check_flags(argv)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # "no TPU here" is no news
+    try:
+        _check_flags(argv)
+        _run()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except NotImplementedError as error:  # a backend that this machine cannot run
+        sys.exit(f"error: {error}")
+
+
+def _run() -> None:
     names = list(_CASE.value or ([] if _PLOT.value else ["demo_96", "small_200k"]))
     if _PLOT.value:
         names += [name for sweep in cases.SWEEPS.values() for name in sweep if name not in names]

@@ -78,6 +78,14 @@ def test_termination_leaves_no_unfinished_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tool.py"]
 
 
+def test_a_config_that_is_no_python_is_one_line(tmp_path):
+    (tmp_path / "notes.py").write_text("This is a letter.")
+    command = [sys.executable, "train.py", f"--config={tmp_path}/notes.py", "--workdir=x"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == cli.EXIT_USAGE
+    assert "notes.py, line 1: invalid syntax; give a Python file" in error_line(result)
+
+
 def test_main_may_return_a_status(tmp_path):
     assert run_script(tmp_path, "return 7", "--needed=x").returncode == 7
 

@@ -39,6 +39,38 @@ def test_it_is_valid_and_says_what_it_is(name):
         load(name, "smok")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer.learning_rate", float("nan")),
+        ("optimizer.learning_rate", -1.0),
+        ("optimizer.b1", 7.0),
+        ("motion_pretrain.steps", -1),
+        ("seed", -3),
+    ],
+)
+def test_a_number_that_trains_nothing_is_named(field, value):
+    config = config_lib.Config()
+    section, _, name = field.rpartition(".")
+    setattr(getattr(config, section) if section else config, name, value)
+    with pytest.raises(ValueError, match=rf"{field}: expected .*, got {value}"):
+        config.validate()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"model": {"image_size": "big"}}', "config.model.image_size: expected int, got 'big'"),
+        ('{"seed": true}', "config.seed: expected int, got True"),
+        ('{"model": 3}', "config.model: expected fields of ModelConfig, got 3"),
+        ('{"model": ', "Expecting value"),
+    ],
+)
+def test_damaged_text_is_a_value_error(text, message):
+    with pytest.raises(ValueError, match=message):
+        config_lib.Config.from_json(text)
+
+
 @pytest.mark.parametrize("crop", [0.0, -0.5, 1.01])
 def test_a_driving_crop_that_is_no_share_of_the_picture_is_named(crop):
     config = config_lib.Config()

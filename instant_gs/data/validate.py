@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
             break
     if found:
         more = " or more" if found == _LIMIT.value else ""
-        raise cli.UserError(f"{pack}: {found}{more} problems, named above")
+        raise cli.UserError(f"{pack}: {found}{more} problem{'s' if found > 1 else ''}, named above")
     print(describe_source(pack) if is_source else describe_packed(pack))
 
 

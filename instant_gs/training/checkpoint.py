@@ -7,6 +7,7 @@ needs: parameters (bfloat16 on disk), ``config.json`` and ``provenance.json``.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from instant_gs.training import completeness, integrity, provenance
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
+CHECKSUMS = "checksums.json"  # in a weights directory
 BROKEN = "broken_checkpoints"  # beside it; nothing here reads or deletes them
 
 #: What makes folders of weights, for messages.
@@ -301,6 +303,7 @@ def save_weights(
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(whole / "params", stored)
         (whole / "config.json").write_text(config.to_json() + "\n")
+        write_checksums(whole)
         provenance.write(whole, facts)
         os.chmod(whole, 0o755)  # mkdtemp's is private
         os.rename(whole, folder)
@@ -320,14 +323,11 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
 
     Raises:
         FileNotFoundError: Neither kind is there.
-        UserError: A run none of whose checkpoints can be read.
+        UserError: The weights are damaged, or none of a run's checkpoints can be read.
     """
     folder = pathlib.Path(folder).absolute()
     if (folder / "config.json").is_file() and (folder / "params").is_dir():
-        config = Config.from_json((folder / "config.json").read_text())
-        facts = provenance.read(folder)
-        with ocp.StandardCheckpointer() as checkpointer:
-            params = checkpointer.restore(folder / "params")
+        config, params, facts = _read_weights(folder)
     elif (config := read_run_config(folder)) is not None:
         with ocp.CheckpointManager(folder / CHECKPOINTS, item_names=_ITEMS) as manager:
             step, item, broken = _read_newest(manager, {"ema": None})
@@ -346,3 +346,36 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
         lambda a: jnp.asarray(a, jnp.float32 if a.dtype == jnp.bfloat16 else a.dtype), params
     )
     return config, params, facts
+
+
+def _read_weights(folder: pathlib.Path) -> tuple[Config, dict, dict]:
+    """Configuration, parameters as they are stored, and provenance of a weights directory."""
+    fix = "download or copy the whole folder again"
+    try:
+        config = Config.from_json((folder / "config.json").read_text())
+        config.validate()
+    except ValueError as error:  # JSON's and Unicode's are, too
+        raise cli.UserError(f"{folder / 'config.json'}: {error}; {fix}") from error
+    if (folder / CHECKSUMS).is_file():  # weights from before these existed have none
+        expected, found = json.loads((folder / CHECKSUMS).read_text()), _checksums(folder)
+        changed = sorted(name for name in expected if expected[name] != found.get(name))
+        if changed:
+            what = f"{changed[0]} is not what was written, or missing"
+            raise cli.UserError(f"{folder}: the weights are damaged ({what}); {fix}")
+    with ocp.StandardCheckpointer() as checkpointer:
+        params = checkpointer.restore(folder / "params")
+    return config, params, provenance.read(folder)
+
+
+def write_checksums(folder: pathlib.Path) -> None:
+    """Notes SHA-256 of the parameters' files in a weights directory; loading compares them."""
+    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder), indent=1) + "\n")
+
+
+def _checksums(folder: pathlib.Path) -> dict[str, str]:
+    sums = {}
+    for path in sorted(path for path in (folder / "params").rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            name = path.relative_to(folder).as_posix()
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums

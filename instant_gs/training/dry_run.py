@@ -15,6 +15,7 @@ from instant_gs.training import (
     device_peak,
     loop,
     parallel,
+    run_folder,
     step,
     throughput,
 )
@@ -126,6 +127,7 @@ def _data(config: Config):
 
 
 def _start(config, workdir, own, init_from, motion_encoder) -> str:
+    run_folder.check_place(pathlib.Path(workdir))
     loop.check_same_run(pathlib.Path(workdir), config)
     folder = pathlib.Path(workdir) / checkpoint.CHECKPOINTS
     done = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]

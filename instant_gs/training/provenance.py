@@ -10,7 +10,7 @@ import jax
 
 from instant_gs import version
 from instant_gs.config import Config
-from instant_gs.data import atomic
+from instant_gs.data import atomic, reader
 
 FILE_NAME = "provenance.json"
 
@@ -54,6 +54,9 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
 
 
 def _manifest(pack: str) -> dict:
-    """Teacher, licence and seed of a pack; the list of shards is left out."""
+    """What a pack says of itself, its people included; the list of shards is left out."""
     manifest = json.loads((pathlib.Path(pack) / "manifest.json").read_text())
-    return {key: manifest[key] for key in ("teacher", "licence") if key in manifest}
+    names = reader.open_pack(pack, allow_broken=True).identities()
+    people = {"count": len(names), "first": names[0], "last": names[-1]} if names else {"count": 0}
+    kept = ("teacher", "licence", "content_sha256")
+    return {key: manifest[key] for key in kept if key in manifest} | {"identities": people}

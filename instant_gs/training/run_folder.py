@@ -19,6 +19,25 @@ LOCK = "run.lock"
 _log = logging.getLogger(__name__)
 
 
+#: What says that a folder is something else, and what.
+_OTHERS = {"manifest.json": "a teacher pack", "report.json": "an evaluation", "params": "weights"}
+
+
+def check_place(workdir: pathlib.Path) -> None:
+    """Refuses a path that cannot become a run's folder.
+
+    Raises:
+        UserError: It is a file, or holds something else that this project wrote.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise cli.UserError(f"--workdir={workdir}: is a file; give a folder")
+    for name, what in _OTHERS.items():
+        if (workdir / name).exists() and not (workdir / checkpoint.CHECKPOINTS).exists():
+            raise cli.UserError(
+                f"--workdir={workdir}: holds {what} ({name}); give a new folder for the run"
+            )
+
+
 @contextlib.contextmanager
 def held(workdir: pathlib.Path) -> Iterator[None]:
     """Creates the folder if need be and keeps other processes from training in it.
@@ -27,8 +46,9 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     several hosts, the first holds it.
 
     Raises:
-        UserError: It cannot be written, or another process trains there.
+        UserError: It cannot be written or is something else, or another process trains there.
     """
+    check_place(workdir)
     if jax.process_index() != 0:
         yield
         return

@@ -41,7 +41,7 @@ def test_broken_clip(copied_source, tmp_path):
     done = _run("validate", copied_source)
     assert done.returncode == 1
     assert done.stderr.startswith("problem: blob_0/jaw_v0: ")
-    assert done.stderr.splitlines()[-1].endswith("1 problems, named above")
+    assert done.stderr.splitlines()[-1].endswith(": 1 problem, named above")
 
 
 @pytest.mark.parametrize(

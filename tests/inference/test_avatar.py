@@ -1,12 +1,14 @@
 """The engine on a tiny untrained model: shapes, batches, and that nothing compiles twice."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 import instant_gs
+from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
-from instant_gs import models, rendering, types
 from instant_gs.geometry import camera
 from instant_gs.inference import avatar
 from instant_gs.training import checkpoint, objective
@@ -164,6 +166,26 @@ def test_load_reads_what_training_exported(engine, photos, tmp_path):
     )
     with pytest.raises(FileNotFoundError, match="no such folder of weights"):
         instant_gs.load(tmp_path / "nowhere")
+
+
+def test_damaged_weights_are_one_clear_error(engine, tmp_path):
+    """A flipped bit, a cut file, and configurations that are none."""
+    whole = tmp_path / "whole"
+    checkpoint.save_weights(whole, engine.config, engine.params, {"commit": "x"}, half=False)
+    largest = max((whole / "params").rglob("*"), key=lambda path: path.stat().st_size)
+    name, data = largest.relative_to(whole), largest.read_bytes()
+    damages = {
+        f"damaged .{name}": (name, data[:-1] + bytes([data[-1] ^ 1])),
+        "the weights are damaged": (name, data[:99]),
+        "config.json: Expecting": ("config.json", b'{"model": '),
+        "config.model: expected fields": ("config.json", b'{"model": 3}'),
+    }
+    for number, (message, (name, data)) in enumerate(damages.items()):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(whole, copy)
+        (copy / name).write_bytes(data)
+        with pytest.raises(cli.UserError, match=rf"{copy}.*{message}.*copy the whole folder"):
+            instant_gs.load(copy)
 
 
 def test_the_driver_as_numbers(engine, photos):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import app, flags
+from absl import flags
 from absl.testing import flagsaver
 
 import kernels
@@ -52,12 +52,14 @@ def test_recompiling_while_timing_fails():
         (bench._CASE, ["tiny", "huge"], r"--case: unknown \['huge'\], expected some of"),
         (bench._DIRECTION, ["backward"], r"--direction: unknown \['backward'\]"),
         (bench._TILE_SIZE, ["8"], "--tile_size=8: expected height,width"),
+        (bench._CAPACITY, -1, "--capacity: expected a positive int, or None"),
+        (bench._PLOT, "notes.txt", r"--plot=notes\.txt: the name must end in \.png"),
     ],
 )
 def test_a_wrong_flag_is_named_before_anything_runs(flag, value, words):
     flags.FLAGS.mark_as_parsed()
     bench._check_flags(["bench"])
-    with flagsaver.flagsaver((flag, value)), pytest.raises(app.UsageError, match=words):
+    with flagsaver.flagsaver((flag, value)), pytest.raises(bench.UsageError, match=words):
         bench._check_flags(["bench"])
 
 

@@ -153,6 +153,8 @@ def _command(*arguments):
         ((), "--pack"),
         (("--pack=x", "--contact_sheet=x.png"), "leave out --pack"),
         (("--pack=/dev/null/pack", "--identities=1"), "/dev/null"),
+        (("--contact_sheet=setup.py",), "--contact_sheet: setup.py exists already; choose another"),
+        (("--contact_sheet=x.txt",), "--contact_sheet: x.txt must end in .png"),
         (("--pack=x", "--frames=0"), "frames"),
         (("--pack=x", "--frame=3"), "--frames"),
     ],

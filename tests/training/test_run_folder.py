@@ -33,6 +33,18 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "report.json", "params"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(cli.UserError, match=f"holds .*{name}.*give a new folder"):
+        run_folder.check_place(tmp_path)
+    with pytest.raises(cli.UserError, match="new folder"), run_folder.held(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(cli.UserError, match="is a file"):
+        run_folder.check_place(tmp_path / name)
+
+
 def test_too_little_room_is_said_with_its_numbers(tmp_path, monkeypatch):
     arrays = {"params": jnp.zeros(1_000_000), "moments": jnp.zeros(500_000)}  # 6 MB
 

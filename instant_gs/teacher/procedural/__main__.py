@@ -25,7 +25,7 @@ flags.DEFINE_integer("performances", _DEFAULT.performances, "Performances of eve
 flags.DEFINE_integer("frames", _DEFAULT.frames, "Frames of every performance.")
 flags.DEFINE_integer("views", _DEFAULT.views, "Cameras of every performance; view 0 is frontal.")
 flags.DEFINE_integer("image_size", _DEFAULT.image_size, "Side of the square frames in pixels.")
-flags.DEFINE_float("max_yaw", _DEFAULT.max_yaw_degrees, "Largest azimuth in degrees (up to 70).")
+flags.DEFINE_float("max_yaw", _DEFAULT.max_yaw_degrees, "Largest azimuth in degrees (0 to 90).")
 flags.DEFINE_bool("video", False, "Write RGB as mp4 instead of PNG.")
 flags.DEFINE_integer("workers", 1, "Processes.", lower_bound=1)
 flags.DEFINE_string("contact_sheet", None, "Write a picture of identities x expressions instead.")

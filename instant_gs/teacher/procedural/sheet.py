@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from instant_gs.data import atomic
+from instant_gs import cli, output
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, performance, scene
 
@@ -55,12 +55,13 @@ def _text(image, text, left):
 
 
 def write(path, *, seed, start, identities, image_size):
-    """Writes a contact sheet as PNG, whole or not at all."""
+    """Writes a contact sheet as PNG, whole or not at all, and never over another file."""
+    output.check_free(path, overwrite=False, option="--contact_sheet")
+    if Path(path).suffix.lower() != ".png":
+        raise cli.UserError(f"--contact_sheet: {path} must end in .png", cli.EXIT_USAGE)
     image = draw(seed=seed, start=start, identities=identities, image_size=image_size)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", image[..., ::-1])
     if not done:
         raise ValueError(f"{path}: OpenCV could not encode the sheet; lower --identities")
-    with atomic.replacing(path) as partial:
+    with output.whole_file(path) as partial:
         partial.write_bytes(data.tobytes())
