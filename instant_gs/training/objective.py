@@ -17,7 +17,8 @@ from instant_gs.training import adversary, curriculum
 # Augmentation of driving crops: real boxes are never exact, real light never the teacher's.
 CROP_SCALE, CROP_SHIFT = 0.1, 0.03  # of the square's side and of the image's side, either way
 PHOTO_SCALE, PHOTO_SHIFT = 0.03, 0.01  # the same of photos, whose pose is read
-POSE_WEIGHT = 10.0  # makes a squared distance of a few pixels as large as the coefficients' errors
+POSE_WEIGHT = 0.1  # makes a distance of a few pixels about as large as the coefficients' errors
+_POSE_FLOOR = 1e-3  # half image sides; distances below it are as good as none
 COEFFICIENT_NOISE = 0.05  # of teacher-forced codes: an encoder is not exact either
 CAMERA_NOISE = 0.008  # radians about each axis, of teacher-forced cameras, for the same reason
 COLOR_GAIN, COLOR_GAMMA = 0.25, 0.3  # factors exp(±x) on channels and on the exponent
@@ -58,7 +59,7 @@ def augmented_crops(image, size, fraction, scale, shift, keys=None):
 
 
 def motion_objective(model: AvatarModel, config: Config, params, batch: types.Batch, keys):
-    """Mean squared error of the coefficients plus the invariance of the code; error of the pose.
+    """Mean squared error of the coefficients plus the invariance of the code; distance of the pose.
 
     Args:
         model: The model.
@@ -92,9 +93,10 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
             _flat(unit(views.image)), size, 1.0, PHOTO_SCALE, PHOTO_SHIFT, _flat(keys)
         )
         cameras = types.Camera(_flat(views.cam2world), _flat(views.intrinsics))
-        squared = unwrap.pose_error(model.pose(params, photos), cameras).mean()
-        loss = loss + POSE_WEIGHT * squared
-        metrics["pose_distance"] = jnp.sqrt(squared)
+        squared = unwrap.pose_error(model.pose(params, photos), cameras)
+        # The distance: near the truth the gradient of its square fades.
+        loss = loss + POSE_WEIGHT * jnp.mean(jnp.sqrt(squared + _POSE_FLOOR**2))
+        metrics["pose_distance"] = jnp.sqrt(squared.mean())
     return loss, metrics | {"loss": loss}
 
 
