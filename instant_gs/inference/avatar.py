@@ -13,15 +13,12 @@ from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
-from instant_gs.inference import culling, motion_bank
+from instant_gs.inference import argument, culling, motion_bank
 from instant_gs.models import folded
 from instant_gs.training import checkpoint, completeness
 
 #: What ships with the package.
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "demo"
-
-#: What arithmetic may add to an image in [-1, 1] before it counts as of another range.
-_ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +53,10 @@ class InstantAvatar:
     def fov_degrees(self) -> float:
         """What an aligned photo shows, and the view of the frontal camera."""
         return self.config.model.fov_degrees
+
+    @property
+    def _code_width(self) -> int:
+        return self.config.model.motion.code_width
 
     def __post_init__(self):
         way = self.culling or culling.default(self.config, self.params)
@@ -106,9 +107,9 @@ class InstantAvatar:
         Raises:
             ValueError: Another shape or range.
         """
-        pixels = self._checked("image", image, self.image_size)
+        pixels = argument.pixels("image", image, self.image_size)
         if code is not None:
-            self._check_code(np.shape(code), pixels.shape[:-3])
+            argument.check_code(code, pixels.shape[:-3], self._code_width)
         avatar = self._encode(self.params, pixels)
         if self.culling != "envelope":
             return avatar
@@ -130,7 +131,7 @@ class InstantAvatar:
         Raises:
             ValueError: Another shape or range.
         """
-        return self._planes(self.params, self._checked("images", images, self.image_size))
+        return self._planes(self.params, argument.pixels("images", images, self.image_size))
 
     def motion_code(self, image):
         """Reads the expression from an aligned image of any face, or from a crop of it.
@@ -149,8 +150,8 @@ class InstantAvatar:
         """
         size = self.config.model.motion.image_size
         if np.shape(image)[-3:] == (size, size, 3) and size != self.image_size:
-            return self._crop_code(self.params, self._checked("image", image, size))
-        return self._motion_code(self.params, self._checked("image", image, self.image_size))
+            return self._crop_code(self.params, argument.pixels("image", image, size))
+        return self._motion_code(self.params, argument.pixels("image", image, self.image_size))
 
     def motion(self, code_source, code_driving) -> types.Motion:
         """A driver's frame as numbers that can be kept, edited and replayed on any avatar.
@@ -165,7 +166,8 @@ class InstantAvatar:
         Raises:
             ValueError: They are no codes, or their leading axes do not go together.
         """
-        self._check_codes(code_source=code_source, code_driving=code_driving)
+        codes = {"code_source": code_source, "code_driving": code_driving}
+        argument.check_rows((), self._code_width, "motion_code", **codes)
         return self._motion(self.params, code_source, code_driving)
 
     def animate(
@@ -193,10 +195,12 @@ class InstantAvatar:
                     "code_driving: expected the driving face's motion code beside the photo's, got "
                     "None; or pass one Motion, of motion(code_source, code_driving)"
                 )
-            self._check_codes(avatars, code_source=motion, code_driving=code_driving)
+            codes = {"code_source": motion, "code_driving": code_driving}
+            argument.check_rows(avatars, self._code_width, "motion_code", **codes)
             return self._animate(self.params, avatar, motion, code_driving)
         width = np.shape(avatar.motion_basis)[-1]
-        _check_rows(avatars, width, "motion", scale=motion.scale, shift=motion.shift)
+        rows = {"scale": motion.scale, "shift": motion.shift}
+        argument.check_rows(avatars, width, "motion", **rows)
         return self._animate_motion(self.params, avatar, motion)
 
     def rest(self, avatar: types.Avatar) -> types.Gaussians:
@@ -296,7 +300,7 @@ class InstantAvatar:
     @functools.cached_property
     def _read_motion(self):
         def read_motion(params, code_source, driver):
-            code = self._code(params, _to_model(driver)[None])[0]
+            code = self._code(params, argument.to_model(driver)[None])[0]
             return self.model.motion(params, code_source, code)
 
         return jax.jit(read_motion)
@@ -318,33 +322,6 @@ class InstantAvatar:
         size = self.config.model.motion.image_size
         crop = crop_lib.motion_crop(image, size, self.model.crop_share)
         return self.model.motion_code(params, crop)
-
-    def _checked(self, name: str, image, size: int):
-        """The model's float32 pixels; before jit, so that one compilation serves both types."""
-        image = np.asarray(image)
-        if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
-            raise ValueError(
-                f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
-                f"{image.shape}; align and resize it (instant_gs.portrait.alignment)"
-            )
-        if image.dtype == np.uint8:
-            return _to_model(image)
-        if not (image.dtype.kind == "f" and np.abs(image).max(initial=0) <= 1 + _ROUNDING):
-            raise ValueError(
-                f"{name}: expected uint8, or float in [-1, 1], got {image.dtype} from "
-                f"{image.min()} to {image.max()}; scale it"
-            )
-        return image.astype(np.float32)
-
-    def _check_codes(self, avatars: tuple[int, ...] = (), **codes):
-        _check_rows(avatars, self.config.model.motion.code_width, "motion_code", **codes)
-
-    def _check_code(self, shape: tuple[int, ...], batch: tuple[int, ...]):
-        expected = (*batch, self.config.model.motion.code_width)
-        if shape != expected:
-            raise ValueError(
-                f"code: expected shape {expected}, got {shape}; pass motion_code of the same image"
-            )
 
 
 def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
@@ -376,29 +353,6 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     completeness.check_weights(config.model, params, str(directory))
     bank = motion_bank.load(directory, config.model.motion.crop)
     return InstantAvatar(config, params, stored_bank=bank, provenance=provenance)
-
-
-def _check_rows(avatars: tuple[int, ...], width: int, source: str, **arrays) -> None:
-    """Refuses arrays that are not (…, width), or whose … do not go together with the avatars'."""
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
-    for name, shape in shapes.items():
-        if not shape or shape[-1] != width:
-            raise ValueError(
-                f"{name}: expected shape (..., {width}), got {shape}; pass what {source} returns"
-            )
-    try:
-        np.broadcast_shapes(avatars, *(shape[:-1] for shape in shapes.values()))
-    except ValueError:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        of = f" with avatars {avatars}" if avatars else ""
-        raise ValueError(
-            f"{listed}{of}: expected the same leading axes; give one row for each avatar"
-        ) from None
-
-
-def _to_model(image):
-    """uint8, NumPy's or JAX's, to the model's [-1, 1]."""
-    return image.astype(np.float32) * np.float32(2 / 255) - 1
 
 
 def _batched(function, image):

@@ -1,0 +1,85 @@
+"""What the engine's methods take: anything else is refused with what is expected and what to do.
+
+Before ``jax.jit``, whose own errors name neither the argument nor the fix.
+"""
+
+import numpy as np
+
+#: What arithmetic may add to an image in [-1, 1] before it counts as of another range.
+_ROUNDING = 1e-3
+
+
+def pixels(name: str, image, size: int) -> np.ndarray:
+    """The model's pixels of an image; one type, so that one compilation serves both.
+
+    Args:
+        name: Of the argument.
+        image: (size, size, 3) or (B, size, size, 3); uint8, or float in [-1, 1].
+        size: Side in pixels.
+
+    Returns:
+        The same shape, float32 in [-1, 1].
+
+    Raises:
+        ValueError: Another shape or range.
+    """
+    image = np.asarray(image)
+    if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
+        raise ValueError(
+            f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
+            f"{image.shape}; align and resize it (instant_gs.portrait.alignment)"
+        )
+    if image.dtype == np.uint8:
+        return to_model(image)
+    if not (image.dtype.kind == "f" and np.abs(image).max(initial=0) <= 1 + _ROUNDING):
+        raise ValueError(
+            f"{name}: expected uint8, or float in [-1, 1], got {image.dtype} from "
+            f"{image.min()} to {image.max()}; scale it"
+        )
+    return image.astype(np.float32)
+
+
+def to_model(image):
+    """uint8, NumPy's or JAX's, to the model's [-1, 1]."""
+    return image.astype(np.float32) * np.float32(2 / 255) - 1
+
+
+def check_code(code, batch: tuple[int, ...], width: int) -> None:
+    """Refuses what is no motion code (*batch, width) of the images beside it.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    expected, shape = (*batch, width), np.shape(code)
+    if shape != expected:
+        raise ValueError(
+            f"code: expected shape {expected}, got {shape}; pass motion_code of the same image"
+        )
+
+
+def check_rows(avatars: tuple[int, ...], width: int, maker: str, **arrays) -> None:
+    """Refuses arrays that are not (…, width), or whose … do not go together with the avatars'.
+
+    Args:
+        avatars: Leading axes of the avatars that they are for.
+        width: Numbers in a row.
+        maker: The method that returns such arrays.
+        arrays: By argument.
+
+    Raises:
+        ValueError: Another width, or axes that do not broadcast.
+    """
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    for name, shape in shapes.items():
+        if not shape or shape[-1] != width:
+            raise ValueError(
+                f"{name}: expected shape (..., {width}), got {shape}; pass what {maker} returns"
+            )
+    try:
+        np.broadcast_shapes(avatars, *(shape[:-1] for shape in shapes.values()))
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        of = f" with avatars {avatars}" if avatars else ""
+        raise ValueError(
+            f"{listed}{of}: expected the same leading axes; give one row for each avatar"
+        ) from None
