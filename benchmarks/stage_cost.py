@@ -163,7 +163,9 @@ def document(result: dict[str, Any]) -> str:
     lines += [
         "",
         "*encode* and *fold* run once a photo; *motion code* and *motion* once a driving frame,",
-        "for any number of avatars; *decode* and *rasterize* once a frame.",
+        "for any number of avatars; *decode* and *rasterize* once a frame. *rasterize* depends on",
+        "the scene, and XLA counts neither loops nor custom calls: `python -m kernels.bench` says",
+        "how many pairs of splat and tile its workloads have.",
     ]
     for where in PLATFORMS:
         if where in result["timed_on"]:
