@@ -103,7 +103,7 @@ def test_print_colours_and_grey_with_alpha(tmp_path):
 def test_write_refuses_what_exists(tmp_path, rgb):
     photo.write(tmp_path / "new" / "a.png", rgb)
     np.testing.assert_array_equal(photo.read(tmp_path / "new" / "a.png").image, rgb)
-    with pytest.raises(cli.UserError, match=r"exists already.*--overwrite"):
+    with pytest.raises(cli.UserError, match=r"exists already; choose another path"):
         photo.write(tmp_path / "new" / "a.png", rgb)
     photo.write(tmp_path / "new" / "a.png", rgb // 2, overwrite=True)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]

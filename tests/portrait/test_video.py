@@ -178,7 +178,7 @@ def test_nothing_is_left_after_a_failure(tmp_path):
 
 def test_existing_files_are_kept(tmp_path):
     (tmp_path / "a.mp4").write_text("precious")
-    with pytest.raises(cli.UserError, match=r"exists already.*--overwrite"):
+    with pytest.raises(cli.UserError, match=r"exists already; choose another path"):
         write(tmp_path / "a.mp4", frames(1))
     with pytest.raises(cli.UserError, match=r"must end in \.mp4"):
         write(tmp_path / "a.avi", frames(1))
