@@ -356,15 +356,22 @@ def _read_weights(folder: pathlib.Path) -> tuple[Config, dict, dict]:
         config.validate()
     except ValueError as error:  # JSON's and Unicode's are, too
         raise cli.UserError(f"{folder / 'config.json'}: {error}; {fix}") from error
-    if (folder / CHECKSUMS).is_file():  # weights from before these existed have none
-        expected, found = json.loads((folder / CHECKSUMS).read_text()), _checksums(folder)
-        changed = sorted(name for name in expected if expected[name] != found.get(name))
-        if changed:
-            what = f"{changed[0]} is not what was written, or missing"
-            raise cli.UserError(f"{folder}: the weights are damaged ({what}); {fix}")
+    try:
+        facts = provenance.read(folder)
+        # Weights from before checksums existed have none.
+        noted = (folder / CHECKSUMS).is_file()
+        expected = json.loads((folder / CHECKSUMS).read_text()) if noted else {}
+    except ValueError as error:
+        what = f"{CHECKSUMS} or {provenance.FILE_NAME}: {error}"
+        raise cli.UserError(f"{folder}: damaged ({what}); {fix}") from error
+    found = _checksums(folder) if noted else {}
+    changed = sorted(name for name in expected if expected[name] != found.get(name))
+    if changed:
+        what = f"{changed[0]} is not what was written, or missing"
+        raise cli.UserError(f"{folder}: damaged ({what}); {fix}")
     with ocp.StandardCheckpointer() as checkpointer:
         params = checkpointer.restore(folder / "params")
-    return config, params, provenance.read(folder)
+    return config, params, facts
 
 
 def write_checksums(folder: pathlib.Path) -> None:
