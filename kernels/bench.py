@@ -188,15 +188,13 @@ def _commit() -> str | None:
         return told
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
+    quiet = {"capture_output": True, "text": True, "check": True}
     try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **_QUIET)
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **quiet)
         describe = [*git, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
-        return subprocess.run(describe, **_QUIET).stdout.strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or not its file
+        return subprocess.run(describe, **quiet).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or not a file of its
         return None
-
-
-_QUIET = {"capture_output": True, "text": True, "check": True}
 
 
 def _quartiles(times: list[float]) -> tuple[float, float, float]:
