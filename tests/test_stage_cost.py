@@ -31,7 +31,8 @@ def test_counts_are_those_of_the_layers(result):
     # 256 Gaussians through four layers.
     layers = 32 * 64 + 64 * 32 + 32 * 64 + 64 * 14
     assert rows["decode"]["gflop"] == pytest.approx(2 * 256 * layers / 1e9, rel=0.3)
-    assert rows["rasterize"]["gflop"] is None
+    # One tile, all 256 Gaussians of the head in it; the dense reference takes about 30 a pixel.
+    assert rows["rasterize"]["gflop"] == pytest.approx(30 * 256 * 16**2 / 1e9, rel=0.2)
     for name, row in rows.items():
         assert row["least_megabytes"] > 0 and row["milliseconds"] == {}
         if name != "rasterize":
@@ -42,7 +43,7 @@ def test_counts_are_those_of_the_layers(result):
 def test_page_says_what_was_not_measured(result):
     page = stage_cost.document(result)
     (line,) = re.findall(r"^\| rasterize .*", page, re.MULTILINE)
-    assert line.count("not counted") == 2 and line.count("not measured") == 2
+    assert line.count("not counted") == 1 and line.count("not measured") == 2
     assert "* an encoded photo (encode) in 5 ms: not measured\n" in page
     assert "python -m benchmarks.stage_cost --time" in page, "how it would be"
 
