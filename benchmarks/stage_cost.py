@@ -87,13 +87,11 @@ def stages(config, size: int) -> dict[str, Stage]:
         camera = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], view)
         return rendering.render(gaussians, camera, **drawn).image
 
-    def rasterizer_flops(gaussians):
-        one = jax.tree.map(lambda leaf: leaf[0], gaussians)
-        pixels = (size, size)
-        scene = dataclasses.astuple(one)
-        lens = camera_lib.pixel_intrinsics(view.intrinsics, pixels)[None]
+    def count(gaussians):
+        scene = [leaf[0] for leaf in jax.tree.leaves(gaussians)]
+        lens = camera_lib.pixel_intrinsics(view.intrinsics, drawn["image_size"])[None]
         cameras = camera_lib.view_matrix(view.cam2world)[None], lens
-        return _rasterizer_flops(scene, cameras, pixels, drawn["options"])
+        return rasterizer_flops(scene, cameras, **drawn)
 
     return {
         "encode": Stage(model.encode, (encoder, photo)),
@@ -101,7 +99,7 @@ def stages(config, size: int) -> dict[str, Stage]:
         "motion": Stage(model.motion, (decoders, code, code)),
         "fold": Stage(model.fold, (avatar,)),
         "decode": Stage(model.animate_folded, (decoders, folded, motion)),
-        "rasterize": Stage(rasterize, (gaussians,), lambda: (_head(settings),), rasterizer_flops),
+        "rasterize": Stage(rasterize, (gaussians,), lambda: (_head(settings),), count),
     }
 
 
@@ -299,8 +297,15 @@ def _noise(shapes):
     return jax.tree.map(fill, shapes)
 
 
-def _rasterizer_flops(scene, cameras, pixels: tuple[int, int], options) -> float:
-    """FLOPs of one image: what all splats and their tiles' pixels cost the dense reference."""
+def rasterizer_flops(scene, cameras, *, image_size: tuple[int, int], options) -> float:
+    """FLOPs of one image: what all splats and their tiles' pixels cost the dense reference.
+
+    Args:
+        scene: Means (N, 3), quats (N, 4), scales (N, 3), opacities (N,) and colours (N, 3).
+        cameras: View matrix (1, 4, 4) and intrinsics (1, 3, 3) in pixels.
+        image_size: (height, width) in pixels.
+        options: ``kernels.RasterizeOptions``.
+    """
     import jax
 
     import kernels
@@ -316,11 +321,14 @@ def _rasterizer_flops(scene, cameras, pixels: tuple[int, int], options) -> float
         return jax.jit(draw).lower(*few, *cameras).cost_analysis()["flops"]
 
     (few, many), (small, large) = COUNTED_SPLATS, COUNTED_SIDES
-    more_pixels = large**2 - small**2
-    a_pair = (dense(few, large) - dense(few, small)) / (few * more_pixels)
-    a_splat = (dense(many, small) - dense(few, small)) / (many - few) - a_pair * small**2
+    least = dense(few, small)
+    a_pair = (dense(few, large) - least) / (few * (large**2 - small**2))
+    a_splat = (dense(many, small) - least) / (many - few) - a_pair * small**2
     tiled = dataclasses.replace(options, tile_size=(TILE, TILE))
-    drawn = kernels.rasterize(*scene, *cameras, image_size=pixels, options=tiled)
+    # Named: this runs on the CPU, also where there is a GPU whose backend would be chosen.
+    drawn = kernels.rasterize(
+        *scene, *cameras, image_size=image_size, options=tiled, implementation="xla"
+    )
     pairs = int(drawn.stats.num_intersections.sum()) * TILE**2
     return a_splat * len(scene[0]) + a_pair * pairs
 

@@ -40,6 +40,28 @@ def test_counts_are_those_of_the_layers(result):
     assert rows["encode"]["gflop"] > 2 * rows["decode"]["gflop"]
 
 
+def test_splats_cost_the_pixels_of_the_tiles_that_they_touch():
+    lens, view = np.array([[[64.0, 0, 32], [0, 64, 32], [0, 0, 1]]]), np.eye(4)[None]
+
+    def cost(*pixels):
+        """Of splats a pixel wide, each at a pixel (x, y) of 64 x 64, one unit from the camera."""
+        means = np.array([[(x - 32) / 64, (y - 32) / 64, 1] for x, y in pixels])
+        count, cameras = len(pixels), (view, lens)
+        quats, small = np.tile([1.0, 0, 0, 0], (count, 1)), np.full((count, 3), 1 / 64)
+        scene = (means, quats, small, np.full(count, 0.5), np.ones((count, 3)))
+        scene, cameras = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (scene, cameras))
+        return stage_cost.rasterizer_flops(
+            scene, cameras, image_size=(64, 64), options=kernels.RasterizeOptions()
+        )
+
+    one_tile, outside = cost((24, 24)), cost((-500, 24))
+    tile = one_tile - outside
+    assert tile == pytest.approx(30 * 16**2, rel=0.1) and 0 < outside < tile
+    assert cost((32, 24)) - outside == pytest.approx(2 * tile)
+    assert cost((32, 32)) - outside == pytest.approx(4 * tile)
+    assert cost((24, 24), (8, 40)) == pytest.approx(2 * one_tile)
+
+
 def test_page_says_what_was_not_measured(result):
     page = stage_cost.document(result)
     (line,) = re.findall(r"^\| rasterize .*", page, re.MULTILINE)
