@@ -7,11 +7,13 @@ but the few things that describe tensors, and even these are inert records of ou
 
 import collections
 import io
+import lzma
 import math
 import os
 import pickle
 import pickletools
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -20,6 +22,9 @@ import numpy as np
 MAX_STRUCTURE_BYTES = 8 * 2**20  # of data.pkl; 533 tensors need 0.1 MB
 MAX_NODES = 1_000_000  # entries of the nested structure: shared parts can be visited very often
 MAX_DEPTH = 16
+MAX_AXES = 64  # numpy's own limit
+_MAX_BYTEORDER_BYTES = 16
+_INT64 = 2**63
 
 _STORAGE_TYPES = {
     "DoubleStorage": np.float64,
@@ -70,22 +75,38 @@ class _RebuildParameter:
         return data
 
 
+class _NewDict:
+    """Stands for ``collections.OrderedDict``, which a program fills later, key by key."""
+
+    __slots__ = ()
+
+    def __call__(self):
+        return collections.OrderedDict()
+
+
 _ALLOWED = {
     ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
     ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
-    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("collections", "OrderedDict"): _NewDict(),
     **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGE_TYPES.items()},
 }
 
 
-# What forged or damaged zips and pickles raise while they are being interpreted.
-_DAMAGE = (
+#: What forged or damaged zips, pickles and arrays raise while they are being interpreted.
+DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError),
     *(RuntimeError, pickle.UnpicklingError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The one in Python, since keys must be seen before they are hashed.
+
+    A tuple that holds a tuple twice, and so on, is small as a program; to hash or to print it takes
+    twice as long for every level.
+    """
+
     def find_class(self, module, name):
         try:
             return _ALLOWED[module, name]
@@ -100,7 +121,47 @@ class _Unpickler(pickle.Unpickler):
         match pid:
             case ("storage", _StorageType(dtype), str(key), _, int(size)) if size >= 0:
                 return _Storage(key, np.dtype(dtype), size)
-        raise ValueError(f"expected the record of a storage, got {pid!r:.80}; save it again")
+        raise ValueError(
+            f"expected the record of a storage, got a {type(pid).__name__}; save it again"
+        )
+
+    def _fill(self, target, items):
+        if not isinstance(target, dict):
+            raise ValueError(f"it sets items of a {type(target).__name__}, not of a dictionary")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            small = type(key) is int and -_INT64 <= key < _INT64
+            if type(key) is not str and not small:
+                raise ValueError(
+                    "expected names or whole numbers as a dictionary's keys, got a "
+                    f"{type(key).__name__}; leave it out"
+                )
+            if key in target:
+                raise ValueError(f"{key}: there twice in one dictionary; save it again")
+            target[key] = value
+
+    def _set_item(self):
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill(self.stack[-1], [key, value])
+
+    def _set_items(self):
+        items = self.pop_mark()
+        self._fill(self.stack[-1], items)
+
+    def _new_dict(self):
+        items, new = self.pop_mark(), {}
+        self._fill(new, items)
+        self.append(new)
+
+    def _no_set(self):
+        raise ValueError("it holds a set, and only tensors and plain values are read; leave it out")
+
+    dispatch = pickle._Unpickler.dispatch | {
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.DICT[0]: _new_dict,
+        pickle.EMPTY_SET[0]: _no_set,
+        pickle.FROZENSET[0]: _no_set,
+    }
 
 
 def read(path: str | os.PathLike) -> Any:
@@ -125,54 +186,65 @@ def read(path: str | os.PathLike) -> Any:
             f"{path}: expected a file of torch.save (PyTorch 1.6 or newer), got none or a damaged "
             f"one ({error}); download it again, or load and save it with a current PyTorch"
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: not read: {error}") from error
 
 
 def is_torch_file(path: str | os.PathLike) -> bool:
-    """Whether the zip ``path`` has the structure of ``torch.save``. False if it is no zip."""
+    """Whether the zip ``path`` has the structure of ``torch.save``. False if it is no whole zip."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
+    except DAMAGE:
+        return False
 
 
-def _check_memo(program: bytes) -> None:
-    """The unpickler allocates as many memo slots as the largest index, which can be 2**32."""
-    for opcode, argument, _ in pickletools.genops(program):
-        if "PUT" in opcode.name and int(argument) > len(program):
-            raise ValueError(f"its pickle names memo {argument}, which no real one does")
+def _check_lengths(program: bytes) -> None:
+    """Refuses lengths beyond the program's end; the unpickler would allocate them first."""
+    for _ in pickletools.genops(program):
+        pass
 
 
 class _Reader:
     def __init__(self, archive: zipfile.ZipFile):
         self._archive = archive
-        names = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
-        if len(names) != 1:
-            raise ValueError(f"expected one data.pkl, got {len(names)}; save it again")
-        self._prefix = names[0].removesuffix("data.pkl")
+        names = collections.Counter(archive.namelist())
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise ValueError(f"{twice[0]}: there twice in the zip; download it again")
+        programs = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+        if len(programs) != 1:
+            raise ValueError(f"expected one data.pkl, got {len(programs)}; save it again")
+        self._prefix = programs[0].removesuffix("data.pkl")
         self._storages = {}
         self._nodes = 0
 
     def read(self):
-        if self._entry("byteorder", default=b"little") != b"little":
-            raise ValueError("it was saved on a big-endian machine; save it on another")
-        info = self._archive.getinfo(self._prefix + "data.pkl")
-        if info.file_size > MAX_STRUCTURE_BYTES:
-            raise ValueError(
-                f"its structure has {info.file_size} bytes, at most {MAX_STRUCTURE_BYTES} are read"
-            )
-        program = self._archive.read(info)
-        _check_memo(program)
+        if self._prefix + "byteorder" in self._archive.namelist():
+            order = self._entry("byteorder", range(_MAX_BYTEORDER_BYTES + 1))
+            if order != b"little":
+                raise ValueError("it was saved on a big-endian machine; save it on another")
+        program = self._entry("data.pkl", range(MAX_STRUCTURE_BYTES + 1))
+        _check_lengths(program)
         return self._arrays(_Unpickler(io.BytesIO(program)).load(), 0)
 
-    def _entry(self, name, default=None):
+    def _entry(self, name, sizes: range) -> bytes:
+        """The content of a file in the zip, of that many bytes."""
         try:
-            return self._archive.read(self._prefix + name)
+            info = self._archive.getinfo(self._prefix + name)
         except KeyError:
-            if default is not None:
-                return default
             raise ValueError(f"{name} is missing; download it again") from None
+        # torch.save never compresses; a compressed entry may unfold to any size.
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size not in sizes:
+            lowest, highest = sizes[0], sizes[-1]
+            wanted = f"{highest}" if lowest == highest else f"up to {highest}"
+            raise ValueError(
+                f"{name}: expected {wanted} bytes, not compressed, got {info.file_size}; "
+                "download it again"
+            )
+        return self._archive.read(info)
 
     def _arrays(self, node, depth):
         """Replaces the records of tensors by arrays."""
@@ -190,9 +262,10 @@ class _Reader:
     def _array(self, tensor: _Tensor) -> np.ndarray:
         storage, offset, shape, strides = tensor
         sizes = (offset, *shape, *strides)
-        counts = all(type(s) is int and s >= 0 for s in sizes) and len(shape) == len(strides)
-        if not isinstance(storage, _Storage) or not counts:
-            raise ValueError(f"expected a tensor's record, got {tensor!r:.120}; save it again")
+        counts = all(type(s) is int and 0 <= s < _INT64 for s in sizes)
+        axes = len(shape) == len(strides) <= MAX_AXES
+        if not (isinstance(storage, _Storage) and counts and axes):
+            raise ValueError("expected a tensor's record, got other values; save it again")
         count = math.prod(shape)
         end = offset + 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
         # More elements than the storage has would be a view that repeats them: a memory bomb.
@@ -213,16 +286,6 @@ class _Reader:
         return numbers
 
     def _read_numbers(self, storage: _Storage) -> np.ndarray:
-        name = f"{self._prefix}data/{storage.key}"
-        try:
-            info = self._archive.getinfo(name)
-        except KeyError:
-            raise ValueError(f"data/{storage.key} is missing; download it again") from None
-        expected = storage.size * storage.dtype.itemsize
-        # torch.save never compresses; a compressed entry may unfold to any size.
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != expected:
-            raise ValueError(
-                f"data/{storage.key}: expected {expected} bytes, not compressed, got "
-                f"{info.file_size}; download it again"
-            )
-        return np.frombuffer(self._archive.read(info), storage.dtype)
+        size = storage.size * storage.dtype.itemsize
+        content = self._entry(f"data/{storage.key}", range(size, size + 1))
+        return np.frombuffer(content, storage.dtype)

@@ -147,11 +147,40 @@ def test_damaged_files(tmp_path):
         torch_file.read(tmp_path / "missing.pth")
     with pytest.raises(ValueError, match="data/0 is missing"):
         torch_file.read(write(tmp_path / "empty.pth", tensor()))
+    directory = tmp_path / "directory.pth"
+    directory.write_bytes(whole.replace(b"PK\x01\x02", b"XX\x01\x02", 1))
+    assert torch_file.is_torch_file(SMALL) and not torch_file.is_torch_file(directory)
+
+
+def doubled(levels):
+    """The program of a tuple that holds one tuple twice, and so on: 2**levels when printed."""
+    return b"N" + b"".join(b"q%ch%c\x86" % (level, level) for level in range(levels))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (b"N\x96\0\0\0\0\0\x01\0\0.", "1099511627776"),  # bytes that are not there
+        (doubled(60) + b"Q.", "record of a storage, got a tuple"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n(N" + doubled(60) + b"))tR.", "tensor's record"),
+        (b"}" + doubled(60) + b"Ns.", "dictionary's keys, got a tuple"),
+        (b"}(" + doubled(60) + b"Nu.", "dictionary's keys, got a tuple"),
+        (b"(" + doubled(60) + b"Nd.", "dictionary's keys, got a tuple"),
+        (b"ccollections\nOrderedDict\n((" + doubled(60) + b"N\x86ttR.", "not read"),
+        (b"\x8f(" + doubled(60) + b"\x90.", "it holds a set"),
+        (b"(" + doubled(60) + b"\x91.", "it holds a set"),
+        (b"}(K\x01NK\x01Nu.", "1: there twice in one dictionary"),
+        (b"}U\x01aNsU\x01aNs.", "a: there twice in one dictionary"),
+    ],
+)
+def test_no_step_is_long_or_lost(tmp_path, program, message):
+    """Each would run for years, fill the memory, or drop the first of two values."""
+    with pytest.raises(ValueError, match=message):
+        torch_file.read(write(tmp_path / "bad.pth", b"\x80\x04" + program))
 
 
 def test_is_bounded(tmp_path):
-    with pytest.raises(ValueError, match="memo"):
-        torch_file.read(write(tmp_path / "memo.pth", b"\x80\x02Nr\xff\xff\xff\xff."))
+    assert torch_file.read(write(tmp_path / "memo.pth", b"\x80\x02Nr\xff\xff\xff\xff.")) is None
     nested = io.BytesIO()
     value = []
     for _ in range(40):  # 2**40 entries by sharing
@@ -159,8 +188,24 @@ def test_is_bounded(tmp_path):
     pickle.dump(value, nested, 2)
     with pytest.raises(ValueError, match="too deeply or too large"):
         torch_file.read(write(tmp_path / "shared.pth", nested.getvalue()))
-    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", tensor(size=2**20))
-        archive.writestr("archive/data/0", bytes(2**22))
-    with pytest.raises(ValueError, match="not compressed"):
-        torch_file.read(tmp_path / "bomb.pth")
+    axes = tuple([1] * 65)
+    with pytest.raises(ValueError, match="tensor's record"):
+        torch_file.read(write(tmp_path / "axes.pth", tensor(shape=axes, strides=axes)))
+    with pytest.raises(ValueError, match="byteorder: expected up to 16 bytes"):
+        torch_file.read(write(tmp_path / "order.pth", b"N.", byteorder=bytes(17)))
+    for name in ("data.pkl", "byteorder", "data/0"):
+        entries = {"data.pkl": tensor(), "byteorder": b"little", "data/0": bytes(16)}
+        with zipfile.ZipFile(tmp_path / "bomb.pth", "w") as archive:
+            for entry, content in entries.items():
+                archive.writestr(f"archive/{entry}", content, 8 if entry == name else 0)
+        with pytest.raises(ValueError, match=f"{name}: .*not compressed"):
+            torch_file.read(tmp_path / "bomb.pth")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_entry_that_is_there_twice(tmp_path):
+    path = write(tmp_path / "twice.pth", tensor(), **{"data/0": bytes(16)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/data/0", bytes(16))
+    with pytest.raises(ValueError, match=r"twice\.pth: .*data/0: there twice in the zip"):
+        torch_file.read(path)
