@@ -14,7 +14,6 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 import tempfile
 
 import jax
@@ -340,8 +339,7 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
             f"{folder}: neither a weights directory (config.json, params/) nor a run with "
             f"checkpoints/; give a folder that {WRITERS} wrote"
         )
-    if "licence" in facts and jax.process_index() == 0:
-        print(f"{folder}: {facts['licence']}", file=sys.stderr)
+    provenance.show_licence(folder, facts)
     params = jax.tree.map(
         lambda a: jnp.asarray(a, jnp.float32 if a.dtype == jnp.bfloat16 else a.dtype), params
     )

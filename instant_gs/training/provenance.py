@@ -53,6 +53,12 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
     }
 
 
+def show_licence(source, facts: dict) -> None:
+    """Prints on stderr the licence of weights, if their provenance states one; once a job."""
+    if "licence" in facts and jax.process_index() == 0:
+        print(f"{source}: {facts['licence']}", file=sys.stderr)
+
+
 def _manifest(pack: str) -> dict:
     """What a pack says of itself, its people included; the list of shards is left out."""
     manifest = json.loads((pathlib.Path(pack) / "manifest.json").read_text())
