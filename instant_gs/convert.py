@@ -29,6 +29,7 @@ LICENCE = (
 CROP = 0.52
 
 _GROUPS = {"E_state_dict": "E", "M_state_dict": "M"}
+_WHOLE = "state_dict"  # some training programs put the groups, or the tensors, one level down
 # X-NeMo's own file lacks the outer "model." of the authors' checkpoint.
 _MOTION_PREFIXES = ("bbox_proj.", "final_proj.")
 _MOTION_CODE = "pe"
@@ -36,22 +37,23 @@ _TRAINING_WRAPPER = "module."  # torch's DistributedDataParallel
 
 
 def from_state_dicts(encoder: dict, motion_encoder: dict | None = None, *, legacy: bool = False):
-    """Does in memory what the command does.
+    """Does in memory what the command does, and shows the licence on stderr, as loading does.
 
     Args:
         encoder: Arrays keyed as in the checkpoint's ``E_state_dict`` (126 of them).
-        motion_encoder: Those of ``M_state_dict`` (407); without it the model makes no motion
-            codes.
+        motion_encoder: Those of ``M_state_dict`` (407), or of X-NeMo's own file; without it the
+            model makes no motion codes.
         legacy: Whether they are the first release's: see ``released_config``.
 
     Returns:
         The model that ``instant_gs.load`` would return.
 
     Raises:
-        ValueError: Lists every missing, unknown, misshapen or not finite array; or a whole
-            checkpoint is given for one of its parts.
+        ValueError: Lists every missing, unknown, misshapen or not finite array and every other
+            type than floats; or a whole checkpoint is given for one of its parts.
     """
     from instant_gs.inference import avatar
+    from instant_gs.training import provenance as provenance_lib
 
     for name, state in (("encoder", encoder), ("motion_encoder", motion_encoder)):
         missing = state is None and name == "encoder"
@@ -63,8 +65,13 @@ def from_state_dicts(encoder: dict, motion_encoder: dict | None = None, *, legac
                 f"{' and '.join(groups)}; pass checkpoint['E_state_dict'] as encoder and "
                 "checkpoint['M_state_dict'] as motion_encoder"
             )
-    params = _to_params(encoder, motion_encoder)
-    return avatar.InstantAvatar(released_config(legacy=legacy), params)
+    states = {"E": _renamed("encoder", "E", encoder)}
+    if motion_encoder is not None:
+        states["M"] = _renamed("motion_encoder", "M", motion_encoder)
+    params, config = _to_params(states), released_config(legacy=legacy)
+    provenance = _provenance(config, states)
+    provenance_lib.show_licence("convert.from_state_dicts", provenance)
+    return avatar.InstantAvatar(config, params, provenance=provenance)
 
 
 def released_config(*, legacy: bool = False):
@@ -98,11 +105,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, dict], list[str]]:
 
     Returns:
         State dicts by part ("E", "M"; those that are there), and the names of other groups in
-        the file, which are not used.
+        the file, which are not used; so is what lies beside a ``state_dict``.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no such file, or damaged, or holds no array.
+        ValueError: It is no such file, or damaged, or holds no array, or one twice.
     """
     from instant_gs import torch_file
 
@@ -110,43 +117,52 @@ def read(path: str | os.PathLike) -> tuple[dict[str, dict], list[str]]:
         tree = torch_file.read(path)
     else:
         tree = _read_npz(path)
-    if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
-        tree = tree["state_dict"]
+    unused = []
+    if isinstance(tree, dict) and isinstance(tree.get(_WHOLE), dict):
+        unused = [str(name) for name in tree if name != _WHOLE]
+        tree = tree[_WHOLE]
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected a dictionary of tensors, got {type(tree).__name__}")
     states = {part: tree[name] for name, part in _GROUPS.items() if name in tree}
     if states:
-        unused = [str(name) for name in tree if name not in _GROUPS]
+        unused += [str(name) for name in tree if name not in _GROUPS]
     else:
-        states, unused = _split(tree), []
-    for part, state in states.items():
-        if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
-            raise ValueError(f"{path}: part {part} is not a dictionary of named tensors")
-        states[part] = _renamed(part, state)
+        states = _split(path, tree)
+    states = {part: _renamed(f"{path}: part {part}", part, states[part]) for part in states}
     if not any(states.values()):
         raise ValueError(f"{path}: expected tensors of the authors' checkpoint, got none")
     return states, unused
 
 
 def _read_npz(path) -> dict:
-    import zipfile
-
     import numpy as np
+
+    from instant_gs import torch_file
 
     try:
         with open(path, "rb") as opened:
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise ValueError("it is one array")
-            return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = [(name, file[name]) for name in file.files]
+    except (*torch_file.DAMAGE, MemoryError) as error:  # a header may promise any size
         raise ValueError(
             f"{path}: expected a file of torch.save (PyTorch 1.6 or newer) or an .npz file, got "
             f"neither or a damaged one ({error}); download it again"
         ) from error
+    tree = {}
+    for name, array in arrays:
+        _put(path, tree, name, array)
+    return tree
 
 
-def _split(state: dict) -> dict[str, dict]:
+def _put(source, state: dict, name: str, value) -> None:
+    if name in state:
+        raise ValueError(f"{source}: {name}: there twice, or under two names; keep one of them")
+    state[name] = value
+
+
+def _split(path, state: dict) -> dict[str, dict]:
     """Sorts a flat dict by network; .npz names may begin with the group's name."""
     states = {}
     for name, value in state.items():
@@ -157,22 +173,21 @@ def _split(state: dict) -> dict[str, dict]:
             bare = key.removeprefix(_TRAINING_WRAPPER)
             is_motion = bare.startswith(("model.", *_MOTION_PREFIXES)) or bare == _MOTION_CODE
             part = "M" if is_motion else "E"
-        states.setdefault(part, {})[key] = value
+        _put(path, states.setdefault(part, {}), key, value)
     return states
 
 
-def _renamed(part: str, state: dict) -> dict:
+def _renamed(source: str, part: str, state: dict) -> dict:
     """The state dict with the authors' names.
 
     Raises:
-        ValueError: Two names become one.
+        ValueError: It is none, or two names become one.
     """
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"{source}: expected named tensors; save the networks' state_dict()s")
     out = {}
     for key, value in state.items():
-        name = _author_name(part, key)
-        if name in out:
-            raise ValueError(f"{name}: there twice, under two names; keep one of them")
-        out[name] = value
+        _put(source, out, _author_name(part, key), value)
     return out
 
 
@@ -184,14 +199,12 @@ def _author_name(part: str, key: str) -> str:
     return "model." + key if part == "M" and is_inner else key
 
 
-def _to_params(encoder: dict | None, motion_encoder: dict | None) -> dict:
+def _to_params(states: dict[str, dict]) -> dict:
     import jax
     import jax.numpy as jnp
 
     from instant_gs.models import checkpoint_map
 
-    states = {"E": encoder, "M": motion_encoder}
-    states = {part: state for part, state in states.items() if state is not None}
     lines = [line for part in states for line in checkpoint_map.problems(part, states[part])]
     if lines:
         raise ValueError(
@@ -199,9 +212,9 @@ def _to_params(encoder: dict | None, motion_encoder: dict | None) -> dict:
         )
     params = {}
     if "E" in states:
-        params |= checkpoint_map.to_params("E", encoder)
+        params |= checkpoint_map.to_params("E", states["E"])
     if "M" in states:
-        params["motion_encoder"] = checkpoint_map.to_params("M", motion_encoder)
+        params["motion_encoder"] = checkpoint_map.to_params("M", states["M"])
     return jax.tree.map(jnp.asarray, params)
 
 
@@ -232,7 +245,6 @@ def convert(
     """
     from instant_gs.inference import avatar, motion_bank
     from instant_gs.training import checkpoint as checkpoint_lib
-    from instant_gs.training import provenance as provenance_lib
 
     if not checkpoint and not motion_encoder:
         raise cli.UserError(
@@ -242,33 +254,41 @@ def convert(
     if pathlib.Path(out).exists():
         raise cli.UserError(f"--out: {out} exists already; choose another or remove it")
     states, unused, files = {}, [], []
-    for path, wanted in ((checkpoint, ("E", "M")), (motion_encoder, ("M",))):
+    first = ("E",) if motion_encoder else ("E", "M")
+    for path, wanted in ((checkpoint, first), (motion_encoder, ("M",))):
         if not path:
             continue
         found, others = read(path)
         if not set(found) & set(wanted):
             raise cli.UserError(f"{path}: it holds no {' or '.join(wanted)} network")
-        states |= {part: state for part, state in found.items() if part in wanted}
-        unused += others
         files.append(_fingerprint(path))
+        states |= {part: found[part] for part in wanted if part in found}
+        others += [group for group, part in _GROUPS.items() if part in set(found) - set(wanted)]
+        unused += [f"{name} of {files[-1]['name']}" for name in others]
     config = released_config(legacy=legacy)
     try:
-        params = _to_params(states.get("E"), states.get("M"))
+        params = _to_params(states)
     except ValueError as error:
         names = ", ".join(file["name"] for file in files)
         raise ValueError(f"{names}: {error}; is it the authors' checkpoint, whole?") from error
-    provenance = provenance_lib.record(config) | {
-        "kind": "converted from the authors' checkpoint",
-        "files": files,
-        "tensors": {part: len(state) for part, state in states.items()},
-        "unused_groups": unused,
-        "licence": LICENCE,
-    }
+    provenance = _provenance(config, states, files, unused)
     checkpoint_lib.save_weights(out, config, params, provenance, half=False)
     if len(states) == 2:
         bank = avatar.InstantAvatar(config, params).bank
         motion_bank.save(out, bank, config.model.motion.crop)
     return provenance
+
+
+def _provenance(config, states: dict, files=(), unused=()) -> dict[str, Any]:
+    from instant_gs.training import provenance as provenance_lib
+
+    return provenance_lib.record(config) | {
+        "kind": "converted from the authors' checkpoint",
+        "files": list(files),
+        "tensors": {part: len(state) for part, state in states.items()},
+        "unused_groups": list(unused),
+        "licence": LICENCE,
+    }
 
 
 def _fingerprint(path) -> dict[str, Any]:
@@ -286,7 +306,7 @@ def main(argv):
     counts = ", ".join(f"{part}: {count}" for part, count in provenance["tensors"].items())
     print(f"{given.out}: every tensor of these networks used once ({counts})")
     if provenance["unused_groups"]:
-        print("other groups of the file, not used: " + ", ".join(provenance["unused_groups"]))
+        print("not used: " + ", ".join(provenance["unused_groups"]))
     if "M" not in provenance["tensors"]:
         print(
             "warning: the file has no motion encoder, so the result cannot be animated by pictures;"

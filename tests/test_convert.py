@@ -1,10 +1,15 @@
 """The converter: every key accounted for, and a directory that loads."""
 
+import io
 import json
+import pathlib
+import pickle
 import subprocess
 import sys
+import zipfile
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 from absl.testing import flagsaver
@@ -54,6 +59,17 @@ def test_kernels_are_transposed_not_reshaped():
     assert params["backbone"]["resnet"]["conv1"]["kernel"][1, 2, 3, 4] == state[stem][4, 3, 1, 2]
 
 
+TYPES = {
+    "model.model.conv1.weight": np.complex64,
+    "model.model.bn1.weight": np.int64,
+    "model.model.bn1.bias": np.bool_,
+    "model.model.bn1.running_mean": "<U3",
+    # These are taken.
+    "model.model.bn1.running_var": ml_dtypes.bfloat16,
+    "model.model.bn1.num_batches_tracked": np.int32,
+}
+
+
 def test_one_error_lists_everything():
     encoder, motion = zeros("E"), zeros("M")
     del encoder["decoder.net.2.bias"], motion["model.pe"]
@@ -61,10 +77,12 @@ def test_one_error_lists_everything():
     encoder["decoder.net.0.weight"] = np.zeros((48, 96), np.float32)
     encoder["decoder.net.0.bias"] = np.full(96, np.nan, np.float32)
     motion["model.final_proj.bias"] = "text"
+    for name, dtype in TYPES.items():
+        motion[name] = motion[name].astype(dtype)
     with pytest.raises(ValueError) as caught:
         convert.from_state_dicts(encoder, motion)
     lines = [line.strip().rstrip(";") for line in str(caught.value).splitlines()]
-    assert lines[0].startswith("6 tensors")
+    assert lines[0].startswith("10 tensors")
     assert set(lines[1:]) == {
         "missing: decoder.net.2.bias",
         "missing: model.pe",
@@ -72,6 +90,10 @@ def test_one_error_lists_everything():
         "shape of decoder.net.0.weight: expected (96, 48), got (48, 96)",
         "not finite: decoder.net.0.bias",
         "not an array: model.final_proj.bias is str",
+        *(
+            f"type of {name}: expected floats, got {np.dtype(dtype)}"
+            for name, dtype in list(TYPES.items())[:4]
+        ),
     }
 
 
@@ -83,6 +105,20 @@ def test_in_memory_it_wants_the_parts_and_not_the_whole():
         convert.from_state_dicts(None)
 
 
+def test_in_memory_it_does_what_the_command_does(capfd):
+    xnemo = {key.removeprefix("model."): value for key, value in ramps("M").items()}
+    model = convert.from_state_dicts(zeros("E"), xnemo)
+    want = checkpoint_map.to_params("M", ramps("M"))
+    assert jax.tree.all(jax.tree.map(np.array_equal, model.params["motion_encoder"], want))
+    assert model.provenance["licence"] == convert.LICENCE
+    assert model.provenance["tensors"] == {"E": 126, "M": 407}
+    assert f"convert.from_state_dicts: {convert.LICENCE}\n" in capfd.readouterr().err
+    with pytest.raises(ValueError, match=r"motion_encoder: model\.pe: there twice"):
+        convert.from_state_dicts({}, {"pe": 1, "model.pe": 1})
+    with pytest.raises(ValueError, match="encoder: expected named tensors"):
+        convert.from_state_dicts({1: 1})
+
+
 def save(path, **states):
     np.savez_compressed(path, **{k: v for state in states.values() for k, v in state.items()})
     return path
@@ -92,11 +128,12 @@ def save(path, **states):
 def converted(tmp_path_factory):
     """A weights directory that the command wrote from .npz files, as a user would run it."""
     folder = tmp_path_factory.mktemp("convert")
-    save(folder / "ckpt.npz", encoder=zeros("E"))
+    few = {f"M_state_dict.{key}": value for key, value in list(zeros("M").items())[:3]}
+    save(folder / "ckpt.npz", encoder=zeros("E"), replaced=few)
     # X-NeMo's own file lacks the outer "model.".
     xnemo = {key.removeprefix("model."): value for key, value in zeros("M").items()}
     xnemo["pe"] = np.full((1, 32, 16), 0.25, np.float32)
-    save(folder / "xnemo.npz", motion=xnemo)
+    save(folder / "xnemo.npz", motion=xnemo, ignored={"E_state_dict.x": np.zeros(1)})
     command = [sys.executable, "-m", "instant_gs.convert", f"--checkpoint={folder}/ckpt.npz"]
     command += [f"--motion_encoder={folder}/xnemo.npz", f"--out={folder}/weights"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
@@ -120,6 +157,8 @@ def test_the_directory_loads_and_tells_its_licence(converted, capfd):
     assert [file["name"] for file in record["files"]] == ["ckpt.npz", "xnemo.npz"]
     assert all(len(file["sha256"]) == 64 for file in record["files"])
     assert record["tensors"] == {"E": 126, "M": 407}
+    assert record["unused_groups"] == ["M_state_dict of ckpt.npz", "E_state_dict of xnemo.npz"]
+    assert "not used: M_state_dict of ckpt.npz, E_state_dict of xnemo.npz\n" in printed
     with pytest.raises(cli.UserError, match="exists already"):
         convert.convert(folder.parent / "ckpt.npz", None, folder)
 
@@ -136,12 +175,48 @@ def test_names_that_files_give(tmp_path):
     assert set(found) == {"E", "M"} and unused == ["step", "history"]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_nothing_vanishes_without_a_word(tmp_path):
+    inner = {"E_state_dict": {"a": 1}, "other": 0}
+    tree = {"state_dict": inner, "M_state_dict": {"b": 2}, "optimizer": {}}
+    with zipfile.ZipFile(tmp_path / "wrapped.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(tree, 2))
+    found, unused = convert.read(tmp_path / "wrapped.pth")
+    assert found == {"E": {"a": 1}} and unused == ["M_state_dict", "optimizer", "other"]
+
+    one = np.zeros(1, np.float32)
+    two_names = {"E_state_dict.a": one, "a": one}
+    with pytest.raises(ValueError, match=r"names\.npz: a: there twice"):
+        convert.read(save(tmp_path / "names.npz", all=two_names))
+    path = save(tmp_path / "entries.npz", all={"a": one})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a.npy", archive.read("a.npy"))
+    with pytest.raises(ValueError, match=r"entries\.npz: a: there twice"):
+        convert.read(path)
+
+
+def damaged_files(folder):
+    """A .pth and an .npz, each with a few wrong bytes, and one that promises 2**52 of them."""
+    whole = pathlib.Path(SMALL).read_bytes()
+    (folder / "directory.pth").write_bytes(whole.replace(b"PK\x01\x02", b"XX\x01\x02", 1))
+    noise = np.random.default_rng(0).integers(0, 50, (96, 48)).astype(np.float32)
+    deflated = bytearray(save(folder / "a.npz", all={"decoder.net.0.weight": noise}).read_bytes())
+    deflated[200:260] = (byte ^ 0x5A for byte in deflated[200:260])
+    (folder / "deflated.npz").write_bytes(deflated)
+    header = io.BytesIO()
+    promise = {"descr": "<f4", "fortran_order": False, "shape": (2**50,)}
+    np.lib.format.write_array_header_1_0(header, promise)
+    with zipfile.ZipFile(folder / "promise.npz", "w") as archive:
+        archive.writestr("a.npy", header.getvalue() + bytes(64))
+    return "directory.pth", "deflated.npz", "promise.npz"
+
+
 def test_bad_input_is_one_clear_line(tmp_path):
     (tmp_path / "text.pth").write_text("no checkpoint")
     some = {"decoder.net.0.bias": np.arange(96, dtype=np.float32)}
     (tmp_path / "cut.npz").write_bytes(save(tmp_path / "a.npz", e=some).read_bytes()[:200])
     out = tmp_path / "weights"
-    for path in ("text.pth", "cut.npz"):
+    for path in ("text.pth", "cut.npz", *damaged_files(tmp_path)):
         with pytest.raises(ValueError, match=rf"{path}: expected a file of torch\.save"):
             convert.convert(tmp_path / path, None, out)
     with pytest.raises(FileNotFoundError):

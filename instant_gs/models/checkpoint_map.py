@@ -11,6 +11,7 @@ import functools
 import pathlib
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 ENCODER, MOTION_ENCODER = "E", "M"
@@ -64,7 +65,9 @@ def _path(part: str, text: str) -> tuple[str, ...]:
 
 
 def problems(part: str, state: dict) -> list[str]:
-    """Everything wrong with a state dict: missing, unknown, misshapen or not finite.
+    """Everything wrong with a state dict: missing, unknown, misshapen, not floats or not finite.
+
+    Entries that are dropped may be whole numbers, too.
 
     Args:
         part: ``ENCODER`` or ``MOTION_ENCODER``.
@@ -82,9 +85,13 @@ def problems(part: str, state: dict) -> list[str]:
         if not isinstance(state[key], np.ndarray | np.generic):
             lines.append(f"not an array: {key} is {type(state[key]).__name__}")
             continue
-        shape = state[key].shape
+        shape, dtype = state[key].shape, state[key].dtype
+        is_float = np.issubdtype(dtype, np.floating) or dtype == ml_dtypes.bfloat16
+        is_counter = not entry.path and np.issubdtype(dtype, np.integer)
         if shape != entry.shape:
             lines.append(f"shape of {key}: expected {entry.shape}, got {shape}")
+        elif not is_float and not is_counter:
+            lines.append(f"type of {key}: expected floats, got {dtype}")
         elif entry.path and not np.isfinite(np.asarray(state[key], np.float32)).all():
             lines.append(f"not finite: {key}")
     return lines
