@@ -135,21 +135,25 @@ def read(path: str | os.PathLike) -> tuple[dict[str, dict], list[str]]:
 
 
 def _read_npz(path) -> dict:
+    import tokenize
+
     import numpy as np
 
     from instant_gs import torch_file
 
-    try:
-        with open(path, "rb") as opened:
+    # An array's header is parsed as Python and may promise any size.
+    damage = (*torch_file.DAMAGE, tokenize.TokenError, MemoryError)
+    with open(path, "rb") as opened:
+        try:
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise ValueError("it is one array")
             arrays = [(name, file[name]) for name in file.files]
-    except (*torch_file.DAMAGE, MemoryError) as error:  # a header may promise any size
-        raise ValueError(
-            f"{path}: expected a file of torch.save (PyTorch 1.6 or newer) or an .npz file, got "
-            f"neither or a damaged one ({error}); download it again"
-        ) from error
+        except damage as error:
+            raise ValueError(
+                f"{path}: expected a file of torch.save (PyTorch 1.6 or newer) or an .npz file, "
+                f"got neither or a damaged one ({error}); download it again"
+            ) from error
     tree = {}
     for name, array in arrays:
         _put(path, tree, name, array)

@@ -92,10 +92,11 @@ _ALLOWED = {
 }
 
 
-#: What forged or damaged zips, pickles and arrays raise while they are being interpreted.
+#: What forged or damaged zips, pickles and arrays raise while they are being interpreted, once the
+#: file is open (OSError: places before its beginning).
 DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError, EOFError, OverflowError),
-    *(RuntimeError, pickle.UnpicklingError),
+    *(RuntimeError, OSError, pickle.UnpicklingError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
 
@@ -178,27 +179,32 @@ def read(path: str | os.PathLike) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: The file is no such zip, is damaged, or holds more than tensors.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _Reader(archive).read()
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path}: expected a file of torch.save (PyTorch 1.6 or newer), got none or a damaged "
-            f"one ({error}); download it again, or load and save it with a current PyTorch"
-        ) from error
-    except DAMAGE as error:
-        raise ValueError(f"{path}: not read: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _Reader(archive).read()
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ValueError(
+                f"{path}: expected a file of torch.save (PyTorch 1.6 or newer), got none or a "
+                f"damaged one ({error}); download it again, or load and save it with a current "
+                "PyTorch"
+            ) from error
+        except DAMAGE as error:
+            raise ValueError(f"{path}: not read: {error}") from error
 
 
 def is_torch_file(path: str | os.PathLike) -> bool:
-    """Whether the zip ``path`` has the structure of ``torch.save``. False if it is no whole zip."""
-    if not zipfile.is_zipfile(path):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
-    except DAMAGE:
-        return False
+    """Whether the zip ``path`` has the structure of ``torch.save``. False if it is no whole zip.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
+        except DAMAGE:
+            return False
 
 
 def _check_lengths(program: bytes) -> None:

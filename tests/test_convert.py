@@ -196,19 +196,24 @@ def test_nothing_vanishes_without_a_word(tmp_path):
 
 
 def damaged_files(folder):
-    """A .pth and an .npz, each with a few wrong bytes, and one that promises 2**52 of them."""
+    """Wrong bytes in a directory, its size, an array, its header; 2**52 bytes promised."""
     whole = pathlib.Path(SMALL).read_bytes()
     (folder / "directory.pth").write_bytes(whole.replace(b"PK\x01\x02", b"XX\x01\x02", 1))
     noise = np.random.default_rng(0).integers(0, 50, (96, 48)).astype(np.float32)
     deflated = bytearray(save(folder / "a.npz", all={"decoder.net.0.weight": noise}).read_bytes())
+    size = deflated.rindex(b"PK\x05\x06") + 12
+    beyond = deflated[:size] + b"\xff\xff\xff\x7f" + deflated[size + 4 :]
+    (folder / "size.npz").write_bytes(beyond)
     deflated[200:260] = (byte ^ 0x5A for byte in deflated[200:260])
     (folder / "deflated.npz").write_bytes(deflated)
     header = io.BytesIO()
     promise = {"descr": "<f4", "fortran_order": False, "shape": (2**50,)}
     np.lib.format.write_array_header_1_0(header, promise)
-    with zipfile.ZipFile(folder / "promise.npz", "w") as archive:
-        archive.writestr("a.npy", header.getvalue() + bytes(64))
-    return "directory.pth", "deflated.npz", "promise.npz"
+    cut = header.getvalue().replace(b"}", b" ")
+    for name, start in (("promise.npz", header.getvalue()), ("header.npz", cut)):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("a.npy", start + bytes(64))
+    return "directory.pth", "size.npz", "deflated.npz", "promise.npz", "header.npz"
 
 
 def test_bad_input_is_one_clear_line(tmp_path):
