@@ -52,7 +52,7 @@ PUPILS = (468, 473)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FaceObservation:
-    """The largest face of an image.
+    """A face of an image.
 
     Attributes:
         landmarks: (478, 3) float32, pixels of the image, pixel centres at .5; z in pixels, too,
@@ -119,6 +119,20 @@ class FaceLandmarker:
         Raises:
             ValueError: Another shape.
         """
+        return next(iter(self.faces(image)), None)
+
+    def faces(self, image: np.ndarray) -> list[FaceObservation]:
+        """Finds all faces, at the cost of one.
+
+        Args:
+            image: (H, W, 3) RGB; uint8, or float in [0, 1] (clamped).
+
+        Returns:
+            At most ``MAX_FACES`` FaceObservations, the largest first.
+
+        Raises:
+            ValueError: Another shape.
+        """
         image = to_uint8(image)
         height, width = image.shape[:2]
         scale = DETECTION_SIDE / min(height, width)
@@ -127,20 +141,22 @@ class FaceLandmarker:
             size = (round(width * scale), round(height * scale))
             enlarged = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
         found = self._detect(enlarged)
-        if not found.face_landmarks:
-            return None
         unit = np.array([width, height, width], np.float32)
         faces = [
-            np.array([(p.x, p.y, p.z) for p in face], np.float32) * unit
-            for face in found.face_landmarks
+            FaceObservation(
+                landmarks=np.array([(p.x, p.y, p.z) for p in points], np.float32) * unit,
+                coefficients=_coefficients(coefficients),
+                pose=np.asarray(pose, np.float32),
+                num_faces=len(found.face_landmarks),
+            )
+            for points, coefficients, pose in zip(
+                found.face_landmarks,
+                found.face_blendshapes,
+                found.facial_transformation_matrixes,
+                strict=True,
+            )
         ]
-        largest = int(np.argmax([np.ptp(face[:, :2], axis=0).prod() for face in faces]))
-        return FaceObservation(
-            landmarks=faces[largest],
-            coefficients=_coefficients(found.face_blendshapes[largest]),
-            pose=np.asarray(found.facial_transformation_matrixes[largest], np.float32),
-            num_faces=len(faces),
-        )
+        return sorted(faces, key=lambda face: -np.ptp(face.landmarks[:, :2], axis=0).prod())
 
     def close(self) -> None:
         """Frees the network; also happens by itself."""

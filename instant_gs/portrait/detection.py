@@ -1,4 +1,4 @@
-"""Finding the largest face of a picture, also one that is small or touches the edge."""
+"""Finding one face of a picture, also one that is small or touches the edge."""
 
 import dataclasses
 import math
@@ -14,12 +14,16 @@ PADDING = 0.5
 #: then in squares of these shares of its longer side.
 TILES = (0.5, 0.25)
 
+#: A head moves less from frame to frame than this share of its crop's side; the next one in the
+#: picture is farther, since no two heads are closer than they are wide.
+SAME_HEAD = 0.5
+
 
 class Detector(Protocol):
     """What is needed of ``instant_gs.metrics.face.FaceLandmarker``."""
 
-    def detect(self, image: np.ndarray):
-        """(H, W, 3) uint8 -> object with landmarks (478, 3) px and num_faces, or None."""
+    def faces(self, image: np.ndarray) -> list:
+        """(H, W, 3) uint8 -> objects with landmarks (478, 3) px and num_faces."""
 
 
 def find_face(
@@ -29,7 +33,7 @@ def find_face(
     near: alignment.Crop | None = None,
     thorough: bool = True,
 ):
-    """Finds the largest face, also one that is small or fills the picture.
+    """Finds the largest face, or one seen before, also if it is small or fills the picture.
 
     MediaPipe's detector misses heads narrower than a fifth of the picture, and faces that touch
     its edges. So where the whole picture shows none, parts of it are searched.
@@ -37,12 +41,14 @@ def find_face(
     Args:
         detector: Finds landmarks.
         image: (H, W, 3) uint8.
-        near: Where the face was a moment ago: searched second.
+        near: Where the face was a moment ago: the nearest one is wanted, and where the whole
+            picture does not show it there, this place is searched.
         thorough: Whether to search with a border and in overlapping tiles, too: up to
             60 detections, half a second, if there is no face.
 
     Returns:
         The detector's answer, landmarks in pixels of ``image``, with all faces counted; or None.
+        With ``near`` it may be far from there (``is_same``): then no other was found.
     """
     height, width = image.shape[:2]
     levels = [[(0, 0, width, height)]]
@@ -53,13 +59,32 @@ def find_face(
         border = round(PADDING * max(height, width))
         levels.append([(-border, -border, width + border, height + border)])
         levels += [_tiles(height, width, round(share * max(height, width))) for share in TILES]
-    for level in levels:
-        answers = [_find_in(detector, image, box) for box in level]
-        answers = [answer for answer in answers if answer is not None]
-        if answers:
-            largest = max(answers, key=lambda answer: np.ptp(answer.landmarks[:, 1]))
-            return dataclasses.replace(largest, num_faces=_count(answers))
+    answers = []
+    for index, level in enumerate(levels):
+        answers += [answer for box in level for answer in _find_in(detector, image, box)]
+        if not answers:
+            continue
+        face = _choose(answers, near)
+        if index > 0 or near is None or is_same(face, near):
+            return dataclasses.replace(face, num_faces=_count(answers))
     return None
+
+
+def is_same(face, near: alignment.Crop) -> bool:
+    """Whether a face is the one that was there a moment ago, judged by its place."""
+    return _distance(face, near) < SAME_HEAD * near.side
+
+
+def _choose(answers, near: alignment.Crop | None):
+    if near is None:
+        return max(answers, key=lambda answer: np.ptp(answer.landmarks[:, :2], axis=0).prod())
+    return min(answers, key=lambda answer: _distance(answer, near))
+
+
+def _distance(face, near: alignment.Crop) -> float:
+    """Pixels between the middle of a head and that of a crop."""
+    crop = alignment.locate(face.landmarks)
+    return math.hypot(crop.x - near.x, crop.y - near.y)
 
 
 def _count(answers) -> int:
@@ -82,13 +107,13 @@ def _tiles(height: int, width: int, side: int) -> list[tuple[int, int, int, int]
     return [(x, y, x + side, y + side) for y in corners[0].tolist() for x in corners[1].tolist()]
 
 
-def _find_in(detector: Detector, image: np.ndarray, box: tuple[int, int, int, int]):
-    """The detector's answer for a part of a picture; what lies outside of it is grey."""
+def _find_in(detector: Detector, image: np.ndarray, box: tuple[int, int, int, int]) -> list:
+    """The detector's answers for a part of a picture; what lies outside of it is grey."""
     height, width = image.shape[:2]
     left, top, right, bottom = box
     part = image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
     if part.size == 0:
-        return None
+        return []
     outside = (-top, bottom - height, -left, right - width)
     part = cv2.copyMakeBorder(
         part,
@@ -96,8 +121,8 @@ def _find_in(detector: Detector, image: np.ndarray, box: tuple[int, int, int, in
         cv2.BORDER_CONSTANT,
         value=(127, 127, 127),
     )
-    found = detector.detect(part)
-    if found is None:
-        return None
-    landmarks = np.asarray(found.landmarks, np.float64) + np.array([left, top, 0])
-    return dataclasses.replace(found, landmarks=landmarks)
+    corner = np.array([left, top, 0])
+    return [
+        dataclasses.replace(face, landmarks=np.asarray(face.landmarks, np.float64) + corner)
+        for face in detector.faces(part)
+    ]

@@ -14,7 +14,8 @@ from instant_gs.portrait import alignment, detection, matting, video
 CENTER_SECONDS = 0.06
 SIDE_SECONDS = 0.4
 
-#: Only every so many frames a lost face is searched everywhere, which takes half a second.
+#: Only every so many frames a lost face is searched everywhere, which takes half a second. One that
+#: was lost for so long is then given up: among several faces the largest is chosen anew.
 SEARCH_EVERY = 10
 
 BOXES = ("smoothed", "fixed")
@@ -30,7 +31,7 @@ class Track:
         poses: (T, 3) yaw, pitch and roll of ``alignment.Crop.viewpoint``, radians, as detected;
             of frames without a face between those of its neighbours.
         found: (T,) bool.
-        crowded: How many frames show several faces; the largest is followed.
+        crowded: In how many frames the face that is followed has others beside it.
     """
 
     crops: tuple[alignment.Crop, ...]
@@ -50,8 +51,8 @@ class Track:
             )
         if self.crowded:
             sentences.append(
-                f"{name}: several faces in {self.crowded} of {len(self.found)} frames; the "
-                "largest is followed"
+                f"{name}: several faces in {self.crowded} of {len(self.found)} frames; the one "
+                "that was the largest at first is followed"
             )
         return sentences
 
@@ -65,7 +66,10 @@ def track(
     box="smoothed",
     fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
 ) -> Track:
-    """Follows the largest face.
+    """Follows one face: the largest of the first frame that shows any.
+
+    While it is lost another one is not taken for it: a frame that shows only faces elsewhere, after
+    one that showed several, counts as a frame without a face. See ``SEARCH_EVERY``.
 
     Args:
         name: The video, for messages.
@@ -85,16 +89,22 @@ def track(
     if box not in BOXES:
         raise ValueError(f"box: expected one of {BOXES}, got {box!r}; choose one of them")
     rows, landmarks, found, crowded = [], [], [], 0
-    crop = None
+    crop, alone, lost = None, True, 0
     for index, frame in enumerate(frames):
         thorough = index % SEARCH_EVERY == 0
+        if thorough and lost >= SEARCH_EVERY:
+            crop = None
         face = detection.find_face(detector, frame, near=crop, thorough=thorough)
+        if face is not None and not (crop is None or alone or detection.is_same(face, crop)):
+            face = None
         found.append(face is not None)
+        lost = 0 if found[-1] else lost + 1
         if face is not None:
             crop = alignment.locate(face.landmarks, fov_degrees=fov_degrees)
             rows.append([crop.x, crop.y, crop.side, crop.roll_rad, crop.yaw_rad, crop.pitch_rad])
             landmarks.append(np.asarray(face.landmarks, np.float32)[:, :2])
-            crowded += face.num_faces > 1
+            alone = face.num_faces == 1
+            crowded += not alone
     if not rows:
         raise cli.UserError(
             f"{name}: no face in any of {len(found)} frames; give a video that shows one face, "

@@ -226,9 +226,9 @@ def test_weights_of_another_view_get_their_crops_and_cameras(inputs, run, monkey
             seen.append(float(camera.intrinsics[0, 0]))
             return super().frame(avatar, motion, camera, size)
 
-    def spy(landmarks, *, fov_degrees):
-        seen.append(fov_degrees)
-        return locate(landmarks, fov_degrees=fov_degrees)
+    def spy(landmarks, **view):
+        seen.extend(view.values())
+        return locate(landmarks, **view)
 
     engine = Engine()
     engine.config = config

@@ -1,5 +1,6 @@
 """The real detector on the real demo photo: numbers that were looked at, as pictures, once."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,3 +78,16 @@ def test_driving_video_of_the_astronaut(detector, astronaut):
     images = np.stack(list(tracking.drivers(frames, tracked, 64))).astype(int)
     face_part = images[:, 20:50, 20:44]
     assert np.abs(face_part - face_part[0]).mean() < 12, "the head stays where it is"
+
+
+def test_two_faces_of_one_size_do_not_share_the_crop(detector, astronaut):
+    frames = []
+    for index in range(6):
+        frames.append(np.full((360, 800, 3), 110, np.uint8))
+        for left, sign in ((60, 1), (480, -1)):
+            factor = 1 + sign * 0.03 * np.sin(index)
+            head = cv2.resize(astronaut[:230, 100:350], None, fx=factor, fy=factor)
+            frames[-1][60 : 60 + len(head), left : left + head.shape[1]] = head
+    tracked = tracking.track("clip", frames, detector, fps=25)
+    assert tracked.crowded == 6 and tracked.found.all()
+    assert [crop.x for crop in tracked.crops] == pytest.approx([185] * 6, abs=8)

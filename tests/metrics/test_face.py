@@ -70,6 +70,7 @@ def test_two_faces_largest_wins(landmarker, photo):
     found = landmarker.detect(picture)
     assert found.num_faces == 2
     assert found.box[2] < 220, "the small face was taken"
+    assert [face.box[0] > 220 for face in landmarker.faces(picture)] == [False, True]
 
 
 def test_missing_package_names_the_command(monkeypatch):

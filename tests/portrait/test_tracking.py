@@ -74,6 +74,36 @@ def test_lost_faces_are_held_and_counted():
     assert crowd.startswith("clip.mp4: several faces in 1 of 5 frames")
 
 
+def test_of_two_faces_the_first_choice_is_kept():
+    sizes = 120 * (1 + 0.03 * (-1.0) ** np.arange(12))
+    tracked = run([[face(400, side=240 - side), face(100, side=side)] for side in sizes])
+    assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 12)
+    (crowd,) = tracked.warnings("clip.mp4")
+    assert crowd.startswith("clip.mp4: several faces in 12 of 12 frames; the one that was the lar")
+
+
+def test_another_face_is_not_taken_for_one_that_is_lost():
+    both, other = [face(100), face(400)], [face(400, side=150)]
+    tracked = run([both, other, other, both])
+    assert tracked.found.tolist() == [True, False, False, True]
+    assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 4)
+    hidden = fake.Detector(both, other, both, elsewhere=fake.Face(fake.landmarks(120, 120, 100)))
+    tracked = tracking.track("clip", blank(3), hidden, fps=25)
+    assert tracked.found.tolist() == [True] * 3, "searched where it was"
+
+
+def test_a_face_that_left_makes_room_for_the_largest():
+    others = [face(300, side=90), face(400)]
+    tracked = run([[face(100), face(300, side=90)], *[others] * 20], box="smoothed")
+    assert tracked.found.tolist() == [True] + [False] * 19 + [True]
+    assert tracked.crops[-1].x == pytest.approx(400)
+
+
+def test_a_single_face_is_followed_wherever_it_goes():
+    tracked = run([face(100), face(100), face(500), face(500)])
+    assert tracked.found.all() and tracked.crops[-1].x > 400
+
+
 def test_no_face_at_all_names_the_video():
     with pytest.raises(cli.UserError, match=r"clip\.mp4: no face in any of 3 frames; give"):
         run([None, None, None])

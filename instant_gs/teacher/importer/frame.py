@@ -63,13 +63,13 @@ def take(
     near: alignment.Crop | None = None,
     thorough: bool = True,
 ) -> Taken:
-    """Finds the largest face of a picture and makes one frame of a pack.
+    """Finds the face of a picture and makes one frame of a pack.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
         detector: Finds landmarks and coefficients (`metrics.face.FaceLandmarker`).
         size: S, side of the result in pixels.
-        near: Where the face was a moment ago.
+        near: Where the face was a moment ago: the nearest one is taken; None: the largest.
         thorough: Whether to search everywhere if there is no face at first sight.
 
     Raises:
@@ -94,7 +94,8 @@ def take(
     alpha = np.minimum(alpha, inside)
     if doubt or _border(alpha, inside) > MAX_BORDER:
         raise RefusedError("the background could not be told from the person")
-    warnings = (f"{found.num_faces} faces, the largest is taken",) if found.num_faces > 1 else ()
+    which = "the largest" if near is None else "the one nearest to that before"
+    warnings = (f"{found.num_faces} faces, {which} is taken",) if found.num_faces > 1 else ()
     return Taken(
         image=matting.over_black(image, alpha),
         alpha=alpha,
