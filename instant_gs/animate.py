@@ -299,8 +299,9 @@ def _read_drivers(engine, still):
         return itertools.repeat(still, count), None, count, fps
     clip = video.open_video(_DRIVING.value, fps=_FPS.value)
     if _DRIVING_ALIGNED.value:
-        count = sum(1 for _ in tracking.aligned_drivers(clip, size, limit=limit))
-        _warn([clip.problem])
+        empty = [not driver.any() for driver in tracking.aligned_drivers(clip, size, limit=limit)]
+        count = len(empty)
+        _warn([clip.problem, _black(clip.path, empty)])
         return tracking.aligned_drivers(clip, size, limit=limit), None, count, clip.fps
     decoded = _progress(clip.frames(limit), min(clip.expected_frames, limit or 10**9), "track")
     options = {"fps": clip.fps, "box": _BOX.value, "fov_degrees": view}
@@ -315,9 +316,17 @@ def _read_drivers(engine, still):
         size,
         matte=matte,
         hold=math.ceil(_HOLD.value * clip.fps),
-        rest=still,
     )
     return drivers, track.poses, len(track.found), clip.fps
+
+
+def _black(path, empty: list[bool]) -> str:
+    if not any(empty):
+        return ""
+    return (
+        f"{path}: {sum(empty)} of {len(empty)} frames are black; the photo's own expression is "
+        "shown there"
+    )
 
 
 def _read_recording(engine, limit: int):

@@ -11,6 +11,9 @@ from instant_gs import types
 from instant_gs.inference import level_of_detail, one_euro, still_face
 from instant_gs.portrait import alignment
 
+#: Of a motion's largest number; a noise below it is that of the arithmetic.
+ROUNDING = 1e-4
+
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
@@ -18,7 +21,8 @@ class Frame:
 
     Attributes:
         image: (size, size, 3) uint8, the rendered avatar.
-        driver: (S, S, 3) uint8, the driving face, aligned; None if a recording drives.
+        driver: (S, S, 3) uint8, the driving face, aligned, or the photo where there is none;
+            None if a recording drives.
         motion: What was shown: record it (``motion_file``), replay it on another avatar.
         gaussians: What was rendered, still on the device.
     """
@@ -34,12 +38,12 @@ class Clock:
     """How fast the avatar itself is.
 
     Attributes:
-        frames: Timed frames, the first (which compiles) left out.
+        frames: Timed frames, without those of ``compile_seconds``.
         seconds: From the aligned driving image in memory to the picture in memory: motion code,
             filter, animation, rendering and all transfers, one frame after the other. Neither
             compilation nor decoding, tracking, matting and writing of video.
         photo_seconds: What the avatar took: code, encoding, sorting where asked for, compiling.
-        compile_seconds: What the first frame took, with the filter's calibration.
+        compile_seconds: What the first frame took, and the one that the filter is calibrated on.
     """
 
     frames: int = 0
@@ -62,7 +66,7 @@ class Clock:
 def frames(
     engine,
     source: np.ndarray,
-    drivers: Iterable[np.ndarray | types.Motion],
+    drivers: Iterable[np.ndarray | types.Motion | None],
     cameras: Iterable[types.Camera],
     *,
     size: int,
@@ -77,12 +81,13 @@ def frames(
         engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code``,
             ``fold``, ``read_motion`` and ``frame``.
         source: (S, S, 3) uint8, aligned, over black.
-        drivers: (S, S, 3) uint8, aligned, over black; or recorded Motions, shown as they are.
+        drivers: (S, S, 3) uint8, aligned, over black; None, or a black one, where there is no
+            face: the photo's own expression is shown. Or recorded Motions, shown as they are.
         cameras: At least as many as drivers.
         size: Side of the pictures in pixels.
         fps: Frames a second.
-        steady: Whether a One-Euro filter calms the motion; it takes the tremble of the first
-            driving face for noise (``still_face.motion_noise``).
+        steady: Whether a One-Euro filter calms the motion; it starts with the first driving
+            face, whose tremble it takes for noise (``still_face.motion_noise``).
         gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
         clock: Filled while the frames are made.
 
@@ -102,23 +107,33 @@ def frames(
     avatar, calm = jax.block_until_ready(engine.fold(avatar)), None
     clock.photo_seconds = time.perf_counter() - start
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):
-        start = time.perf_counter()
+        start, once = time.perf_counter(), index == 0
         if isinstance(driver, types.Motion):
             motion, driver = driver, None
         else:
-            if calm is None:
-                noise = still_face.motion_noise(engine, code_source, driver) if steady else 0.0
-                calm = one_euro.OneEuro(fps, noise)
+            shows_face = driver is not None and driver.any()
+            driver = driver if shows_face else source
             read = still_face.as_array(engine.read_motion(code_source, driver))
-            motion = types.Motion(*calm(read))
+            if calm is None and shows_face and steady:
+                noise = _noise(engine, code_source, driver, source, read)
+                calm, once = one_euro.OneEuro(fps, noise), True
+            motion = types.Motion(*(read if calm is None else calm(read)))
         image, gaussians = engine.frame(avatar, motion, camera, size)
         image = np.asarray(jax.device_get(image))
         elapsed = time.perf_counter() - start
-        if index == 0:
-            clock.compile_seconds = elapsed
+        if once:
+            clock.compile_seconds += elapsed
         else:
             clock.frames, clock.seconds = clock.frames + 1, clock.seconds + elapsed
         yield Frame(image, driver, motion, gaussians)
+
+
+def _noise(engine, code_source, driver: np.ndarray, source: np.ndarray, read: np.ndarray) -> float:
+    """How a driving face, read as ``read``, trembles; the photo, where the encoder sees no face."""
+    noise = still_face.motion_noise(engine, code_source, driver)
+    if noise > ROUNDING * np.abs(read).max():
+        return noise
+    return still_face.motion_noise(engine, code_source, source)
 
 
 def side_by_side(source: np.ndarray, frame: Frame) -> np.ndarray:

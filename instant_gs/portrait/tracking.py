@@ -45,9 +45,10 @@ class Track:
         sentences = []
         lost = int((~self.found).sum())
         if lost:
+            early = "" if self.found[0] else "; before the first face, the photo's own is shown"
             sentences.append(
                 f"{name}: no face in {lost} of {len(self.found)} frames; the expression before "
-                "is held there (--hold)"
+                f"is held there (--hold){early}"
             )
         if self.crowded:
             sentences.append(
@@ -128,8 +129,7 @@ def drivers(
     *,
     matte: bool = True,
     hold: int = 0,
-    rest: np.ndarray | None = None,
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray | None]:
     """Cuts the driving faces out.
 
     Args:
@@ -139,29 +139,28 @@ def drivers(
         matte: Whether to remove the background: the model saw faces over black only.
         hold: For how many frames without a face the last one with a face is repeated; 0: to the
             end.
-        rest: What follows after that, (size, size, 3) uint8: a face at rest, the photo say.
 
     Yields:
-        (size, size, 3) uint8. A frame without a face repeats the last one with a face; before
-        the first face, the box of the first face is cut out.
+        (size, size, 3) uint8. A frame without a face repeats the last one with a face; None
+        before the first one, and after ``hold``.
 
     Raises:
-        ValueError: ``hold`` is negative, or there is nothing to follow it.
+        ValueError: ``hold`` is negative.
     """
-    if hold < 0 or (hold and rest is None):
-        raise ValueError(f"hold: expected 0, or frames and a picture for rest, got {hold}, {rest}")
+    if hold < 0:
+        raise ValueError(f"hold: expected frames, or 0 for all, got {hold}")
     last, lost = None, 0
     for frame, crop, landmarks, found in zip(
         frames, tracked.crops, tracked.landmarks, tracked.found, strict=False
     ):
-        if found or last is None:
+        if found:
             last = alignment.warp(frame, crop, size)
             if matte:
                 points = alignment.to_crop(landmarks, crop, size)
                 alpha, _ = matting.matte(last, points)
                 last = matting.over_black(last, alpha)
         lost = 0 if found else lost + 1
-        yield rest if 0 < hold < lost else last
+        yield None if 0 < hold < lost else last
 
 
 def aligned_drivers(

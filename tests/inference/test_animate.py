@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from instant_gs import config as config_lib
-from instant_gs import inference
+from instant_gs import inference, types
 from instant_gs.geometry import camera as geometry
-from instant_gs.inference import animate, camera_path, export
+from instant_gs.inference import animate, camera_path, export, still_face
 from instant_gs.portrait import alignment, photo, tracking, video
 from tests.inference import fake
 
@@ -112,6 +112,24 @@ def test_frames_are_calm_unless_told_otherwise():
     assert len(set(colors(True)[10:])) == 1
 
 
+def test_where_the_first_driver_shows_nothing_the_photo_tells_the_noise():
+    class Engine(fake.Engine):
+        def read_motion(self, code_source, driver):
+            return types.Motion(*np.full((2, 3), driver[8:24, 8:24].mean(), np.float32))
+
+    logo, random = np.zeros((32, 32, 3), np.uint8), np.random.default_rng(3)
+    logo[-4:, -4:] = 200
+    still = fake.picture(32, 32, 16, 14, 20)
+    drivers = [logo, *(still_face.disturb(still, random) for _ in range(60))]
+
+    def flicker(steady):
+        cameras = camera_path.orbit(len(drivers))
+        made = animate.frames(Engine(), still, drivers, cameras, size=16, fps=25, steady=steady)
+        return np.abs(np.diff([frame.motion.scale[0] for frame in made])[10:]).mean()
+
+    assert flicker(True) < 0.5 * flicker(False)
+
+
 def test_a_recorded_motion_drives_another_photo(inputs, run, capsys):
     values = aligned(inputs, inputs / "aligned.mp4", inputs / "a.mp4") | {"steady": True}
     assert run(**values, record=inputs / "motion.npz") == 0
@@ -151,6 +169,35 @@ def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch):
     assert run(**values, out=inputs / "a.mp4", hold=0.2, steady=False) == 0
     means = [frame.mean() for frame in decode(inputs / "a.mp4")]
     assert max(means[:3]) < 0.6 * min(means[3:]), "dark for the frame and the two that are held"
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_until_the_first_face_the_photos_expression_is_shown(
+    inputs, run, command, monkeypatch, steady, capsys
+):
+    found = fake.Face(fake.landmarks(130, 90, 120))
+    detectors = iter([fake.Detector(found), fake.Detector(None, None, found)])  # photo, video
+    monkeypatch.setattr(command, "_detector", lambda: next(detectors))
+    with video.Writer(inputs / "dark.mp4", fps=10) as writer:
+        for _ in range(6):
+            writer.append(fake.picture() // 3)
+    values = {"source": inputs / "photo.png", "driving": inputs / "dark.mp4"}
+    assert run(**values, out=inputs / "a.mp4", steady=steady) == 0
+    means = [frame.mean() for frame in decode(inputs / "a.mp4")]
+    assert max(means[2:]) < 0.6 * min(means[:2]) and len(means) == 6
+    assert "no face in 2 of 6 frames" in capsys.readouterr().err
+
+
+def test_black_aligned_frames_show_the_photos_expression(inputs, run, capsys):
+    with video.Writer(inputs / "late.mp4", fps=10) as writer:
+        for level in (0, 0, 200, 200, 0):
+            writer.append(np.full((48, 48, 3), level, np.uint8))
+    values = aligned(inputs, inputs / "late.mp4", inputs / "out.mp4")
+    Image.new("RGB", (64, 64), (90, 90, 90)).save(values["source"])
+    assert run(**values) == 0
+    means = [frame.mean() for frame in decode(inputs / "out.mp4")]
+    assert means == pytest.approx([90, 90, 200, 200, 90], abs=4)
+    assert f"{inputs}/late.mp4: 3 of 5 frames are black; the photo's" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("encoder", "expected"), [("learned", True), ("fan", False)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instant_gs.inference import still_face
+from instant_gs.inference import animate, camera_path, still_face
 from instant_gs.training import checkpoint
 from tests.inference import fake, tiny
 
@@ -50,6 +50,23 @@ def test_calibration_finds_the_noise(engine, face):
         for _ in range(60)
     ]
     assert noise == pytest.approx(np.sqrt(np.var(rows, axis=0).mean()), rel=0.4)
+
+
+@pytest.mark.parametrize("start", [None, np.zeros((32, 32, 3), np.uint8)], ids=["none", "black"])
+def test_a_video_that_starts_without_a_face_is_as_calm_as_one_with(engine, face, start):
+    random = np.random.default_rng(3)
+    trembling = [still_face.disturb(face, random) for _ in range(20)]
+
+    def motions(*first):
+        drivers = [*first, face, *trembling]
+        cameras = camera_path.orbit(len(drivers))
+        made = animate.frames(engine, face, drivers, cameras, size=32, fps=25)
+        return np.stack([still_face.as_array(frame.motion) for frame in made])
+
+    late = motions(start, start)
+    np.testing.assert_allclose(late[2:], motions(), rtol=1e-4, atol=1e-3)
+    still = still_face.as_array(engine.read_motion(engine.motion_code(face), face))
+    np.testing.assert_allclose(late[:2], [still] * 2, rtol=1e-4, atol=1e-3)
 
 
 def test_one_frame_is_no_test(engine, face):

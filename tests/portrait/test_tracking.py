@@ -70,7 +70,8 @@ def test_lost_faces_are_held_and_counted():
     assert tracked.found.tolist() == [False, True, False, False, True]
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 5)
     lost, crowd = tracked.warnings("clip.mp4")
-    assert lost.startswith("clip.mp4: no face in 3 of 5 frames")
+    assert lost.startswith("clip.mp4: no face in 3 of 5 frames; the expression before is held")
+    assert lost.endswith("before the first face, the photo's own is shown")
     assert crowd.startswith("clip.mp4: several faces in 1 of 5 frames")
 
 
@@ -126,13 +127,20 @@ def test_a_lost_face_is_held_so_long_and_then_at_rest():
     frames = [fake.picture()] * 6
     answers = [face(130), None, None, None, face(130), None]
     tracked = tracking.track("clip", frames, fake.Detector(*answers), fps=25)
-    rest = np.full((48, 48, 3), 7, np.uint8)
-    drivers = tracking.drivers(frames, tracked, 48, matte=False, hold=2, rest=rest)
-    at_rest = [np.array_equal(image, rest) for image in drivers]
+    drivers = tracking.drivers(frames, tracked, 48, matte=False, hold=2)
+    at_rest = [image is None for image in drivers]
     assert at_rest == [False, False, False, True, False, False]
-    for hold, picture in ((-1, rest), (3, None)):
-        with pytest.raises(ValueError, match="hold: expected 0, or frames and a picture"):
-            list(tracking.drivers(frames, tracked, 48, hold=hold, rest=picture))
+    with pytest.raises(ValueError, match="hold: expected frames, or 0 for all, got -1"):
+        list(tracking.drivers(frames, tracked, 48, hold=-1))
+
+
+def test_nothing_is_cut_out_before_the_first_face():
+    frames = [np.zeros((200, 260, 3), np.uint8)] * 2 + [fake.picture()] * 2
+    detector = fake.Detector(None, None, face(130))
+    tracked = tracking.track("clip", frames, detector, fps=25)
+    for hold in (0, 5):
+        drivers = list(tracking.drivers(frames, tracked, 48, matte=False, hold=hold))
+        assert drivers[:2] == [None, None] and drivers[2].any() and drivers[3].any()
 
 
 def test_aligned_drivers_must_be_square(tmp_path):
