@@ -83,3 +83,17 @@ def check_rows(avatars: tuple[int, ...], width: int, maker: str, **arrays) -> No
         raise ValueError(
             f"{listed}{of}: expected the same leading axes; give one row for each avatar"
         ) from None
+
+
+def check_camera(camera) -> None:
+    """Refuses what is not one camera.
+
+    Raises:
+        ValueError: Another shape than cam2world (4, 4) and intrinsics (3, 3).
+    """
+    shapes = np.shape(camera.cam2world), np.shape(camera.intrinsics)
+    if shapes != ((4, 4), (3, 3)):
+        raise ValueError(
+            "camera: expected cam2world (4, 4) and intrinsics (3, 3), which serve the whole batch, "
+            f"got {shapes[0]} and {shapes[1]}; render once for each camera"
+        )

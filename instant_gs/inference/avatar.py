@@ -220,9 +220,13 @@ class InstantAvatar:
 
         Returns:
             Rendered, over black.
+
+        Raises:
+            ValueError: The camera has another shape.
         """
         if camera is None:
             camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=self.fov_degrees)
+        argument.check_camera(camera)
         size = size or self.image_size
         return _render(gaussians, camera, size, self.model.raster_options(size))
 

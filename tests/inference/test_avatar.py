@@ -70,6 +70,15 @@ def test_photo_to_picture(engine, photos):
     assert 0.05 < float(rendered.alpha.mean()) < 0.95, "something is seen, not everything"
 
 
+def test_one_camera_serves_the_batch_and_several_are_refused(engine, photos):
+    view = camera.orbit_camera(0.2, 0.0)
+    several = types.Camera(*(np.stack([leaf, leaf]) for leaf in (view.cam2world, view.intrinsics)))
+    gaussians = engine.rest(engine.encode(photos))
+    assert engine.render(gaussians, view).image.shape == (2, SIZE, SIZE, 3)
+    with pytest.raises(ValueError, match=r"camera: expected cam2world \(4, 4\).*got \(2, 4, 4\)"):
+        engine.render(gaussians, several)
+
+
 def test_frame_is_the_same_as_its_steps(engine, photos):
     head, codes = engine.encode(photos[0]), engine.motion_code(photos)
     view = camera.orbit_camera(0.2, 0.0)
