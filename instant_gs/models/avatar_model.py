@@ -213,7 +213,8 @@ class AvatarModel:
             front = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=self.config.fov_degrees)
             camera = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape)), front)
         if keys is None:
-            keys = jax.random.split(jax.random.key(RAY_SEED), batch)
+            # One for all: an avatar does not depend on its place in a batch.
+            keys = jnp.broadcast_to(jax.random.key(RAY_SEED), (batch,))
 
         def one(planes, camera, key):
             def density(features):

@@ -95,6 +95,8 @@ def test_ray_mode_is_deterministic_with_static_shapes():
     other = encode(params, image, keys=jax.random.split(jax.random.key(1), 1))
     assert jnp.abs(other.features - first.features).max() > 0.01, "the key decides the samples"
     model_of_cells = small.build(instantiation="plane")
+    both = encode(params, jnp.concatenate([image, image]))
+    np.testing.assert_allclose(both.features[1], first.features[0], atol=1e-4)
     cells = jax.jit(model_of_cells.encode)(params, image)
     assert cells.features.shape == (1, 32 * 32, 48), "one set of parameters serves both modes"
     gaussians = model.rest(params, first)
