@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from instant_gs import config, convert, models
+from instant_gs.inference import avatar
 from instant_gs.models import checkpoint_map, encoder, fan, gaussian_decoder, layer, motion
 from tests.models import small
 
@@ -49,6 +50,22 @@ def test_every_parameter_has_one_key(shapes, part, number):
         expected = {name: tree for name, tree in shapes.items() if name != "motion_encoder"}
     leaves = jax.tree.leaves_with_path(expected)
     assert {tuple(key.key for key in path) for path, _ in leaves} == set(paths)
+
+
+def test_the_released_model_takes_and_gives_these_shapes(shapes):
+    """Item by item what the README's Python section and the methods' docstrings say."""
+    engine = avatar.InstantAvatar(convert.released_config(), shapes, "none")
+
+    def shape(method, *inputs):
+        structs = (jax.ShapeDtypeStruct(size, jnp.float32) for size in inputs)
+        return jax.tree.map(jnp.shape, jax.eval_shape(method, shapes, *structs))
+
+    assert shape(engine._planes, (2, 512, 512, 3)) == (2, 3, 256, 256, 96)
+    assert shape(engine._crop_code, (2, 224, 224, 3)) == (2, 512)
+    assert shape(engine._motion_code, (2, 512, 512, 3)) == (2, 512)
+    motion = shape(engine._motion, (2, 512), (2, 512))
+    assert motion.scale == motion.shift == (2, 48), "96 numbers a frame"
+    assert shape(engine._encode, (512, 512, 3)).motion_basis == (262_144, 48)
 
 
 @pytest.mark.parametrize(("instantiation", "number"), [("plane", 262_144), ("ray", 196_608)])
