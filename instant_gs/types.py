@@ -75,8 +75,9 @@ class Motion:
     """All that a driver says, avatar by avatar and frame by frame: 2F numbers (96 as released).
 
     They modulate the normalised motion basis (AdaLN). Both are linear in [source code, driving
-    code] and independent of the avatar, so a recorded stream replays on any avatar of the same
-    weights, and may be blended, smoothed and edited like any vectors.
+    code], so they are the photo's part, ``motion(source, 0)``, plus the driver's part,
+    ``motion(0, driving)``, and may be blended, smoothed and edited like any vectors. The driver's
+    part knows no photo: that is what is recorded, and replays on any avatar of the same weights.
 
     Attributes:
         scale: (…, F) factors.

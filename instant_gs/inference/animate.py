@@ -23,7 +23,8 @@ class Frame:
         image: (size, size, 3) uint8, the rendered avatar.
         driver: (S, S, 3) uint8, the driving face, aligned, or the photo where there is none;
             None if a recording drives.
-        motion: What was shown: record it (``motion_file``), replay it on another avatar.
+        motion: The driver's part of what was shown: record it (``motion_file``), replay it on
+            another photo.
         gaussians: What was rendered, still on the device.
     """
 
@@ -79,10 +80,10 @@ def frames(
 
     Args:
         engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code``,
-            ``fold``, ``read_motion`` and ``frame``.
+            ``motion``, ``fold``, ``read_motion`` and ``frame``.
         source: (S, S, 3) uint8, aligned, over black.
         drivers: (S, S, 3) uint8, aligned, over black; None, or a black one, where there is no
-            face: the photo's own expression is shown. Or recorded Motions, shown as they are.
+            face: the photo's own expression is shown. Or recorded Motions, which no filter touches.
         cameras: At least as many as drivers.
         size: Side of the pictures in pixels.
         fps: Frames a second.
@@ -105,11 +106,12 @@ def frames(
         ordered = level_of_detail.order(engine, avatar, code_source)
         avatar = level_of_detail.prefix(ordered, gaussians)
     avatar, calm = jax.block_until_ready(engine.fold(avatar)), None
+    photo = still_face.as_array(engine.motion(code_source, np.zeros_like(code_source)))
     clock.photo_seconds = time.perf_counter() - start
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):
         start, once = time.perf_counter(), index == 0
         if isinstance(driver, types.Motion):
-            motion, driver = driver, None
+            part, driver = still_face.as_array(driver), None
         else:
             shows_face = driver is not None and driver.any()
             driver = driver if shows_face else source
@@ -117,15 +119,16 @@ def frames(
             if calm is None and shows_face and steady:
                 noise = _noise(engine, code_source, driver, source, read)
                 calm, once = one_euro.OneEuro(fps, noise), True
-            motion = types.Motion(*(read if calm is None else calm(read)))
-        image, gaussians = engine.frame(avatar, motion, camera, size)
+            part = (read if calm is None else calm(read)) - photo
+        shown = types.Motion(*(photo + part))
+        image, gaussians = engine.frame(avatar, shown, camera, size)
         image = np.asarray(jax.device_get(image))
         elapsed = time.perf_counter() - start
         if once:
             clock.compile_seconds += elapsed
         else:
             clock.frames, clock.seconds = clock.frames + 1, clock.seconds + elapsed
-        yield Frame(image, driver, motion, gaussians)
+        yield Frame(image, driver, types.Motion(*part), gaussians)
 
 
 def _noise(engine, code_source, driver: np.ndarray, source: np.ndarray, read: np.ndarray) -> float:

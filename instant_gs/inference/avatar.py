@@ -154,14 +154,15 @@ class InstantAvatar:
         return self._motion_code(self.params, argument.pixels("image", image, self.image_size))
 
     def motion(self, code_source, code_driving) -> types.Motion:
-        """A driver's frame as numbers that can be kept, edited and replayed on any avatar.
+        """What moves this photo to a driving face's expression, as numbers that can be edited.
 
         Args:
-            code_source: (…, 512) motion code of the photo.
+            code_source: (…, 512) motion code of the photo; zeros leave the driver's part alone,
+                which ``inference.motion_file`` keeps and ``replay`` shows on any photo.
             code_driving: (…, 512) motion code of the driving face.
 
         Returns:
-            Motion, 96 numbers as released (``inference.motion_file`` keeps streams of them).
+            Motion, 96 numbers as released.
 
         Raises:
             ValueError: They are no codes, or their leading axes do not go together.
@@ -170,6 +171,24 @@ class InstantAvatar:
         argument.check_rows((), self._code_width, "motion_code", **codes)
         return self._motion(self.params, code_source, code_driving)
 
+    def replay(self, code_source, driver: types.Motion) -> types.Motion:
+        """A recorded driver on this photo.
+
+        Args:
+            code_source: (512,) motion code of the photo.
+            driver: (…, F) each, the driver's part, as ``motion_file.load`` reads it: of any photo.
+
+        Returns:
+            Motion (…, F) as ``motion`` of this photo and the driving face gives it.
+
+        Raises:
+            ValueError: It is no code, or the motion is of another width.
+        """
+        photo = self.motion(code_source, np.zeros_like(code_source))
+        width = np.shape(photo.scale)[-1]
+        argument.check_rows((), width, "motion", scale=driver.scale, shift=driver.shift)
+        return jax.tree.map(lambda a, b: jnp.broadcast_to(a, jnp.shape(b)) + b, photo, driver)
+
     def animate(
         self, avatar: types.Avatar, motion: types.Motion | types.Array, code_driving=None
     ) -> types.Gaussians:
@@ -177,8 +196,8 @@ class InstantAvatar:
 
         Args:
             avatar: From ``encode``.
-            motion: From ``motion``, of this or another avatar, recorded or edited. Or the motion
-                code of the photo; then without folding, as in training.
+            motion: From ``motion`` or ``replay`` with this photo's code, as it is or edited. Or
+                the motion code of the photo; then without folding, as in training.
             code_driving: With it the motion code of the driving face.
 
         Returns:
@@ -238,7 +257,7 @@ class InstantAvatar:
             driver: (S, S, 3) uint8, aligned, S = ``image_size``.
 
         Returns:
-            Motion. It knows no avatar: filter it, keep it, replay it on another.
+            Motion.
         """
         return self._read_motion(self.params, code_source, driver)
 

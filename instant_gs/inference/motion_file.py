@@ -1,7 +1,8 @@
 """Recorded drivers: streams of ``types.Motion`` in a file.
 
-A stream replays on any avatar of the weights it was made with: the numbers are what the motion
-decoder of these weights understands, so the file names them. The format is ``.npz``.
+What is kept is the driver's part, ``motion(0, driving)``: nothing of the photo it was recorded
+with. It replays on any photo (``InstantAvatar.replay``) by the weights it was made with: the
+numbers are what their motion decoder understands, so the file names them. The format is ``.npz``.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import numpy as np
 from instant_gs import cli, output, types
 
 _FORMAT = "instant_gs.motion"
-_VERSION = 1
+_VERSION = 2  # 1 held the photo's part, too
 _FIELDS = ("format", "version", "scale", "shift", "fps", "decoder")
 _MAX_FPS = 1000.0
 
@@ -25,7 +26,7 @@ class Recording:
     """A driver's stream.
 
     Attributes:
-        motion: (T, F) each, one row a frame.
+        motion: (T, F) each, one row a frame: the driver's part.
         fps: Frames a second.
         decoder: ``fingerprint`` of the weights that the numbers belong to.
     """

@@ -107,6 +107,9 @@ class Engine:
         assert image.shape == (SIZE, SIZE, 3)
         return np.zeros(4)
 
+    def motion(self, code_source, code_driving):
+        return types.Motion(*np.zeros((2, 3), np.float32))
+
     def read_motion(self, code_source, driver):
         assert driver.shape == (SIZE, SIZE, 3) and driver.dtype == np.uint8
         color = driver.mean((0, 1)).astype(np.float32)

@@ -10,7 +10,7 @@ import instant_gs
 from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
 from instant_gs.geometry import camera
-from instant_gs.inference import avatar
+from instant_gs.inference import animate, avatar, camera_path, motion_file, still_face
 from instant_gs.training import checkpoint, objective
 from tests.inference import fake, tiny
 
@@ -115,6 +115,30 @@ def test_float_and_uint8_and_batches_agree(engine, photos):
     np.testing.assert_allclose(one.features, both.features[1], atol=1e-4)
     rendered = engine.render(engine.rest(both))
     assert rendered.image.shape == (2, SIZE, SIZE, 3)
+
+
+def test_a_recorded_driver_moves_another_photo_as_the_driver_itself_does(engine, photos, tmp_path):
+    first, second = photos
+    codes, cameras = engine.motion_code(photos), camera_path.orbit(3)
+    options = {"size": SIZE, "fps": 25.0, "steady": False}
+    drivers = [first, second, first[::-1]]
+    made = animate.frames(engine, first, drivers, cameras, **options)
+    stream = types.Motion(*np.stack([still_face.as_array(frame.motion) for frame in made], 1))
+    path, mark = tmp_path / "motion.npz", motion_file.fingerprint(engine.params)
+    motion_file.save(path, motion_file.Recording(stream, 25.0, mark))
+    kept = motion_file.load(path, engine.params).motion
+    rows = [types.Motion(*row) for row in zip(kept.scale, kept.shift, strict=True)]
+    direct = list(animate.frames(engine, second, drivers, cameras, **options))
+    replayed = list(animate.frames(engine, second, rows, cameras, **options))
+    own = engine.motion(codes, np.zeros_like(codes))
+    assert np.abs(np.diff(own.scale, axis=0)).mean() > 1, "the photos' parts differ"
+    for there, here in zip(direct, replayed, strict=True):
+        np.testing.assert_allclose(here.gaussians.means, there.gaussians.means, atol=1e-4)
+    shown = engine.replay(codes[1], kept)
+    truth = engine.motion(codes[1], engine.motion_code(np.stack(drivers)))
+    np.testing.assert_allclose(shown.scale, truth.scale, atol=1e-3)
+    with pytest.raises(ValueError, match=r"scale: expected shape \(..., 32\), got \(8,\)"):
+        engine.replay(codes[1], types.Motion(np.zeros(8), np.zeros(8)))
 
 
 def test_frames_compile_once(engine, photos):

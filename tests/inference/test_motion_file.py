@@ -44,7 +44,7 @@ def test_other_weights_are_refused(tmp_path, recording):
         ({"scale": np.zeros((8, 10)), "shift": np.zeros((8, 10))}, "expected 48 numbers a frame"),
         ({"scale": np.zeros((8, 48))}, r"one shape \(T, F\)"),
         ({"scale": np.full((30, 48), np.inf)}, "got nan or inf"),
-        ({"version": 2}, r"version instant_gs\.motion 1, got instant_gs\.motion 2"),
+        ({"version": 1}, r"version instant_gs\.motion 2, got instant_gs\.motion 1"),
     ],
 )
 def test_edited_to_what_no_avatar_can_show(tmp_path, recording, changes, message):
