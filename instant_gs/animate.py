@@ -123,6 +123,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         fps=fps,
         steady=_STEADY.value,
         gaussians=_GAUSSIANS.value,
+        progress=lambda pictures: _progress(pictures, len(pictures), "sort"),
         clock=clock,
     )
     motions, lines = [], []

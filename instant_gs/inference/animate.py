@@ -74,6 +74,7 @@ def frames(
     fps: float,
     steady: bool = True,
     gaussians: int = 0,
+    progress=iter,
     clock: Clock | None = None,
 ) -> Iterator[Frame]:
     """Animates one photo.
@@ -90,6 +91,7 @@ def frames(
         steady: Whether a One-Euro filter calms the motion; it starts with the first driving
             face, whose tremble it takes for noise (``still_face.motion_noise``).
         gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
+        progress: Of the pictures that sorting the Gaussians takes, as ``level_of_detail.order``'s.
         clock: Filled while the frames are made.
 
     Yields:
@@ -103,7 +105,7 @@ def frames(
     code_source = engine.motion_code(source)
     avatar = engine.encode(source, code_source)
     if gaussians:
-        ordered = level_of_detail.order(engine, avatar, code_source)
+        ordered = level_of_detail.order(engine, avatar, code_source, progress=progress)
         avatar = level_of_detail.prefix(ordered, gaussians)
     avatar, calm = jax.block_until_ready(engine.fold(avatar)), None
     photo = still_face.as_array(engine.motion(code_source, np.zeros_like(code_source)))

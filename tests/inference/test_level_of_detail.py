@@ -122,11 +122,17 @@ def test_prefixes_are_stratified_by_importance():
 
 def test_animate_draws_so_many_gaussians(engine):
     photos = tiny.photos()
-    made = animate.frames(
-        engine, photos[0], photos[1:], camera_path.orbit(1), size=tiny.SIZE, fps=25, gaussians=40
-    )
+    shown = []
+
+    def show(pictures):
+        shown.extend(pictures)
+        return pictures
+
+    options = {"size": tiny.SIZE, "fps": 25, "gaussians": 40, "progress": show}
+    made = animate.frames(engine, photos[0], photos[1:], camera_path.orbit(1), **options)
     (frame,) = made
     assert frame.gaussians.means.shape == (40, 3) and frame.image.mean() > 2
+    assert len(shown) == 3 * (1 + len(engine.bank)), "the wait for the sorting is shown"
 
 
 def test_prefix_refuses_what_is_not_there(ordered):
