@@ -23,6 +23,7 @@ MAX_STRUCTURE_BYTES = 8 * 2**20  # of data.pkl; 533 tensors need 0.1 MB
 MAX_NODES = 1_000_000  # entries of the nested structure: shared parts can be visited very often
 MAX_DEPTH = 16
 MAX_AXES = 64  # numpy's own limit
+_MAX_ARGUMENTS = 16  # PyTorch's functions that rebuild tensors take up to 7
 _MAX_BYTEORDER_BYTES = 16
 _INT64 = 2**63
 
@@ -101,8 +102,26 @@ DAMAGE = (
 )
 
 
+# What torch.save writes, and plain values, in any protocol. The rest builds objects or sets, takes
+# names from a cache that programs share, or reads from outside of the program.
+_OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "MEMOIZE", "PUT", "BINPUT"),
+    *("LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE", "INT"),
+    *("BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING"),
+    *("BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2"),
+    *("TUPLE3", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_DICT", "DICT", "SETITEM"),
+    *("SETITEMS", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
+}
+
+
+def _shown(text) -> str:
+    """Text of a file, for a message of one line."""
+    return str(text).encode("unicode_escape").decode()[:80]
+
+
 class _Unpickler(pickle._Unpickler):
-    """The one in Python, since keys must be seen before they are hashed.
+    """The one in Python, since what a program calls, fills and hashes must be seen before.
 
     A tuple that holds a tuple twice, and so on, is small as a program; to hash or to print it takes
     twice as long for every level.
@@ -113,8 +132,8 @@ class _Unpickler(pickle._Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise ValueError(
-                f"it wants to build {module}.{name}, and only tensors are read, since anything "
-                "else in such a file may run code; keep the tensors alone: in PyTorch, "
+                f"it wants to build {_shown(f'{module}.{name}')}, and only tensors are read, since "
+                "anything else in such a file may run code; keep the tensors alone: in PyTorch, "
                 "torch.save the state_dict()s of the networks"
             ) from None
 
@@ -137,7 +156,7 @@ class _Unpickler(pickle._Unpickler):
                     f"{type(key).__name__}; leave it out"
                 )
             if key in target:
-                raise ValueError(f"{key}: there twice in one dictionary; save it again")
+                raise ValueError(f"{_shown(key)}: there twice in one dictionary; save it again")
             target[key] = value
 
     def _set_item(self):
@@ -153,15 +172,28 @@ class _Unpickler(pickle._Unpickler):
         self._fill(new, items)
         self.append(new)
 
-    def _no_set(self):
-        raise ValueError("it holds a set, and only tensors and plain values are read; leave it out")
+    def _reduce(self):
+        arguments, function = self.stack.pop(), self.stack[-1]
+        known = isinstance(function, _RebuildTensor | _RebuildParameter | _NewDict)
+        if not known or type(arguments) is not tuple or len(arguments) > _MAX_ARGUMENTS:
+            raise ValueError("it calls what does not rebuild a tensor; save it again")
+        self.stack[-1] = function(*arguments)
+
+    def _build(self):
+        """Drops attributes: PyTorch gives a state dict some that say which code wrote it."""
+        self.stack.pop()
+        if type(self.stack[-1]) is not collections.OrderedDict:
+            raise ValueError(
+                f"it sets attributes of a {type(self.stack[-1]).__name__}, and only tensors and "
+                "plain values are read; leave it out"
+            )
 
     dispatch = pickle._Unpickler.dispatch | {
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: _set_items,
         pickle.DICT[0]: _new_dict,
-        pickle.EMPTY_SET[0]: _no_set,
-        pickle.FROZENSET[0]: _no_set,
+        pickle.REDUCE[0]: _reduce,
+        pickle.BUILD[0]: _build,
     }
 
 
@@ -207,10 +239,17 @@ def is_torch_file(path: str | os.PathLike) -> bool:
             return False
 
 
-def _check_lengths(program: bytes) -> None:
-    """Refuses lengths beyond the program's end; the unpickler would allocate them first."""
-    for _ in pickletools.genops(program):
-        pass
+def _check_opcodes(program: bytes) -> None:
+    """Refuses opcodes that no tensor needs, and lengths beyond the program's end.
+
+    The unpickler would allocate these lengths first; ``genops`` raises.
+    """
+    for opcode, _, _ in pickletools.genops(program):
+        if opcode.name not in _OPCODES:
+            raise ValueError(
+                f"its pickle uses {opcode.name}, and only tensors and plain values are read, since "
+                "anything else in such a file may run code; save the tensors alone"
+            )
 
 
 class _Reader:
@@ -219,7 +258,7 @@ class _Reader:
         names = collections.Counter(archive.namelist())
         twice = [name for name, count in names.items() if count > 1]
         if twice:
-            raise ValueError(f"{twice[0]}: there twice in the zip; download it again")
+            raise ValueError(f"{_shown(twice[0])}: there twice in the zip; download it again")
         programs = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
         if len(programs) != 1:
             raise ValueError(f"expected one data.pkl, got {len(programs)}; save it again")
@@ -233,7 +272,7 @@ class _Reader:
             if order != b"little":
                 raise ValueError("it was saved on a big-endian machine; save it on another")
         program = self._entry("data.pkl", range(MAX_STRUCTURE_BYTES + 1))
-        _check_lengths(program)
+        _check_opcodes(program)
         return self._arrays(_Unpickler(io.BytesIO(program)).load(), 0)
 
     def _entry(self, name, sizes: range) -> bytes:
@@ -241,13 +280,13 @@ class _Reader:
         try:
             info = self._archive.getinfo(self._prefix + name)
         except KeyError:
-            raise ValueError(f"{name} is missing; download it again") from None
+            raise ValueError(f"{_shown(name)} is missing; download it again") from None
         # torch.save never compresses; a compressed entry may unfold to any size.
         if info.compress_type != zipfile.ZIP_STORED or info.file_size not in sizes:
             lowest, highest = sizes[0], sizes[-1]
             wanted = f"{highest}" if lowest == highest else f"up to {highest}"
             raise ValueError(
-                f"{name}: expected {wanted} bytes, not compressed, got {info.file_size}; "
+                f"{_shown(name)}: expected {wanted} bytes, not compressed, got {info.file_size}; "
                 "download it again"
             )
         return self._archive.read(info)
@@ -259,6 +298,8 @@ class _Reader:
             raise ValueError("its structure is nested too deeply or too large for a checkpoint")
         if isinstance(node, _Tensor):
             return self._array(node)
+        if isinstance(node, _Storage | _StorageType):
+            raise ValueError("it holds a storage outside of a tensor; save the tensors alone")
         if isinstance(node, dict):
             return {key: self._arrays(value, depth + 1) for key, value in node.items()}
         if isinstance(node, list | tuple):
@@ -267,10 +308,10 @@ class _Reader:
 
     def _array(self, tensor: _Tensor) -> np.ndarray:
         storage, offset, shape, strides = tensor
-        sizes = (offset, *shape, *strides)
-        counts = all(type(s) is int and 0 <= s < _INT64 for s in sizes)
-        axes = len(shape) == len(strides) <= MAX_AXES
-        if not (isinstance(storage, _Storage) and counts and axes):
+        tuples = isinstance(storage, _Storage) and type(shape) is type(strides) is tuple
+        axes = tuples and len(shape) == len(strides) <= MAX_AXES
+        sizes = (offset, *shape, *strides) if axes else (None,)
+        if not all(type(size) is int and 0 <= size < _INT64 for size in sizes):
             raise ValueError("expected a tensor's record, got other values; save it again")
         count = math.prod(shape)
         end = offset + 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
@@ -288,7 +329,9 @@ class _Reader:
             self._storages[storage.key] = self._read_numbers(storage)
         numbers = self._storages[storage.key]
         if (numbers.dtype, numbers.size) != (storage.dtype, storage.size):
-            raise ValueError(f"data/{storage.key} is used as two kinds of numbers; save it again")
+            raise ValueError(
+                f"data/{_shown(storage.key)} is used as two kinds of numbers; save it again"
+            )
         return numbers
 
     def _read_numbers(self, storage: _Storage) -> np.ndarray:

@@ -1,9 +1,11 @@
 """PyTorch's files without PyTorch: read, refused, damaged."""
 
+import copyreg
 import io
 import os
 import pathlib
 import pickle
+import struct
 import sys
 import zipfile
 
@@ -77,7 +79,6 @@ def test_runs_nothing(tmp_path, protocol):
     [
         b"cbuiltins\neval\n(V1+1\ntR.",
         b"cbuiltins\n__import__\n(Vos\ntR.",
-        b"(ios\nsystem\n.",
         b"ctorch.serialization\nload\n.",
         b"ctorch._utils\n_rebuild_device_tensor_from_numpy\n.",
         b"cnumpy\nload\n.",
@@ -88,6 +89,43 @@ def test_runs_nothing(tmp_path, protocol):
 def test_refuses_every_other_name(tmp_path, program):
     with pytest.raises(ValueError, match="wants to build"):
         torch_file.read(write(tmp_path / "bad.pth", program))
+
+
+def test_names_of_other_programs_are_refused(tmp_path):
+    """EXT1 takes a function from a cache that every pickle of the process fills."""
+    marker = tmp_path / "it_ran"
+    copyreg.add_extension("os", "mkdir", 240)
+    try:
+        pickle.loads(b"\x80\x02\x82\xf0.")
+        call = b"\x80\x02\x82\xf0X" + struct.pack("<I", len(str(marker))) + str(marker).encode()
+        with pytest.raises(ValueError, match="uses EXT1"):
+            torch_file.read(write(tmp_path / "bad.pth", call + b"\x85R."))
+    finally:
+        copyreg.remove_extension("os", "mkdir", 240)
+    assert not marker.exists()
+    for program, name in {
+        b"(ios\nsystem\n.": "INST",
+        b"\x96" + bytes(8) + b"\x97.": "BYTEARRAY8",
+    }.items():
+        with pytest.raises(ValueError, match=f"uses {name}"):
+            torch_file.read(write(tmp_path / "bad.pth", program))
+
+
+def test_attributes_of_a_state_dict_are_left_out(tmp_path):
+    """They could hide its entries, and copying them a million times fills the memory."""
+    program = b"ccollections\nOrderedDict\n)RVkey\nI1\ns}Vitems\nNsb."
+    assert torch_file.read(write(tmp_path / "good.pth", program)) == {"key": 1}
+
+
+def test_messages_are_one_short_line(tmp_path):
+    name = "\x1b[2J\n" + "a" * 500
+    program = b"X" + struct.pack("<I", len(name)) + name.encode() + b"X\x01\0\0\0b\x93."
+    with pytest.raises(ValueError, match=r"build \\x1b\[2J\\naaa") as caught:
+        torch_file.read(write(tmp_path / "bad.pth", b"\x80\x04" + program))
+    assert len(str(caught.value)) < 500 and "\n" not in str(caught.value)
+    storage = tensor().partition(b"_rebuild_tensor_v2\n(")[2].partition(b"Q")[0] + b"Q."
+    with pytest.raises(ValueError, match="a storage outside of a tensor"):
+        torch_file.read(write(tmp_path / "bad.pth", storage))
 
 
 def test_cannot_be_changed_by_a_pickle(tmp_path):
@@ -167,8 +205,11 @@ def doubled(levels):
         (b"}(" + doubled(60) + b"Nu.", "dictionary's keys, got a tuple"),
         (b"(" + doubled(60) + b"Nd.", "dictionary's keys, got a tuple"),
         (b"ccollections\nOrderedDict\n((" + doubled(60) + b"N\x86ttR.", "not read"),
-        (b"\x8f(" + doubled(60) + b"\x90.", "it holds a set"),
-        (b"(" + doubled(60) + b"\x91.", "it holds a set"),
+        (b"\x8f(" + doubled(60) + b"\x90.", "uses EMPTY_SET"),
+        (b"(" + doubled(60) + b"\x91.", "uses FROZENSET"),
+        (doubled(60) + b"K\x01R.", "calls what does not rebuild a tensor"),
+        (b"ccollections\nOrderedDict\n(" + b"N" * 17 + b"tR.", "calls what does not"),
+        (b"}}K\x01Nsb.", "sets attributes of a dict"),
         (b"}(K\x01NK\x01Nu.", "1: there twice in one dictionary"),
         (b"}U\x01aNsU\x01aNs.", "a: there twice in one dictionary"),
     ],
