@@ -14,8 +14,8 @@ PADDING = 0.5
 #: then in squares of these shares of its longer side.
 TILES = (0.5, 0.25)
 
-#: A head moves less from frame to frame than this share of its crop's side; the next one in the
-#: picture is farther, since no two heads are closer than they are wide.
+#: A head moves less from frame to frame than this share of its wide crop's side; the next one in
+#: the picture is farther, since no two heads are closer than they are wide.
 SAME_HEAD = 0.5
 
 
@@ -41,7 +41,7 @@ def find_face(
     Args:
         detector: Finds landmarks.
         image: (H, W, 3) uint8.
-        near: Where the face was a moment ago: the nearest one is wanted, and where the whole
+        near: Its wide crop a moment ago: the nearest one is wanted, and where the whole
             picture does not show it there, this place is searched.
         thorough: Whether to search with a border and in overlapping tiles, too: up to
             60 detections, half a second, if there is no face.

@@ -15,7 +15,7 @@ CENTER_SECONDS = 0.06
 SIDE_SECONDS = 0.4
 
 #: Only every so many frames a lost face is searched everywhere, which takes half a second. One that
-#: was lost for so long is then given up: among several faces the largest is chosen anew.
+#: was lost for so long is then given up.
 SEARCH_EVERY = 10
 
 BOXES = ("smoothed", "fixed")
@@ -31,7 +31,7 @@ class Track:
         poses: (T, 3) yaw, pitch and roll of ``alignment.Crop.viewpoint``, radians, as detected;
             of frames without a face between those of its neighbours.
         found: (T,) bool.
-        crowded: In how many frames the face that is followed has others beside it.
+        crowded: How many frames show another face than the one that is followed.
     """
 
     crops: tuple[alignment.Crop, ...]
@@ -47,15 +47,51 @@ class Track:
         if lost:
             early = "" if self.found[0] else "; before the first face, the photo's own is shown"
             sentences.append(
-                f"{name}: no face in {lost} of {len(self.found)} frames; the expression before "
-                f"is held there (--hold){early}"
+                f"{name}: no face, or not the one that is followed, in {lost} of "
+                f"{len(self.found)} frames; the expression before is held there (--hold){early}"
             )
         if self.crowded:
             sentences.append(
-                f"{name}: several faces in {self.crowded} of {len(self.found)} frames; the one "
-                "that was the largest at first is followed"
+                f"{name}: several faces in {self.crowded} of {len(self.found)} frames; one is "
+                "followed, the largest at first"
             )
         return sentences
+
+
+class Follower:
+    """Finds one person's face in the pictures of a video, one after the other.
+
+    It is the largest of the first picture that shows any. A face that has always been alone is
+    followed wherever it jumps. Once there were several, one elsewhere is not taken for it, until it
+    was lost for ``SEARCH_EVERY`` pictures: then the largest is chosen anew.
+
+    Attributes:
+        crowded: How many pictures showed another face.
+    """
+
+    def __init__(self, detector: detection.Detector):
+        self.crowded = 0
+        self._detector, self._near, self._alone = detector, None, True
+        self._seen = self._lost = 0
+
+    def __call__(self, picture: np.ndarray):
+        """The detector's answer for (H, W, 3) uint8, or None; see ``detection.find_face``."""
+        thorough = self._seen % SEARCH_EVERY == 0
+        if thorough and self._lost >= SEARCH_EVERY:
+            self._near, self._alone = None, True
+        near, self._seen = self._near, self._seen + 1
+        face = detection.find_face(self._detector, picture, near=near, thorough=thorough)
+        if face is not None:
+            elsewhere = near is not None and not detection.is_same(face, near)
+            self.crowded += face.num_faces > 1 or (elsewhere and not self._alone)
+            if elsewhere and not self._alone:
+                face = None
+        if face is None:
+            self._lost += 1
+            return None
+        self._lost, self._near = 0, alignment.locate(face.landmarks)
+        self._alone &= face.num_faces == 1
+        return face
 
 
 def track(
@@ -67,10 +103,7 @@ def track(
     box="smoothed",
     fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
 ) -> Track:
-    """Follows one face: the largest of the first frame that shows any.
-
-    While it is lost another one is not taken for it: a frame that shows only faces elsewhere, after
-    one that showed several, counts as a frame without a face. See ``SEARCH_EVERY``.
+    """Follows one face (``Follower``).
 
     Args:
         name: The video, for messages.
@@ -89,23 +122,14 @@ def track(
     """
     if box not in BOXES:
         raise ValueError(f"box: expected one of {BOXES}, got {box!r}; choose one of them")
-    rows, landmarks, found, crowded = [], [], [], 0
-    crop, alone, lost = None, True, 0
-    for index, frame in enumerate(frames):
-        thorough = index % SEARCH_EVERY == 0
-        if thorough and lost >= SEARCH_EVERY:
-            crop = None
-        face = detection.find_face(detector, frame, near=crop, thorough=thorough)
-        if face is not None and not (crop is None or alone or detection.is_same(face, crop)):
-            face = None
+    rows, landmarks, found, follow = [], [], [], Follower(detector)
+    for frame in frames:
+        face = follow(frame)
         found.append(face is not None)
-        lost = 0 if found[-1] else lost + 1
         if face is not None:
             crop = alignment.locate(face.landmarks, fov_degrees=fov_degrees)
             rows.append([crop.x, crop.y, crop.side, crop.roll_rad, crop.yaw_rad, crop.pitch_rad])
             landmarks.append(np.asarray(face.landmarks, np.float32)[:, :2])
-            alone = face.num_faces == 1
-            crowded += not alone
     if not rows:
         raise cli.UserError(
             f"{name}: no face in any of {len(found)} frames; give a video that shows one face, "
@@ -119,7 +143,7 @@ def track(
     rows = np.stack(filled, axis=-1)
     poses = np.array([alignment.Crop(*row).viewpoint() for row in rows.tolist()])
     crops = tuple(alignment.Crop(*row) for row in _steady(rows, fps, box).tolist())
-    return Track(crops, np.stack(landmarks)[held], poses, found, crowded)
+    return Track(crops, np.stack(landmarks)[held], poses, found, follow.crowded)
 
 
 def drivers(

@@ -185,7 +185,7 @@ def test_until_the_first_face_the_photos_expression_is_shown(
     assert run(**values, out=inputs / "a.mp4", steady=steady) == 0
     means = [frame.mean() for frame in decode(inputs / "a.mp4")]
     assert max(means[2:]) < 0.6 * min(means[:2]) and len(means) == 6
-    assert "no face in 2 of 6 frames" in capsys.readouterr().err
+    assert "in 2 of 6 frames" in capsys.readouterr().err
 
 
 def test_black_aligned_frames_show_the_photos_expression(inputs, run, capsys):

@@ -70,7 +70,7 @@ def test_lost_faces_are_held_and_counted():
     assert tracked.found.tolist() == [False, True, False, False, True]
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 5)
     lost, crowd = tracked.warnings("clip.mp4")
-    assert lost.startswith("clip.mp4: no face in 3 of 5 frames; the expression before is held")
+    assert lost.startswith("clip.mp4: no face, or not the one that is followed, in 3 of 5")
     assert lost.endswith("before the first face, the photo's own is shown")
     assert crowd.startswith("clip.mp4: several faces in 1 of 5 frames")
 
@@ -80,7 +80,7 @@ def test_of_two_faces_the_first_choice_is_kept():
     tracked = run([[face(400, side=240 - side), face(100, side=side)] for side in sizes])
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 12)
     (crowd,) = tracked.warnings("clip.mp4")
-    assert crowd.startswith("clip.mp4: several faces in 12 of 12 frames; the one that was the lar")
+    assert crowd.startswith("clip.mp4: several faces in 12 of 12 frames; one is followed, the lar")
 
 
 def test_another_face_is_not_taken_for_one_that_is_lost():
@@ -88,6 +88,9 @@ def test_another_face_is_not_taken_for_one_that_is_lost():
     tracked = run([both, other, other, both])
     assert tracked.found.tolist() == [True, False, False, True]
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 4)
+    tracked = run([both, both, [face(100)], other, both])
+    assert tracked.found.tolist() == [True, True, True, False, True], "once was enough to know"
+    assert tracked.crowded == 4
     hidden = fake.Detector(both, other, both, elsewhere=fake.Face(fake.landmarks(120, 120, 100)))
     tracked = tracking.track("clip", blank(3), hidden, fps=25)
     assert tracked.found.tolist() == [True] * 3, "searched where it was"

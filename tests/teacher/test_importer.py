@@ -69,16 +69,20 @@ def imported(videos, tmp_path_factory):
 def test_everything_is_taken_or_named(imported):
     out, summary = imported
     assert (summary.identities, summary.clips, summary.frames) == (2, 3, 9)
-    assert summary.failed_frames == 3 and summary.reasons == {"no face found": 3}
+    assert summary.failed_frames == 3 and summary.reasons == {"no face, or another person's": 3}
     reasons = dict(summary.unusable)
     assert set(reasons) == {"cut.mp4", "text.mp4", "void.mp4", "wall/wall.mp4"}
     assert "cut off" in reasons["cut.mp4"] and "empty" in reasons["void.mp4"]
     assert "not a video" in reasons["text.mp4"]
-    assert reasons["wall/wall.mp4"] == "none of 2 frames is usable: 2 x no face found"
+    assert (
+        reasons["wall/wall.mp4"] == "none of 2 frames is usable: 2 x no face, or another person's"
+    )
     report = json.loads((out / pack.REPORT_NAME).read_text())
-    assert {"video": "ada/talk.mp4", "frame": 2, "reason": "no face found"} in report[
-        "failed_frames"
-    ]
+    assert {
+        "video": "ada/talk.mp4",
+        "frame": 2,
+        "reason": "no face, or another person's",
+    } in report["failed_frames"]
     assert {one["path"] for one in report["ignored"]} == {"ada/notes.txt", "ada/deep"}
     text = "\n".join(pack.lines(out, summary))
     assert "2 identities, 3 clips, 9 frames (7 videos new)" in text and "wall/wall.mp4" in text

@@ -18,7 +18,7 @@ from absl import flags
 from instant_gs import cli
 from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
-from instant_gs.portrait import alignment
+from instant_gs.portrait import alignment, detection
 from instant_gs.teacher.importer import frame
 from instant_gs.teacher.procedural import performance, scene
 
@@ -126,7 +126,8 @@ def main(argv: list[str]) -> None:
     rows, refused = [], collections.Counter()
     for shot in draw(values.seed, values.identities, values.views):
         try:
-            rows.append(compare(shot, frame.take(shot.picture, detector, IMPORTED)))
+            found = detection.find_face(detector, shot.picture)
+            rows.append(compare(shot, frame.take(shot.picture, found, IMPORTED)))
         except frame.RefusedError as error:
             refused[str(error)] += 1
     if not rows:

@@ -176,7 +176,7 @@ class _Record:
 
 def _take_frames(job: Job, folder: Path, record: _Record) -> None:
     cv2.setNumThreads(1)
-    near, number = None, 0
+    follow, number = tracking.Follower(_detector()), 0
     try:
         clip = video.open_video(job.source.path)
         record.fps = clip.fps / job.every
@@ -184,14 +184,12 @@ def _take_frames(job: Job, folder: Path, record: _Record) -> None:
             if number % job.every:
                 continue
             worker.stop_if_asked()
-            seen = len(record.taken) + len(record.failed)
-            thorough = seen % tracking.SEARCH_EVERY == 0
             try:
-                taken = frame.take(picture, _detector(), job.size, near=near, thorough=thorough)
+                taken = frame.take(picture, follow(picture), job.size)
             except frame.RefusedError as error:
                 record.failed.append((number, str(error)))
                 continue
-            near, name = taken.crop, f"{len(record.taken):05d}.png"
+            name = f"{len(record.taken):05d}.png"
             _write_png(folder / "rgb" / name, frame.associated(taken))
             _write_png(folder / "regions" / name, taken.regions)
             record.add(number, taken)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from instant_gs.geometry import camera
-from instant_gs.portrait import alignment, detection, matting
+from instant_gs.portrait import alignment, matting
 from instant_gs.teacher.importer import region
 
 #: Beyond this turn one half of the face is hidden and landmarks are guesses.
@@ -55,29 +55,19 @@ class RefusedError(Exception):
     """A frame that cannot be used; the message is the reason."""
 
 
-def take(
-    picture: np.ndarray,
-    detector: detection.Detector,
-    size: int,
-    *,
-    near: alignment.Crop | None = None,
-    thorough: bool = True,
-) -> Taken:
-    """Finds the face of a picture and makes one frame of a pack.
+def take(picture: np.ndarray, found, size: int) -> Taken:
+    """Makes one frame of a pack of a face in a picture.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        detector: Finds landmarks and coefficients (`metrics.face.FaceLandmarker`).
+        found: Its landmarks and coefficients (`metrics.face.FaceObservation`), or None.
         size: S, side of the result in pixels.
-        near: Where the face was a moment ago: the nearest one is taken; None: the largest.
-        thorough: Whether to search everywhere if there is no face at first sight.
 
     Raises:
         RefusedError: No face, or one that teaches nothing.
     """
-    found = detection.find_face(detector, picture, near=near, thorough=thorough)
     if found is None:
-        raise RefusedError("no face found")
+        raise RefusedError("no face, or another person's")
     crop = alignment.locate(found.landmarks)
     yaw, pitch, _ = crop.viewpoint()  # the crop turns the roll back
     _check(crop, yaw, size)
@@ -94,8 +84,7 @@ def take(
     alpha = np.minimum(alpha, inside)
     if doubt or _border(alpha, inside) > MAX_BORDER:
         raise RefusedError("the background could not be told from the person")
-    which = "the largest" if near is None else "the one nearest to that before"
-    warnings = (f"{found.num_faces} faces, {which} is taken",) if found.num_faces > 1 else ()
+    warnings = (f"{found.num_faces} faces, one is taken",) if found.num_faces > 1 else ()
     return Taken(
         image=matting.over_black(image, alpha),
         alpha=alpha,
