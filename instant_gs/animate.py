@@ -147,9 +147,9 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     if clock.frames:
         lines += [
             f"{clock.speed()}: motion code, animation and rendering, one frame after the other; "
-            f"without the avatar itself ({clock.photo_seconds:.1f} s), the first frame, which "
-            f"compiles ({clock.compile_seconds:.1f} s), decoding, face tracking, background "
-            "removal and writing"
+            f"without the avatar itself ({clock.photo_seconds:.1f} s), the first frame and the "
+            f"filter's calibration, which compile ({clock.compile_seconds:.1f} s), decoding, face "
+            "tracking, background removal and writing"
         ]
     return lines
 

@@ -142,7 +142,7 @@ def _read_npz(path) -> dict:
     from instant_gs import torch_file
 
     # An array's header is parsed as Python and may promise any size.
-    damage = (*torch_file.DAMAGE, tokenize.TokenError, MemoryError)
+    damage = (*torch_file.DAMAGE, tokenize.TokenError, SyntaxError, MemoryError)
     with open(path, "rb") as opened:
         try:
             file = np.load(opened, allow_pickle=False)
@@ -152,7 +152,8 @@ def _read_npz(path) -> dict:
         except damage as error:
             raise ValueError(
                 f"{path}: expected a file of torch.save (PyTorch 1.6 or newer) or an .npz file, "
-                f"got neither or a damaged one ({error}); download it again"
+                f"got neither, a damaged one or one that memory cannot hold ({error}); download it "
+                "again, or use another machine"
             ) from error
     tree = {}
     for name, array in arrays:

@@ -210,10 +210,12 @@ def damaged_files(folder):
     promise = {"descr": "<f4", "fortran_order": False, "shape": (2**50,)}
     np.lib.format.write_array_header_1_0(header, promise)
     cut = header.getvalue().replace(b"}", b" ")
-    for name, start in (("promise.npz", header.getvalue()), ("header.npz", cut)):
+    starts = {"promise.npz": header.getvalue(), "header.npz": cut}
+    starts["indent.npz"] = b"\x93NUMPY\x01\0\x10\0if x:\n    a\n  b\n"
+    for name, start in starts.items():
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("a.npy", start + bytes(64))
-    return "directory.pth", "size.npz", "deflated.npz", "promise.npz", "header.npz"
+    return "directory.pth", "size.npz", "deflated.npz", *starts
 
 
 def test_bad_input_is_one_clear_line(tmp_path):

@@ -23,13 +23,18 @@ def run(*command) -> float:
     environment.pop("TRITON_INTERPRET", None)
     words = [sys.executable, "-m", *map(str, command)]
     with subprocess.Popen(words, cwd=ROOT, env=environment) as process:
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # of the test's time limit, say
+            process.kill()
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, words
     return usage.ru_maxrss * 1024
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_real_video_animates_a_real_photo_within_the_memory_of_a_laptop(tmp_path):
     (real,) = [
         file.locate()

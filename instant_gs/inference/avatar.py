@@ -184,6 +184,7 @@ class InstantAvatar:
         Raises:
             ValueError: It is no code, or the motion is of another width.
         """
+        argument.check_code(code_source, (), self._code_width)
         photo = self.motion(code_source, np.zeros_like(code_source))
         width = np.shape(photo.scale)[-1]
         argument.check_rows((), width, "motion", scale=driver.scale, shift=driver.shift)
@@ -272,7 +273,7 @@ class InstantAvatar:
 
         Args:
             avatar: From ``fold``, one item.
-            motion: From ``read_motion`` or ``motion``.
+            motion: From ``read_motion``, ``motion`` or ``replay``.
             camera: Camera without a batch axis.
             size: Side of the picture in pixels, static.
 

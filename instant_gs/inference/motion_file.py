@@ -8,6 +8,7 @@ numbers are what their motion decoder understands, so the file names them. The f
 import dataclasses
 import hashlib
 import os
+import tokenize
 import zipfile
 import zlib
 
@@ -19,6 +20,11 @@ _FORMAT = "instant_gs.motion"
 _VERSION = 2  # 1 held the photo's part, too
 _FIELDS = ("format", "version", "scale", "shift", "fps", "decoder")
 _MAX_FPS = 1000.0
+# What NumPy raises on files of others, and on forged headers, which it parses as Python.
+_NO_ARRAYS = (
+    *(ValueError, KeyError, TypeError, EOFError, AttributeError, OverflowError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError, MemoryError),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +100,7 @@ def load(path: str | os.PathLike, params: dict | None = None) -> Recording:
             fields = {name: file[name] for name in _FIELDS}
     except (zipfile.BadZipFile, zlib.error) as error:
         raise cli.UserError(f"{path}: the motion file is damaged; record it again") from error
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError) as error:
+    except _NO_ARRAYS as error:
         raise cli.UserError(f"{path}: not a motion file; give one that --record wrote") from error
     version = f"{fields['format']} {fields['version']}"
     if version != f"{_FORMAT} {_VERSION}":

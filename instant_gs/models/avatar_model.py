@@ -277,7 +277,8 @@ class AvatarModel:
         Args:
             params: Model parameters.
             avatar: From ``fold``.
-            motion: From ``motion``, recorded or edited; the avatar's leading axes.
+            motion: From ``motion``, as it is or edited; the avatar's leading axes. A recording is
+                the driver's part alone: ``inference.InstantAvatar.replay``.
 
         Returns:
             Gaussians (…, N, ·).

@@ -1,5 +1,7 @@
 """Recorded drivers."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,12 @@ def test_bad_files(tmp_path, recording):
     for name in ("other.npz", "text.npz"):
         with pytest.raises(cli.UserError, match="not a motion file"):
             motion_file.load(tmp_path / name)
+    header = b"if x:\n    a\n  b\n"
+    forged = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(tmp_path / "forged.npz", "w") as archive:
+        archive.writestr("format.npy", forged)
+    with pytest.raises(cli.UserError, match=r"forged\.npz: not a motion file"):
+        motion_file.load(tmp_path / "forged.npz")
     motion_file.save(tmp_path / "driver.npz", recording)
     data = (tmp_path / "driver.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
