@@ -72,7 +72,7 @@ class Avatar:
 
 @pytree
 class Motion:
-    """All that a driver says, avatar by avatar and frame by frame: 2F numbers (96 as released).
+    """All that moves an avatar in one frame: 2F numbers (96 as released).
 
     They modulate the normalised motion basis (AdaLN). Both are linear in [source code, driving
     code], so they are the photo's part, ``motion(source, 0)``, plus the driver's part,
