@@ -53,7 +53,7 @@ def test_a_real_video_animates_a_real_photo_within_the_memory_of_a_laptop(tmp_pa
         f"--max_frames={FRAMES}",
         "--pose=driver",
     )
-    frames = [frame for frame in video.open_video(out).frames()]
+    frames = list(video.open_video(out).frames())
     assert len(frames) == FRAMES and frames[0].shape == (512, 512, 3)
     assert 20 < frames[-1].mean() < 235, "the cloud of Gaussians is seen, and not everywhere"
     assert peak < MOST_MEMORY
