@@ -15,7 +15,7 @@ from absl import flags
 from tqdm import tqdm
 
 from instant_gs import cli
-from instant_gs.data import atomic, digest, packed_index, reader, source
+from instant_gs.data import digest, packed_index, reader, source
 from instant_gs.data import format as pack_format
 from instant_gs.data.error import PackError
 
@@ -76,14 +76,15 @@ def packed_problems(pack: str | Path) -> Iterator[str]:
     except PackError as error:
         yield str(error)
         return
-    listed = {Path(entry["index"]).name for entry in opened.manifest["shards"]}
-    for path in sorted((pack / pack_format.INDEX_FOLDER).iterdir()):
-        if path.name not in listed:
-            yield f"{path}: not in the manifest; pack with --resume, or delete it"
-    for path in sorted((pack / pack_format.SHARD_FOLDER).iterdir()):
-        left_over = path.name.endswith(atomic.PARTIAL_SUFFIX)
-        if left_over or f"{packed_index.shard_number(path.name):05d}.json" not in listed:
-            yield f"{path}: not in the manifest; pack with --resume, or delete it"
+    listed = {pack / entry["index"] for entry in opened.manifest["shards"]}
+    listed |= {pack / packed_index.load_index(path)["shard"] for path in listed}
+    for folder in (pack_format.INDEX_FOLDER, pack_format.SHARD_FOLDER):
+        for path in sorted((pack / folder).iterdir()):
+            if path not in listed:
+                yield (
+                    f"{path}: not in the manifest; remove it, or if packing was killed, pack with"
+                    " --resume"
+                )
     try:
         opened.verify_shards()
     except PackError as error:

@@ -195,9 +195,11 @@ def test_validator_finds_every_kind(source_pack, copied_source, packed_pack, cop
 
     (copied_pack / "shards" / "00099.array_record").write_bytes(b"")
     (copied_pack / "shards" / "00001.array_record.7.partial").write_bytes(b"")
+    (copied_pack / "shards" / ".DS_Store").write_bytes(b"")
+    (copied_pack / "index" / "._00000.json").write_bytes(b"")
     problems = list(validate.packed_problems(copied_pack))
-    assert len(problems) == 2, problems
-    assert all("not in the manifest" in problem for problem in problems)
+    assert len(problems) == 4, problems
+    assert all("not in the manifest; remove it" in problem for problem in problems)
 
 
 def _rewrite(pack, path, index):
