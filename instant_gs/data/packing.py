@@ -144,8 +144,12 @@ def _prepare_out(
     source_pack: Path, out: Path, common: dict[str, Any], resume: bool
 ) -> list[dict[str, Any]]:
     """Makes the folders and gives the indices of the shards that are already finished."""
-    if out.resolve() == source_pack.resolve():
-        raise PackError(f"out: {out} is the source itself; give another folder")
+    places = out.resolve(), source_pack.resolve()
+    if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+        raise PackError(
+            f"out: {out} is the source itself, in it or around it ({source_pack}); give another"
+            " folder"
+        )
     if out.exists() and not out.is_dir():
         raise PackError(f"out: {out} is a file; give a folder")
     if out.exists() and any(out.iterdir()) and not resume:

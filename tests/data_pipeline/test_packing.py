@@ -237,8 +237,11 @@ def test_refuses_what_it_would_spoil(copied_source, tmp_path):
     before = digest.folder_sha256(out)
     with pytest.raises(PackError, match="is not empty"):
         packing.pack(copied_source, out, OPTIONS)
-    with pytest.raises(PackError, match="is the source itself"):
-        packing.pack(copied_source, copied_source, OPTIONS, resume=True)
+    (out.parent / "link").symlink_to(copied_source)
+    for place in (copied_source, copied_source / "packed", out.parent, out.parent / "link" / "p"):
+        with pytest.raises(PackError, match="is the source itself, in it or around it"):
+            packing.pack(copied_source, place, OPTIONS, resume=True)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["link", "out", "source"]
     with pytest.raises(PackError, match="was packed with image_size"):
         packing.pack(copied_source, out, packing.Options(16), resume=True)
     _edit_clip(copied_source, "blob_0", lambda clip: clip.update(camera="unknown"))
