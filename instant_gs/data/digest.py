@@ -21,26 +21,29 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_sha256(path: str | Path) -> str:
+def folder_sha256(path: str | Path, pattern: str = "*") -> str:
     """SHA-256 of a folder: names and contents of all files below it, independent of order.
+
+    Only files whose name matches `pattern` count.
 
     It is the hash of the lines `<sha256 of the file>  <posix path inside the folder>\\n`, sorted by
     path. In the folder, this prints the same:
     `find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
     """
     root = Path(path)
-    names = sorted(item.relative_to(root).as_posix() for item in root.rglob("*") if item.is_file())
+    files = (item for item in root.rglob(pattern) if item.is_file())
+    names = sorted(item.relative_to(root).as_posix() for item in files)
     lines = "".join(f"{file_sha256(root / name)}  {name}\n" for name in names)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def path_sha256(path: str | Path) -> str:
-    """SHA-256 of a file or a folder.
+    """SHA-256 of a file, or of the frames in a folder.
 
     Raises:
       FileNotFoundError: there is neither.
     """
-    return folder_sha256(path) if Path(path).is_dir() else file_sha256(path)
+    return folder_sha256(path, "[0-9]*.png") if Path(path).is_dir() else file_sha256(path)
 
 
 def split_of(identity: str) -> str:

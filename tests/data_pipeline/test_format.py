@@ -1,7 +1,9 @@
 """Names, hashes and splits: what must never change."""
 
 import collections
+import re
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,14 +47,22 @@ def test_folder_hash_is_the_documented_one(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "x.png").write_bytes(b"1")
     (tmp_path / "a.png").write_bytes(b"2")
-    command = r"find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum"
-    shell = subprocess.run(
-        command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    before = digest.folder_sha256(tmp_path)
-    assert shell.stdout.split()[0] == before
-    (tmp_path / "a.png").rename(tmp_path / "c.png")
-    assert digest.folder_sha256(tmp_path) != before, "names count"
+    (tmp_path / "00000.png").write_bytes(b"3")
+    (tmp_path / "00001.png").write_bytes(b"4")
+    text = (Path(__file__).parents[2] / "docs" / "teacher_pack.md").read_text()
+    frames = " ".join(re.search(r"`(find [^`]*sha256sum)`", text)[1].split())
+    everything = frames.replace("-name '[0-9]*.png' ", "")
+    for command, ours in (
+        (frames, digest.path_sha256(tmp_path)),
+        (everything, digest.folder_sha256(tmp_path)),
+    ):
+        shell = subprocess.run(
+            command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert shell.stdout.split()[0] == ours
+    before = digest.path_sha256(tmp_path)
+    (tmp_path / "00001.png").rename(tmp_path / "00002.png")
+    assert digest.path_sha256(tmp_path) != before, "names count"
 
 
 def test_atomic_write_leaves_nothing(tmp_path):

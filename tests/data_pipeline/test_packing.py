@@ -147,6 +147,20 @@ def test_damaged_file_is_named(copied_source, tmp_path, name, damage, reason, re
         reader.open_pack(out)
 
 
+@pytest.mark.parametrize("hashed", ["without it", "with it", "with all files"])
+def test_a_file_beside_the_frames_does_no_harm(copied_source, hashed):
+    folder = copied_source / "blob_1" / "smile_v1"
+    (folder / ".DS_Store").write_bytes(b"desktop")
+    if hashed == "with it":
+        _rehash(copied_source, "blob_1")
+        (folder / ".DS_Store").unlink()
+    clip = source.load_identity(copied_source, "blob_1").clips[-2]
+    assert clip.name == "smile_v1"
+    if hashed == "with all files":
+        clip.sha256["smile_v1"] = digest.folder_sha256(folder)
+    source.verify_hashes(clip)
+
+
 def test_skip_broken_and_mend(source_pack, copied_source, tmp_path):
     path = copied_source / "blob_1" / "smile_v1" / "00003.png"
     whole = path.read_bytes()
