@@ -65,7 +65,8 @@ def _split_alpha(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
 def _read_video(path: Path, frames: int) -> Iterator[tuple[np.ndarray, None]]:
     if not path.is_file():
         raise FrameError(f"{path} is missing")
-    capture = cv2.VideoCapture(str(path))
+    # Absolute: of "12:30.mp4" FFmpeg would take "12" for a protocol.
+    capture = cv2.VideoCapture(str(path.absolute()))
     try:
         if not capture.isOpened():
             raise FrameError(f"{path} is not a readable video: truncated or of another kind")

@@ -146,7 +146,7 @@ def open_video(path: str | os.PathLike, *, fps: float = 0.0) -> Video:
         return Video(path, fps or DEFAULT_FPS, len(files))
     with path.open("rb"):  # FileNotFoundError and PermissionError name the path
         pass
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-i", str(path)]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-i", _url(path)]
     # Without an output FFmpeg describes the input and exits with 1, always.
     text = subprocess.run(command, capture_output=True, check=False).stderr.decode(errors="replace")
     stream = re.search(r"Stream #\S+.*?: Video: (.*)", text)
@@ -260,7 +260,7 @@ def _decode_command(path: Path, rate: float) -> list[str]:
     # Portable pixmaps carry their own size, so a turned phone video needs no special care.
     limit = f"min(1,{MAX_SIDE}/max(iw*sar,ih))"  # "sar": pixels that are not square
     return [
-        *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", str(path)),
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-i", _url(path)),
         *("-map", "0:v:0", "-fps_mode", "passthrough"),
         "-vf",
         f"{_pauses()},fps={rate:.6g},"
@@ -274,8 +274,12 @@ def _encode_command(path: Path, shape, fps: float) -> list[str]:
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{shape[1]}x{shape[0]}"),
         *("-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264", "-crf", str(QUALITY)),
-        *("-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)),
+        *("-pix_fmt", "yuv420p", "-movflags", "+faststart", _url(path)),
     ]
+
+
+def _url(path: Path) -> str:
+    return str(path.absolute())  # of "12:30.mp4" FFmpeg would take "12" for a protocol
 
 
 def _read_ppm(stream) -> np.ndarray | None:

@@ -78,6 +78,14 @@ def test_video_and_per_frame_camera(tmp_path):
     np.testing.assert_array_equal(video.read(3).cam2world, moving[3])
 
 
+def test_video_of_an_identity_with_a_colon(tmp_path, monkeypatch):
+    (tmp_path / "source").mkdir()
+    monkeypatch.chdir(tmp_path / "source")
+    synthetic.write_pack(".", ["12:30"], performances=["jaw"], video=True, views=1, image_size=64)
+    summary = packing.pack(".", tmp_path / "out", packing.Options(64), workers=1)
+    assert (summary.broken, summary.records) == ([], 4)
+
+
 def test_image_size_shrinks_and_never_enlarges(source_pack, tmp_path):
     packing.pack(source_pack, tmp_path / "out", packing.Options(16), workers=1)
     pack = reader.open_pack(tmp_path / "out")

@@ -43,6 +43,11 @@ def test_round_trip(clip):
     assert len(list(opened.frames(limit=5))) == 5 and opened.problem == ""
 
 
+def test_a_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(list(video.open_video(write("12:30.mp4", frames(3))).frames())) == 3
+
+
 def test_written_video_is_yuv420p_of_even_size(tmp_path):
     path = write(tmp_path / "odd.mp4", frames(3, 47, 63))
     text = subprocess.run([FFMPEG[0], "-i", path], capture_output=True, check=False).stderr.decode()
