@@ -192,8 +192,8 @@ def _check() -> None:
             raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
     if abs(_PITCH.value) > 80:
         raise cli.UserError(f"--pitch: expected -80 to 80 degrees, got {_PITCH.value:g}", 2)
-    if _FPS.value < 0 or _FPS.value > 1000:
-        raise cli.UserError(f"--fps: expected 0 (the video's) to 1000, got {_FPS.value:g}", 2)
+    if _FPS.value and not 1 <= _FPS.value <= 1000:
+        raise cli.UserError(f"--fps: expected 1 to 1000, or 0 (the video's), got {_FPS.value:g}", 2)
     if _HOLD.value < 0:
         raise cli.UserError(f"--hold: expected 0 or more seconds, got {_HOLD.value:g}", 2)
     if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:

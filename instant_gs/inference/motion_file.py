@@ -19,7 +19,7 @@ from instant_gs import cli, output, types
 _FORMAT = "instant_gs.motion"
 _VERSION = 2  # 1 held the photo's part, too
 _FIELDS = ("format", "version", "scale", "shift", "fps", "decoder")
-_MAX_FPS = 1000.0
+_MIN_FPS, _MAX_FPS = 0.01, 1000.0  # what FFmpeg can write
 # What NumPy raises on files of others, and on forged headers, which it parses as Python.
 _NO_ARRAYS = (
     *(ValueError, KeyError, TypeError, EOFError, AttributeError, OverflowError, RuntimeError),
@@ -65,8 +65,8 @@ def save(path: str | os.PathLike, recording: Recording, *, overwrite: bool = Fal
 
     Raises:
         cli.UserError: The name does not end in .npz, or the file exists.
-        ValueError: The stream is not (T, F) with T > 0, is not finite, or has no frame rate up to
-            1000.
+        ValueError: The stream is not (T, F) with T > 0, is not finite, or has no frame rate from
+            0.01 to 1000.
     """
     if os.path.splitext(path)[1].lower() != ".npz":
         raise cli.UserError(f"{path}: the name of a motion file must end in .npz")
@@ -137,6 +137,8 @@ def _checked(scale, shift, fps: float):
         )
     if not (np.isfinite(scale).all() and np.isfinite(shift).all()):
         raise ValueError("scale, shift: expected finite numbers, got nan or inf; mend these frames")
-    if not 0 < fps <= _MAX_FPS:
-        raise ValueError(f"fps: expected above 0 to {_MAX_FPS:g} frames a second, got {fps:g}")
+    if not _MIN_FPS <= fps <= _MAX_FPS:
+        raise ValueError(
+            f"fps: expected {_MIN_FPS:g} to {_MAX_FPS:g} frames a second, got {fps:g}; mend it"
+        )
     return scale, shift

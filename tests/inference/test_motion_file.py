@@ -41,7 +41,8 @@ def test_other_weights_are_refused(tmp_path, recording):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fps": np.nan}, r"fps: expected above 0 to 1000 frames a second, got nan"),
+        ({"fps": np.nan}, r"fps: expected 0.01 to 1000 frames a second, got nan"),
+        ({"fps": 1e-5}, r"fps: .* got 1e-05"),
         ({"fps": 1e9}, r"fps: .* got 1e\+09"),
         ({"scale": np.zeros((8, 10)), "shift": np.zeros((8, 10))}, "expected 48 numbers a frame"),
         ({"scale": np.zeros((8, 48))}, r"one shape \(T, F\)"),
