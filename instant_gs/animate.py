@@ -202,6 +202,11 @@ def _check() -> None:
         raise cli.UserError("--ply_frame: has no effect without --ply; add --ply=FILE.ply", 2)
     if _MASK.value and _SOURCE_ALIGNED.value:
         raise cli.UserError("--mask: has no effect with --source_aligned; leave one out", 2)
+    results, inputs = (_OUT, _PLY, _RECORD, _SHOW_CROP), (_SOURCE, _DRIVING, _MASK, _WEIGHTS)
+    output.check_apart(
+        {f"--{flag.name}": flag.value for flag in results},
+        {f"--{flag.name}": flag.value for flag in inputs},
+    )
     pictures = (".png", ".jpg", ".jpeg", ".webp")
     for flag, endings in (
         (_OUT, (".mp4",)),

@@ -1,9 +1,10 @@
 """Files for the user: written whole or not at all, and never over something else."""
 
 import contextlib
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from absl import flags
@@ -35,6 +36,25 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
         flag = " or add --overwrite" if "overwrite" in flags.FLAGS else " or remove it"
         raise cli.UserError(f"{name} exists already; choose another path{flag}")
     return path
+
+
+def check_apart(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
+    """Refuses a result that would replace an input or a file in one.
+
+    Args:
+        outputs: By the flag that names it; None is left out, as of ``inputs``.
+        inputs: Files and folders.
+
+    Raises:
+        cli.UserError: Names both flags.
+    """
+    for (option, path), (name, taken) in itertools.product(outputs.items(), inputs.items()):
+        there = path and taken and os.path.exists(path) and os.path.exists(taken)
+        if there and any(os.path.samefile(taken, one) for one in (path, Path(path).parent)):
+            raise cli.UserError(
+                f"{option}: {path} would replace {name} or a part of it; choose another path",
+                cli.EXIT_USAGE,
+            )
 
 
 def check_parents(path: str | os.PathLike, *, option: str = "") -> None:

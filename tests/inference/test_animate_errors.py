@@ -70,6 +70,21 @@ BAD_INPUTS = {
     "not a number": ({"yaw": "nan"}, 2, "--yaw: expected a number"),
     "ending": ({"out": "out.gif"}, 2, "out.gif must end in .mp4"),
     "exists": ({"out": "aligned.mp4"}, 1, "--out: {}/aligned.mp4 exists already"),
+    "photo as result": (
+        {"show_crop": "photo.png", "overwrite": True},
+        2,
+        "--show_crop: {}/photo.png would replace --source",
+    ),
+    "driver as result": (
+        {"out": "video.mp4", "overwrite": True},
+        2,
+        "--out: {}/video.mp4 would replace --driving",
+    ),
+    "recording as result": (
+        {"driving": "text.npz", "record": "text.npz", "overwrite": True},
+        2,
+        "--record: {}/text.npz would replace --driving",
+    ),
     "missing photo": ({"source": "gone.png"}, 1, "{}/gone.png: no such file"),
     "text as photo": ({"source": "text.txt"}, 1, "{}/text.txt: this is not an image"),
     "1x1 photo": ({"source": "dot.png"}, 1, "{}/dot.png: the image is 1x1 pixels"),
@@ -103,6 +118,17 @@ def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     assert len(last) == 1 and message.format(inputs) in last[0], printed
     assert "Traceback" not in printed
     assert sorted(inputs.iterdir()) == before, "nothing is left behind"
+
+
+def test_no_part_of_an_input_is_replaced(inputs, run, capsys):
+    (inputs / "frames").mkdir()
+    (inputs / "frames" / "0.png").write_bytes((inputs / "photo.png").read_bytes())
+    (inputs / "link.png").symlink_to("photo.png")
+    values = {"source": inputs / "photo.png", "driving": inputs / "frames", "overwrite": True}
+    for crop, name in (("frames/0.png", "--driving"), ("link.png", "--source")):
+        assert run(**values, out=inputs / "out.mp4", show_crop=inputs / crop) == 2
+        assert f"--show_crop: {inputs}/{crop} would replace {name} or" in capsys.readouterr().err
+    assert run(**values, out=inputs / "frames" / "out.mp4") == 0, "what replaces nothing may"
 
 
 def test_no_face_in_photo_or_video(inputs, run, command, capsys, monkeypatch):
