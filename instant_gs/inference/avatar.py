@@ -279,7 +279,11 @@ class InstantAvatar:
 
         Returns:
             (size, size, 3) uint8 and the Gaussians.
+
+        Raises:
+            ValueError: The camera has another shape.
         """
+        argument.check_camera(camera)
         return self._frame(self.params, avatar, motion, camera, size)
 
     @functools.cached_property

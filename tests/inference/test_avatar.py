@@ -77,6 +77,10 @@ def test_one_camera_serves_the_batch_and_several_are_refused(engine, photos):
     assert engine.render(gaussians, view).image.shape == (2, SIZE, SIZE, 3)
     with pytest.raises(ValueError, match=r"camera: expected cam2world \(4, 4\).*got \(2, 4, 4\)"):
         engine.render(gaussians, several)
+    motion = types.Motion(*np.zeros((2, 32), np.float32))
+    head = engine.fold(engine.encode(photos[0]))
+    with pytest.raises(ValueError, match=r"camera: expected cam2world \(4, 4\).*got \(2, 4, 4\)"):
+        engine.frame(head, motion, several, SIZE)
 
 
 def test_frame_is_the_same_as_its_steps(engine, photos):
