@@ -8,7 +8,7 @@ instead of stopping at the first.
 import dataclasses
 import json
 
-from instant_gs import config_check
+from instant_gs import cli, config_check
 from instant_gs.data import format as data_format
 
 
@@ -262,6 +262,12 @@ class TrainConfig:
     shard_parameters: int = 1
 
 
+class InvalidConfigError(ValueError):
+    """A configuration that nothing can be built from; on a command line its flags are wrong."""
+
+    exit_code = cli.EXIT_USAGE
+
+
 @dataclasses.dataclass
 class Config:
     """One run. ``seed`` fixes initialisation, sampling and augmentation."""
@@ -277,14 +283,14 @@ class Config:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def validate(self) -> None:
-        """Raises one ValueError that lists every problem of this configuration."""
+        """Raises one InvalidConfigError that lists every problem of this configuration."""
         problems = [
             f"{name}: expected {expected}, got {got!r}"
             for name, got, good, expected in config_check.checks(self)
             if not good
         ]
         if problems:
-            raise ValueError("invalid configuration:\n  " + "\n  ".join(problems))
+            raise InvalidConfigError("invalid configuration:\n  " + "\n  ".join(problems))
 
     def to_json(self) -> str:
         """The whole tree as JSON."""

@@ -86,6 +86,24 @@ def test_a_config_that_is_no_python_is_one_line(tmp_path):
     assert "notes.py, line 1: invalid syntax; give a Python file" in error_line(result)
 
 
+@pytest.mark.parametrize(
+    ("packs", "steps", "words"),
+    [
+        (("nowhere",), 3.5, "train.steps"),
+        (("nowhere",), -1, "invalid configuration: train.steps: expected a positive number"),
+        ((), 1, "training needs data: --config.data.packs="),
+    ],
+)
+def test_a_wrong_value_of_the_configuration_is_a_wrong_flag(tmp_path, packs, steps, words):
+    flags = (f"--config.data.packs={packs}", f"--config.train.steps={steps}")
+    command = [sys.executable, "train.py", "--config=configs/demo.py:smoke", *flags]
+    command += [f"--workdir={tmp_path / 'run'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert words in error_line(result)
+    assert result.returncode == cli.EXIT_USAGE
+    assert not (tmp_path / "run").exists()
+
+
 def test_main_may_return_a_status(tmp_path):
     assert run_script(tmp_path, "return 7", "--needed=x").returncode == 7
 
