@@ -48,7 +48,9 @@ def main(argv):
         speed=_SPEED.value,
     )
     pack = reader.open_pack(_PACK.value)
+    evaluator.check(pack, options)
     animator = instant_gs.load(_WEIGHTS.value or None)
+    evaluator.check_model(pack, animator)
     if _CULLING.value:
         animator = animator.with_culling(_CULLING.value)
     about = {

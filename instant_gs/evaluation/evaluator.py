@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from instant_gs import cli, version
-from instant_gs.data import framing, reader
+from instant_gs.data import framing, pair, reader
 from instant_gs.evaluation import picture, protocol, reenactment, score, speed, summary
 from instant_gs.metrics import face, identity
 
@@ -97,13 +97,11 @@ def evaluate(
         Evaluation.
 
     Raises:
-        ValueError: Wrong options, or a pack that does not fit the model.
-        UserError: The pack shows another view than the model's.
-        PackError: The pack is broken or cannot give the cases.
+        ValueError, UserError, PackError: As ``check`` and ``check_model``, or the pack is broken.
         FloatingPointError: The model renders NaN.
     """
-    _check(options)
-    framing.check([pack], animator.fov_degrees)
+    check(pack, options)
+    check_model(pack, animator)
     start = time.perf_counter()
     protocols, shown, worst, strips, first = {}, {}, {}, [], None
     for name in options.protocols:
@@ -139,6 +137,40 @@ def evaluate(
         "seconds": time.perf_counter() - start,
     }
     return Evaluation(without_nan(result), shown, worst, strips)
+
+
+def check(pack: reader.Pack, options: Options) -> None:
+    """Refuses what cannot be evaluated, whatever the model, before it is loaded.
+
+    Raises:
+        ValueError: Wrong options.
+        PackError: The pack cannot give the cases.
+    """
+    if not options.protocols or set(options.protocols) - set(protocol.PROTOCOLS):
+        raise ValueError(
+            f"protocols: expected some of {', '.join(protocol.PROTOCOLS)}, got "
+            f"{', '.join(options.protocols) or 'none'}"
+        )
+    if options.limit < 1:
+        raise ValueError(f"limit: expected at least 1 case, got {options.limit}")
+    for name in options.protocols:
+        pair.evaluation_pairs(pack, options.split, kind=name, limit=1)
+
+
+def check_model(pack: reader.Pack, animator: reenactment.Animator) -> None:
+    """Refuses a pack that does not fit the model, before the scorers' networks are loaded.
+
+    Raises:
+        ValueError: The pack's frames are smaller than the model's.
+        UserError: The pack shows another view than the model's.
+    """
+    size = animator.image_size
+    if size > min(pack.image_size):
+        raise ValueError(
+            f"{pack.path}: its frames are {pack.image_size}, smaller than the model's "
+            f"{size}x{size}; pack the source again with --image_size={size}"
+        )
+    framing.check([pack], animator.fov_degrees)
 
 
 @contextlib.contextmanager
@@ -209,13 +241,3 @@ def _merge(parts: Iterable[dict[str, dict[str, float]]]) -> dict[str, dict[str, 
         for variant, scores in part.items():
             merged[variant] |= scores
     return merged
-
-
-def _check(options: Options) -> None:
-    if not options.protocols or set(options.protocols) - set(protocol.PROTOCOLS):
-        raise ValueError(
-            f"protocols: expected some of {', '.join(protocol.PROTOCOLS)}, got "
-            f"{', '.join(options.protocols) or 'none'}"
-        )
-    if options.limit < 1:
-        raise ValueError(f"limit: expected at least 1 case, got {options.limit}")

@@ -5,13 +5,18 @@ import importlib.util
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
+import instant_gs
 from instant_gs import cli
+from instant_gs.data.error import PackError
 from instant_gs.evaluation import evaluator, protocol, report, score
+from tests import own_flags
 
 OPTIONS = evaluator.Options(limit=5, identity=False, shown=2, worst=1, strips=1)
 
@@ -98,6 +103,24 @@ def test_a_pack_of_another_view_than_the_model_is_refused(animator, pack, monkey
     monkeypatch.setattr(animator, "fov_degrees", 18.837, raising=False)
     with pytest.raises(cli.UserError, match=rf"^{re.escape(str(pack.path))}: .*view of 23\.28 deg"):
         evaluator.evaluate(animator, pack, OPTIONS, [])
+
+
+def test_nothing_is_loaded_for_a_pack_that_cannot_serve(animator, pack, monkeypatch, tmp_path):
+    with own_flags.alone():
+        command = importlib.import_module("eval")
+        flags.FLAGS(["eval", f"--pack={pack.path}", f"--out={tmp_path / 'out'}"])
+        flags.FLAGS.split = "validation"
+        monkeypatch.setattr(instant_gs, "load", lambda folder: pytest.fail("loaded"))
+        with pytest.raises(PackError, match="nothing to sample in split 'validation'"):
+            command.main(["eval"])
+        flags.FLAGS.split = "test"
+        monkeypatch.setattr(instant_gs, "load", lambda folder: animator)
+        monkeypatch.setattr(evaluator, "default_scorers", lambda options: pytest.fail("loaded"))
+        monkeypatch.setattr(animator, "image_size", 64, raising=False)
+        expected = rf"^{re.escape(str(pack.path))}: .* smaller than the model's 64x64; pack the"
+        with pytest.raises(ValueError, match=expected):
+            command.main(["eval"])
+    del sys.modules["eval"]
 
 
 def test_missing_network_names_the_command(monkeypatch):
