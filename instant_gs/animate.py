@@ -180,8 +180,6 @@ def _check_weights(engine) -> None:
 
 
 def _check() -> None:
-    from instant_gs import output
-
     for flag in (_SOURCE, _OUT):
         if not flag.value:
             raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)
@@ -202,11 +200,16 @@ def _check() -> None:
         raise cli.UserError("--ply_frame: has no effect without --ply; add --ply=FILE.ply", 2)
     if _MASK.value and _SOURCE_ALIGNED.value:
         raise cli.UserError("--mask: has no effect with --source_aligned; leave one out", 2)
-    results, inputs = (_OUT, _PLY, _RECORD, _SHOW_CROP), (_SOURCE, _DRIVING, _MASK, _WEIGHTS)
-    output.check_apart(
-        {f"--{flag.name}": flag.value for flag in results},
-        {f"--{flag.name}": flag.value for flag in inputs},
-    )
+    _check_results()
+    for flag in (_SOURCE, _DRIVING, _MASK):
+        if flag.value and not os.path.exists(flag.value):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), flag.value)
+
+
+def _check_results() -> None:
+    from instant_gs import output
+
+    inputs = {f"--{flag.name}": flag.value for flag in (_SOURCE, _DRIVING, _MASK)}
     pictures = (".png", ".jpg", ".jpeg", ".webp")
     for flag, endings in (
         (_OUT, (".mp4",)),
@@ -214,13 +217,22 @@ def _check() -> None:
         (_RECORD, (".npz",)),
         (_SHOW_CROP, pictures),
     ):
-        if flag.value:
-            if not flag.value.lower().endswith(endings):
-                raise cli.UserError(f"--{flag.name}: {flag.value} must end in {endings[0]}", 2)
-            output.check_free(flag.value, overwrite=_OVERWRITE.value, option=f"--{flag.name}")
-    for flag in (_SOURCE, _DRIVING, _MASK):
-        if flag.value and not os.path.exists(flag.value):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), flag.value)
+        if not flag.value:
+            continue
+        option = f"--{flag.name}"
+        if not flag.value.lower().endswith(endings):
+            raise cli.UserError(f"{option}: {flag.value} must end in {endings[0]}", 2)
+        output.check_apart(flag.value, inputs, option=option)
+        if endings == pictures and _is_driving_folder(os.path.dirname(flag.value) or "."):
+            raise cli.UserError(
+                f"{option}: {flag.value} would be a frame of --driving; choose another folder", 2
+            )
+        output.check_free(flag.value, overwrite=_OVERWRITE.value, option=option)
+
+
+def _is_driving_folder(folder: str) -> bool:
+    there = os.path.isdir(folder) and os.path.isdir(_DRIVING.value or "")
+    return there and os.path.samefile(folder, _DRIVING.value)
 
 
 def _check_pose() -> None:

@@ -1,7 +1,6 @@
 """Files for the user: written whole or not at all, and never over something else."""
 
 import contextlib
-import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -38,22 +37,31 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
     return path
 
 
-def check_apart(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
-    """Refuses a result that would replace an input or a file in one.
+def check_apart(
+    path: str | os.PathLike, inputs: Mapping[str, str | None], *, option: str = ""
+) -> None:
+    """Refuses a result that would replace an input file.
+
+    A link to an input is no input: what is written there replaces the link alone.
 
     Args:
-        outputs: By the flag that names it; None is left out, as of ``inputs``.
-        inputs: Files and folders.
+        path: Where a file is going to be written.
+        inputs: By the flag that names it; None is left out.
+        option: The flag that named the path, for the message.
 
     Raises:
         cli.UserError: Names both flags.
     """
-    for (option, path), (name, taken) in itertools.product(outputs.items(), inputs.items()):
-        there = path and taken and os.path.exists(path) and os.path.exists(taken)
-        if there and any(os.path.samefile(taken, one) for one in (path, Path(path).parent)):
+    if not os.path.lexists(path):
+        return
+    there = os.lstat(path)
+    for name, taken in inputs.items():
+        if not taken or not os.path.exists(taken):
+            continue
+        if any(os.path.samestat(there, one) for one in (os.stat(taken), os.lstat(taken))):
+            prefix = f"{option}: " if option else ""
             raise cli.UserError(
-                f"{option}: {path} would replace {name} or a part of it; choose another path",
-                cli.EXIT_USAGE,
+                f"{prefix}{path} would replace {name}; choose another path", cli.EXIT_USAGE
             )
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli, inference
+from instant_gs.data import digest
 from tests.inference import fake
 
 BAD_INPUTS = {
@@ -69,6 +70,7 @@ BAD_INPUTS = {
     "pole": ({"pitch": 90}, 2, "--pitch: expected -80 to 80"),
     "not a number": ({"yaw": "nan"}, 2, "--yaw: expected a number"),
     "ending": ({"out": "out.gif"}, 2, "out.gif must end in .mp4"),
+    "photo as another ending": ({"out": "photo.png"}, 2, "photo.png must end in .mp4"),
     "exists": ({"out": "aligned.mp4"}, 1, "--out: {}/aligned.mp4 exists already"),
     "photo as result": (
         {"show_crop": "photo.png", "overwrite": True},
@@ -120,15 +122,51 @@ def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     assert sorted(inputs.iterdir()) == before, "nothing is left behind"
 
 
-def test_no_part_of_an_input_is_replaced(inputs, run, capsys):
+@pytest.fixture
+def frames(inputs):
+    """A folder of three driving frames."""
     (inputs / "frames").mkdir()
-    (inputs / "frames" / "0.png").write_bytes((inputs / "photo.png").read_bytes())
-    (inputs / "link.png").symlink_to("photo.png")
-    values = {"source": inputs / "photo.png", "driving": inputs / "frames", "overwrite": True}
-    for crop, name in (("frames/0.png", "--driving"), ("link.png", "--source")):
-        assert run(**values, out=inputs / "out.mp4", show_crop=inputs / crop) == 2
-        assert f"--show_crop: {inputs}/{crop} would replace {name} or" in capsys.readouterr().err
-    assert run(**values, out=inputs / "frames" / "out.mp4") == 0, "what replaces nothing may"
+    for index in range(3):
+        data = (inputs / "photo.png").read_bytes()
+        (inputs / "frames" / f"{index}.png").write_bytes(data)
+    return inputs / "frames"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("name", ["0.png", "new.png"])
+def test_no_picture_becomes_a_driving_frame(inputs, frames, run, capsys, name, overwrite):
+    values = {"source": inputs / "photo.png", "driving": frames, "overwrite": overwrite}
+    before = digest.folder_sha256(frames)
+    assert run(**values, out=inputs / "out.mp4", show_crop=frames / name) == 2
+    message = f"--show_crop: {frames}/{name} would be a frame of --driving; choose another folder"
+    assert message in capsys.readouterr().err
+    assert digest.folder_sha256(frames) == before
+
+
+def test_results_may_lie_beside_inputs_and_be_made_again(inputs, frames, run, capsys, monkeypatch):
+    monkeypatch.chdir(frames)
+    (frames / "weights").mkdir()
+    values = {"source": inputs / "photo.png", "weights": "weights"}
+    for driving, out in ((frames, frames / "a.mp4"), (".", "b.mp4"), (".", "weights/c.mp4")):
+        values |= {"driving": driving, "out": out, "show_crop": inputs / "crop.png"}
+        assert run(**values, overwrite=True) == 0
+        capsys.readouterr()
+        assert run(**values) == 1
+        assert "exists already; choose another path or add --overwrite" in capsys.readouterr().err
+        assert run(**values, overwrite=True) == 0
+        assert "3 frames" in capsys.readouterr().out
+
+
+def test_a_link_to_an_input_is_replaced_and_the_input_stays(inputs, run, capsys):
+    before = (inputs / "video.mp4").read_bytes()
+    (inputs / "link.mp4").symlink_to("video.mp4")
+    values = {"source": inputs / "photo.png", "overwrite": True}
+    for out in ("video.mp4", "link.mp4"):
+        assert run(**values, driving=inputs / "link.mp4", out=inputs / out) == 2
+        assert f"--out: {inputs}/{out} would replace --driving" in capsys.readouterr().err
+    assert run(**values, driving=inputs / "video.mp4", out=inputs / "link.mp4") == 0
+    assert (inputs / "video.mp4").read_bytes() == before
+    assert not (inputs / "link.mp4").is_symlink()
 
 
 def test_no_face_in_photo_or_video(inputs, run, command, capsys, monkeypatch):
