@@ -190,8 +190,10 @@ def _check() -> None:
             raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
     if abs(_PITCH.value) > 80:
         raise cli.UserError(f"--pitch: expected -80 to 80 degrees, got {_PITCH.value:g}", 2)
-    if _FPS.value and not 1 <= _FPS.value <= 1000:
-        raise cli.UserError(f"--fps: expected 1 to 1000, or 0 (the video's), got {_FPS.value:g}", 2)
+    if _FPS.value and not 0.01 <= _FPS.value <= 1000:
+        raise cli.UserError(
+            f"--fps: expected 0.01 to 1000, or 0 (the video's), got {_FPS.value:g}", 2
+        )
     if _HOLD.value < 0:
         raise cli.UserError(f"--hold: expected 0 or more seconds, got {_HOLD.value:g}", 2)
     if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:
@@ -313,7 +315,7 @@ def _read_drivers(engine, still):
         return _read_recording(engine, limit)
     if not _DRIVING.value:
         fps = _FPS.value or video.DEFAULT_FPS
-        count = limit or round(camera_path.ORBIT_SECONDS * fps)
+        count = limit or max(1, round(camera_path.ORBIT_SECONDS * fps))
         return itertools.repeat(still, count), None, count, fps
     clip = video.open_video(_DRIVING.value, fps=_FPS.value)
     if _DRIVING_ALIGNED.value:

@@ -243,6 +243,18 @@ def test_orbit_without_a_video(inputs, run):
     assert status == 0 and len(decode(inputs / "o.mp4")) == 7
 
 
+def test_slow_results(inputs, run):
+    """Frames of a folder may be seconds apart, and a swing has one at least."""
+    (inputs / "frames").mkdir()
+    for index in range(2):
+        Image.fromarray(fake.picture()).save(inputs / "frames" / f"{index}.png")
+    for driving, pose, fps, count in (("frames", "fixed", 0.5, 2), (None, "orbit", 0.1, 1)):
+        values = {"driving": inputs / driving} if driving else {}
+        values |= {"source": inputs / "photo.png", "out": inputs / f"{pose}.mp4", "pose": pose}
+        assert run(**values, fps=fps) == 0
+        assert len(decode(inputs / f"{pose}.mp4")) == count
+
+
 def test_orbit_is_a_pose_of_the_camera(inputs, run, command, monkeypatch):
     yaws = record_yaws(command, monkeypatch)
     values = {"source": inputs / "photo.png", "out": inputs / "o.mp4", "pose": "orbit"}
