@@ -246,7 +246,8 @@ def _rate(description: str) -> float:
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _FRAME_SUFFIXES)
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in seen if path.suffix.lower() in _FRAME_SUFFIXES)
 
 
 def _pauses() -> str:

@@ -119,6 +119,7 @@ def test_folder_of_frames(tmp_path):
         rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
         rgba[:5, :, 3] = 0
         Image.fromarray(rgba).save(tmp_path / f"{index:05d}.png")
+    (tmp_path / "._00000.png").write_bytes(b"as macOS leaves them")
     opened = video.open_video(tmp_path, fps=10)
     decoded = list(opened.frames())
     assert len(decoded) == 3 and opened.fps == 10
