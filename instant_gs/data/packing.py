@@ -159,6 +159,8 @@ def _prepare_out(
         atomic.remove_partials(out / folder)
     finished = []
     for path in sorted((out / pack_format.INDEX_FOLDER).glob("*.json")):
+        if not path.stem.isdigit():  # of another program: "._00000.json", "00000 copy.json"
+            continue
         index = packed_index.load_index(path)
         for key, expected in common.items():
             if index.get(key) != expected:

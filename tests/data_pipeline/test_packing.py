@@ -279,6 +279,17 @@ def test_resume_replaces_a_truncated_shard(packed_pack, copied_pack, source_pack
     assert digest.folder_sha256(copied_pack) == digest.folder_sha256(packed_pack)
 
 
+def test_resume_counts_no_stray_index(packed_pack, copied_pack, source_pack):
+    index = (copied_pack / "index" / "00000.json").read_bytes()
+    strays = {"._00000.json": b"as macOS leaves them", "00000 copy.json": index}
+    for name, data in strays.items():
+        (copied_pack / "index" / name).write_bytes(data)
+    packing.pack(source_pack, copied_pack, OPTIONS, workers=1, resume=True)
+    for name in strays:
+        (copied_pack / "index" / name).unlink()
+    assert digest.folder_sha256(copied_pack) == digest.folder_sha256(packed_pack)
+
+
 def test_killed_run_resumes_to_the_same_pack(tmp_path):
     """SIGKILL in the middle; nothing half-written counts, workers die, resume completes."""
     names = [f"person_{number:02d}" for number in range(8)]
