@@ -1,6 +1,8 @@
 """Content hashes of files and folders, and the identity-hash split."""
 
 import hashlib
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from instant_gs.data import format as pack_format
@@ -8,6 +10,7 @@ from instant_gs.data import format as pack_format
 # Keeps the split's hash apart from any other use of a name's SHA-256. Changing it moves identities
 # between train and test, which would make every published score meaningless.
 _SPLIT_SALT = b"instant_gs split 1\0"
+_FRAME = re.compile(r"[0-9]{5,}\.png")  # as `frame_file` names them
 
 
 def bytes_sha256(data: bytes) -> str:
@@ -21,20 +24,14 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_sha256(path: str | Path, pattern: str = "*") -> str:
+def folder_sha256(path: str | Path) -> str:
     """SHA-256 of a folder: names and contents of all files below it, independent of order.
-
-    Only files whose name matches `pattern` count.
 
     It is the hash of the lines `<sha256 of the file>  <posix path inside the folder>\\n`, sorted by
     path. In the folder, this prints the same:
     `find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`.
     """
-    root = Path(path)
-    files = (item for item in root.rglob(pattern) if item.is_file())
-    names = sorted(item.relative_to(root).as_posix() for item in files)
-    lines = "".join(f"{file_sha256(root / name)}  {name}\n" for name in names)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return _files_sha256(Path(path), Path(path).rglob("*"))
 
 
 def path_sha256(path: str | Path) -> str:
@@ -43,7 +40,16 @@ def path_sha256(path: str | Path) -> str:
     Raises:
       FileNotFoundError: there is neither.
     """
-    return folder_sha256(path, "[0-9]*.png") if Path(path).is_dir() else file_sha256(path)
+    path = Path(path)
+    if not path.is_dir():
+        return file_sha256(path)
+    return _files_sha256(path, (item for item in path.iterdir() if _FRAME.fullmatch(item.name)))
+
+
+def _files_sha256(root: Path, items: Iterable[Path]) -> str:
+    names = sorted(item.relative_to(root).as_posix() for item in items if item.is_file())
+    lines = "".join(f"{file_sha256(root / name)}  {name}\n" for name in names)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def split_of(identity: str) -> str:

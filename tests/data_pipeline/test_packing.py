@@ -158,10 +158,13 @@ def test_damaged_file_is_named(copied_source, tmp_path, name, damage, reason, re
 @pytest.mark.parametrize("hashed", ["without it", "with it", "with all files"])
 def test_a_file_beside_the_frames_does_no_harm(copied_source, hashed):
     folder = copied_source / "blob_1" / "smile_v1"
-    (folder / ".DS_Store").write_bytes(b"desktop")
+    strays = [folder / name for name in (".DS_Store", "00000 copy.png", "0.png")]
+    for stray in strays:
+        stray.write_bytes(b"desktop")
     if hashed == "with it":
         _rehash(copied_source, "blob_1")
-        (folder / ".DS_Store").unlink()
+        for stray in strays:
+            stray.unlink()
     clip = source.load_identity(copied_source, "blob_1").clips[-2]
     assert clip.name == "smile_v1"
     if hashed == "with all files":
