@@ -34,9 +34,10 @@ def main(argv):
 
     from instant_gs.training import checkpoint, distributed, dry_run, loop, profile
 
-    if not (_CONFIG.value.data.packs or _DRY_RUN.value):
-        raise cli.UserError("training needs data: --config.data.packs='(\"FOLDER\",)'", 2)
-    window = profile.parse(_PROFILE.value)
+    try:
+        window = profile.parse(_PROFILE.value)
+    except cli.UserError as error:
+        raise cli.UserError(str(error), cli.EXIT_USAGE) from None
     if _RELEASE.value:
         checkpoint.check_new(_RELEASE.value, "--release")
     if _CACHE.value:
