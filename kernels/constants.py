@@ -19,6 +19,8 @@ JACOBIAN_MARGIN = 0.3
 MIN_DEPTH_ALPHA = 1e-10
 # Quaternions shorter than this count as zero, and zero means the identity rotation.
 MIN_QUAT_NORM = 1e-12
+# Focal lengths below this, in pixels, limit no Jacobian: limits divide by them.
+MIN_FOCAL = 1e-12
 
 # --- speed and memory only ---------------------------------------------------------------------
 # The tile lists are conservative by this much in the exponent, so that a rounding difference

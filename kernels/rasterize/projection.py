@@ -59,6 +59,34 @@ def finite_mask(*gaussian_arrays: jax.Array) -> jax.Array:
     return mask
 
 
+def _slope_limits(
+    focal: jax.Array, centre: jax.Array, size: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Lowest and highest x/z or y/z of the Jacobian; without a focal length there is no limit."""
+    is_zero = jnp.abs(focal) < constants.MIN_FOCAL
+    focal = jnp.where(is_zero, 1.0, focal)
+    margin = constants.JACOBIAN_MARGIN * 0.5 * size / focal
+    low, high = -(centre / focal + margin), (size - centre) / focal + margin
+    return jnp.where(is_zero, -jnp.inf, low), jnp.where(is_zero, jnp.inf, high)
+
+
+def _covariance(
+    scale: jax.Array, slopes: jax.Array, factor: jax.Array, eps2d: float
+) -> tuple[jax.Array, ...]:
+    """Covariance xx, yy, xy on the screen and its determinant with `eps2d`, each (S, C, N).
+
+    Args:
+        scale: focal length / z, both ways, (S, C, 2, N).
+        slopes: x/z and y/z of the Jacobian, (S, C, 2, N).
+        factor: square root of the covariance in the camera's axes, (S, C, 3, 3, N).
+        eps2d: the option, pixels squared.
+    """
+    rows = scale[:, :, :, None] * (factor[:, :, :2] - slopes[:, :, :, None] * factor[:, :, 2:])
+    xx, yy = (jnp.sum(rows[:, :, i] ** 2, axis=2) for i in range(2))
+    xy = jnp.sum(rows[:, :, 0] * rows[:, :, 1], axis=2)
+    return xx, yy, xy, (xx + eps2d) * (yy + eps2d) - xy * xy
+
+
 def project(
     means: jax.Array,
     quats: jax.Array,
@@ -96,7 +124,8 @@ def project(
     turn = viewmats[..., :3, :3]
     points = product("scij,snj->scin", turn, means) + viewmats[..., :3, 3, None]
     depth = points[:, :, 2]
-    in_depth = finite[:, None] & (depth >= options.near) & (depth <= options.far)
+    in_depth = finite[:, None] & jnp.all(jnp.isfinite(points), axis=2)
+    in_depth &= (depth >= options.near) & (depth <= options.far)
     z = jnp.where(in_depth, depth, 1.0)[:, :, None]
     slopes = jnp.where(in_depth[:, :, None], points[:, :, :2], 0.0) / z  # x / z and y / z
     homogeneous = jnp.concatenate([slopes, jnp.ones_like(z)], axis=2)
@@ -107,18 +136,16 @@ def project(
     factor = product("scik,skjn->scijn", turn, axes)
     focal = jnp.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], axis=-1)[..., None]
     size = jnp.array([config.width, config.height], focal.dtype).reshape(1, 1, 2, 1)
-    margin = constants.JACOBIAN_MARGIN * 0.5 * size / focal
     centre = intrinsics[..., :2, 2, None]
-    clamped = jnp.clip(slopes, -(centre / focal + margin), (size - centre) / focal + margin)
-    rows = (focal / z)[:, :, :, None] * (
-        factor[:, :, :2] - clamped[:, :, :, None] * factor[:, :, 2:]
-    )  # (S, C, 2, 3, N): Jacobian @ factor
-    cov_xx, cov_yy = (jnp.sum(rows[:, :, i] ** 2, axis=2) for i in range(2))
-    cov_xy = jnp.sum(rows[:, :, 0] * rows[:, :, 1], axis=2)
-
-    blurred_xx, blurred_yy = cov_xx + options.eps2d, cov_yy + options.eps2d
-    det = blurred_xx * blurred_yy - cov_xy * cov_xy
+    clamped = jnp.clip(slopes, *_slope_limits(focal, centre, size))
+    parts = (focal / z, clamped, factor)
+    *_, det = _covariance(*jax.lax.stop_gradient(parts), options.eps2d)
     has_area = (det > 0) & jnp.isfinite(det)
+    # Numbers that overflow would turn gradients of zero into NaN: such splats become points.
+    masks = (has_area[:, :, None], has_area[:, :, None], has_area[:, :, None, None])
+    parts = (jnp.where(mask, part, 0.0) for mask, part in zip(masks, parts, strict=True))
+    cov_xx, cov_yy, cov_xy, det = _covariance(*parts, options.eps2d)
+    blurred_xx, blurred_yy = cov_xx + options.eps2d, cov_yy + options.eps2d
     inverse_det = 1.0 / jnp.where(has_area, det, 1.0)
     opacity = jnp.broadcast_to(opacities[:, None], in_depth.shape)
     if options.mode == "antialiased":

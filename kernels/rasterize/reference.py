@@ -11,6 +11,7 @@ from kernels.types import CoreOutput, Operands, RasterizeConfig
 
 _MIN_ALPHA = 1.0 / 255.0
 _STOP = 1e-4
+_MIN_FOCAL = 1e-12
 
 
 def _rotation_matrices(quats: jax.Array) -> jax.Array:
@@ -30,11 +31,13 @@ def _screen_covariances(points, covariances, intrinsics, config: RasterizeConfig
     focal = jnp.array([[intrinsics[0, 0], intrinsics[1, 1]]])
     centre = intrinsics[None, :2, 2]
     size = jnp.array([[config.width, config.height]], points.dtype)
-    margin = 0.3 * 0.5 * size / focal
     depth = points[:, 2:]
-    slope = jnp.clip(
-        points[:, :2] / depth, -(centre / focal + margin), (size - centre) / focal + margin
-    )
+    unlimited = jnp.abs(focal) < _MIN_FOCAL
+    divisor = jnp.where(unlimited, 1.0, focal)
+    margin = 0.3 * 0.5 * size / divisor
+    low = jnp.where(unlimited, -jnp.inf, -(centre / divisor + margin))
+    high = jnp.where(unlimited, jnp.inf, (size - centre) / divisor + margin)
+    slope = jnp.clip(points[:, :2] / depth, low, high)
     at = slope * depth
     diagonal = focal / depth
     last = -focal * at / depth**2
@@ -67,14 +70,25 @@ def _render_one(
     opacities = jnp.where(finite, opacities, 0.0)
 
     points = means @ viewmat[:3, :3].T + viewmat[None, :3, 3]
-    in_depth = finite & (points[:, 2] >= options.near) & (points[:, 2] <= options.far)
-    points = jnp.where(in_depth[:, None], points, jnp.array([[0.0, 0.0, 1.0]], points.dtype))
-    means2d = (points @ intrinsics[:2].T) / points[:, 2:]
+    in_depth = finite & jnp.isfinite(points).all(axis=-1)
+    in_depth &= (points[:, 2] >= options.near) & (points[:, 2] <= options.far)
+    ahead = jnp.array([[0.0, 0.0, 1.0]], points.dtype)
+    points = jnp.where(in_depth[:, None], points, ahead)
     axes = viewmat[None, :3, :3] @ _rotation_matrices(quats) * scales[:, None, :]
-    sharp = _screen_covariances(points, axes @ jnp.swapaxes(axes, -1, -2), intrinsics, config)
-    covariances = sharp + options.eps2d * jnp.eye(2, dtype=sharp.dtype)[None]
+
+    def on_screen(points, axes):
+        return _screen_covariances(points, axes @ jnp.swapaxes(axes, -1, -2), intrinsics, config)
+
+    # What overflows gets gradients of zero times infinity; so it is replaced and computed again.
+    blur = options.eps2d * jnp.eye(2, dtype=points.dtype)[None]
+    det = _determinant(jax.lax.stop_gradient(on_screen(points, axes)) + blur)
+    visible = in_depth & (det > 0) & jnp.isfinite(det)
+    points = jnp.where(visible[:, None], points, ahead)
+    axes = jnp.where(visible[:, None, None], axes, 0.0)
+    means2d = (points @ intrinsics[:2].T) / points[:, 2:]
+    sharp = on_screen(points, axes)
+    covariances = sharp + blur
     det = _determinant(covariances)
-    visible = in_depth & (det > 0)
     covariances = jnp.where(
         visible[:, None, None], covariances, jnp.eye(2, dtype=sharp.dtype)[None]
     )
@@ -94,6 +108,7 @@ def _render_one(
     size = jnp.array([[config.width, config.height]], points.dtype)
     visible &= jnp.any(radii > options.radius_clip, axis=-1)
     visible &= jnp.all((means2d + radii > 0) & (means2d - radii < size), axis=-1)
+    means2d = jnp.where(visible[:, None], means2d, 0.0)
     a, b, d = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
     conics = jnp.stack([d, -b, -b, a], axis=-1).reshape(-1, 2, 2) / det[:, None, None]
 

@@ -211,9 +211,13 @@ def _depth_order(depths: jax.Array, numbers: jax.Array) -> jax.Array:
 
 def _saturated_sum(sums: jax.Array) -> jax.Array:
     """Sum of int32 (I, blocks) along the blocks, at most 2^31 - 1."""
-    high, low = jnp.sum(sums >> 16, axis=-1), jnp.sum(sums & 0xFFFF, axis=-1)
-    high, low = high + (low >> 16), low & 0xFFFF
-    return jnp.where(high >= 1 << 15, _INT32_MAX, (high << 16) | low)
+
+    # No pair of numbers below 2^31 exceeds 32 bits, and saturated numbers add up in any order.
+    def add(one: jax.Array, other: jax.Array) -> jax.Array:
+        return jnp.minimum(one + other, jnp.uint32(_INT32_MAX))
+
+    total = jax.lax.reduce(sums.astype(jnp.uint32), jnp.uint32(0), add, (1,))
+    return total.astype(jnp.int32)
 
 
 def _emit(order, records, counts, boxes, sizes: Sizes, kernel):

@@ -37,9 +37,6 @@ def project_backward_kernel(
         means_lead, quats_lead, scales_lead, opacities_lead,
     )  # fmt: skip
     nw, nx, ny, nz, inverse, r00, r01, r02, r10, r11, r12, r20, r21, r22 = rotate(qw, qx, qy, qz)
-    m00, m01, m02 = r00 * sx, r01 * sy, r02 * sz
-    m10, m11, m12 = r10 * sx, r11 * sy, r12 * sz
-    m20, m21, m22 = r20 * sx, r21 * sy, r22 * sz
     zero = tl.zeros([BLOCK], tl.float32)
     g_x, g_y, g_z, g_o = zero, zero, zero, zero
     # Gradient of the splat's matrix M = rotation x scales.
@@ -63,7 +60,14 @@ def project_backward_kernel(
         g_opacity = tl.load(grad + 5, mask=seen, other=0.0)
         g_depth = tl.load(grad + 6, mask=seen, other=0.0)
 
-        # Forward again; for unseen splats any finite numbers do, their gradients are zero.
+        # Forward again; for unseen splats any finite numbers do, their gradients are zero. Theirs
+        # may overflow, so they become points: zero times infinity is no zero.
+        shown_x = tl.where(seen, sx, 0.0)
+        shown_y = tl.where(seen, sy, 0.0)
+        shown_z = tl.where(seen, sz, 0.0)
+        m00, m01, m02 = r00 * shown_x, r01 * shown_y, r02 * shown_z
+        m10, m11, m12 = r10 * shown_x, r11 * shown_y, r12 * shown_z
+        m20, m21, m22 = r20 * shown_x, r21 * shown_y, r22 * shown_z
         x = tl.where(seen, w00 * x0 + w01 * y0 + w02 * z0 + t0, 0.0)
         y = tl.where(seen, w10 * x0 + w11 * y0 + w12 * z0 + t1, 0.0)
         z = tl.where(seen, w20 * x0 + w21 * y0 + w22 * z0 + t2, 1.0)
@@ -71,7 +75,7 @@ def project_backward_kernel(
         ratio_x, ratio_y = x * inverse_z, y * inverse_z
         clamped_x, inside_x = clamped_ratio(ratio_x, k00, k02, width)
         clamped_y, inside_y = clamped_ratio(ratio_y, k11, k12, height)
-        jx, jy = k00 * inverse_z, k11 * inverse_z
+        jx, jy = tl.where(seen, k00 * inverse_z, 0.0), tl.where(seen, k11 * inverse_z, 0.0)
         f00 = w00 * m00 + w01 * m10 + w02 * m20
         f01 = w00 * m01 + w01 * m11 + w02 * m21
         f02 = w00 * m02 + w01 * m12 + w02 * m22
@@ -128,7 +132,8 @@ def project_backward_kernel(
         )
         # Outside the limits the ratio is (+-margin - centre) / focal: only the camera moves it.
         free_x, free_y = tl.where(inside_x, g_clamped_x, 0.0), tl.where(inside_y, g_clamped_y, 0.0)
-        bound_x, bound_y = (g_clamped_x - free_x) / k00, (g_clamped_y - free_y) / k11
+        bound_x = tl.where(inside_x, 0.0, g_clamped_x / k00)
+        bound_y = tl.where(inside_y, 0.0, g_clamped_y / k11)
         g_ratio_x = k00 * g_mean_x + k10 * g_mean_y + free_x
         g_ratio_y = k01 * g_mean_x + k11 * g_mean_y + free_y
         g_px, g_py = g_ratio_x * inverse_z, g_ratio_y * inverse_z

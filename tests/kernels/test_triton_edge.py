@@ -1,5 +1,7 @@
 """Cases at the edge: the Triton backend has a defined result for each."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,59 @@ def test_a_camera_that_is_not_finite_sees_nothing(name, bad):
         assert not np.any(grads[splat_array]), f"gradient of {splat_array}"
 
 
+@pytest.mark.parametrize("implementation", ["triton", "xla", "reference"])
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_a_splat_too_large_for_float32_is_as_if_absent(mode, implementation):
+    """Its covariance overflows: gradients of zero must not meet infinity."""
+    run = ts.value_and_grad(implementation, ts.SIZE, dataclasses.replace(COUNT, mode=mode))
+    scene = ts.make_scene(18)
+    out, grads = run(dict(scene, opacities=scene["opacities"].at[0].set(0.0)))
+    for huge in (1e10, 1e20, 3e38, jnp.array([0.1, 1e20, 0.1])):
+        spoilt, spoilt_grads = run(dict(scene, scales=scene["scales"].at[0].set(huge)))
+        ts.assert_same(spoilt.image, out.image, "image", 1e-6)
+        for name in ts.NAMES:
+            ts.assert_same(spoilt_grads[name], grads[name], f"gradient of {name}", 1e-6)
+        for name in ts.NAMES[:5]:
+            assert not np.any(spoilt_grads[name][0]), f"gradient of {name}"
+
+
+_HUGE_CAMERAS = {
+    "focal_length": lambda view, k: (view, k.at[0, 0].set(1e30)),
+    "largest_focal_length": lambda view, k: (view, k.at[1, 1].set(3e38)),
+    "centre": lambda view, k: (view, k.at[0, 2].set(3e38)),
+    "pose": lambda view, k: (view.at[:3].multiply(1e20), k),
+}
+
+
+@pytest.mark.parametrize("implementation", ["triton", "xla", "reference"])
+def test_a_camera_too_large_for_float32_sees_nothing(implementation):
+    run = ts.value_and_grad(implementation, ts.SIZE, COUNT)
+    scene = ts.make_scene(19, cameras=2)
+    alone = {
+        **scene,
+        **{name: scene[name][:1] for name in ("viewmats", "intrinsics", "background")},
+    }
+    expected_grads = run(alone)[1]
+    for what, enlarge in _HUGE_CAMERAS.items():
+        view, k = enlarge(scene["viewmats"][1], scene["intrinsics"][1])
+        pair = dict(scene)
+        pair["viewmats"] = scene["viewmats"].at[1].set(view)
+        pair["intrinsics"] = scene["intrinsics"].at[1].set(k)
+        out, grads = run(pair)
+        assert not np.any(out.alpha[1]), what
+        for name in ts.NAMES[:5]:
+            ts.assert_same(grads[name], expected_grads[name], f"{what}: gradient of {name}", 1e-6)
+        for name in ("viewmats", "intrinsics"):
+            assert not np.any(grads[name][1]), f"{what}: gradient of {name}"
+
+
+def test_a_camera_without_a_focal_length_gives_gradients():
+    scene = ts.make_scene(20)
+    scene["intrinsics"] = scene["intrinsics"].at[0, 0, 0].set(0.0)
+    out, _ = ts.assert_parity(scene)
+    assert np.any(out.alpha)
+
+
 def test_one_executable_for_all_scenes_of_the_same_shapes():
     run = ts.value_and_grad("triton", ts.SIZE, COUNT)
     scene = ts.make_scene()
@@ -128,6 +183,15 @@ def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capa
         triton_fwd.sizes_of(_operands(scenes, 1), config, (8, 8))
     small = types.RasterizeConfig(COUNT, 8, 8 * 32_767, 1)
     assert triton_fwd.sizes_of(_operands(1, 1), small, (8, 8)).tiles_x == 32_767
+
+
+@pytest.mark.parametrize("value", [0, 1, 53_687, 53_688, 65_535, 2**31 - 1])
+def test_the_count_of_intersections_saturates(value):
+    from kernels.rasterize import triton_fwd
+
+    sums = jnp.full((2, 40_000), value, jnp.int32)
+    expected = min(40_000 * value, 2**31 - 1)
+    assert triton_fwd._saturated_sum(sums).tolist() == [expected] * 2
 
 
 @pytest.fixture
