@@ -20,8 +20,8 @@ from instant_gs import cli
 from kernels import cubin, triton_call
 from kernels.rasterize import vjp
 
-# Ampere, Hopper, Blackwell for data centres, Blackwell for desktops.
-CAPABILITIES = (80, 90, 100, 120)
+# Ampere, Hopper, Blackwell for data centres (two), Blackwell for desktops (two).
+CAPABILITIES = (80, 90, 100, 103, 120, 121)
 # Channels and modes that lead to different kernels.
 VARIANTS = ((3, "classic"), (3, "antialiased"), (1, "classic"), (32, "classic"))
 
@@ -65,6 +65,7 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
             {
                 "kernel": launch.name,
                 "capability": compiled.capability,
+                "ptx_version": triton_call.ptx_version(compiled.capability),
                 **cubin.resources(compiled),
                 "constants": constants,
             }
@@ -96,7 +97,6 @@ def main(argv: list[str]) -> None:
             "kind": "compiled_kernels",
             "triton": triton.__version__,
             "jax": jax.__version__,
-            "ptx_version": triton_call.PTX_VERSION,
             "sources_sha256": provenance.triton_hash(),
             "kernels": entries,
         }

@@ -29,8 +29,9 @@ from jax.interpreters import mlir
 
 from kernels import triton_interpreter
 
-# CUDA 12.8's PTX. Newer Triton emits newer PTX, which the ptxas of CUDA 13.0 and older rejects.
-PTX_VERSION = 87
+# PTX by compute capability: CUDA 12.8's, or the first that knows the GPU. Newer Triton emits newer
+# PTX, which the ptxas of CUDA 13.0 and older rejects; older PTX than a GPU's ends the process.
+PTX_VERSIONS = {75: 87, 80: 87, 86: 87, 87: 87, 89: 87, 90: 87, 100: 87, 103: 88, 120: 87, 121: 88}
 # XLA's buffers on GPUs are aligned to 128 bytes or more; Triton vectorises loads from 16 on.
 POINTER_ALIGNMENT = 16
 # Lowering for CUDA on a machine without a GPU: Hopper, unless CAPABILITY_VARIABLE says otherwise.
@@ -107,7 +108,10 @@ class Compiled:
 
 def has_triton() -> bool:
     """True when the package `triton` is installed; it is not imported."""
-    return importlib.util.find_spec("triton") is not None
+    try:
+        return importlib.util.find_spec("triton") is not None
+    except ValueError:  # an entry of sys.modules without a spec: blocked, or a stand-in
+        return False
 
 
 def is_interpreting() -> bool:
@@ -133,15 +137,30 @@ def cuda_capability() -> int:
 
     Raises:
         ValueError: the environment variable is not a number such as 90.
+        NotImplementedError: kernels are not compiled for it.
     """
     try:
-        return int(str(jax.local_devices(backend="cuda")[0].compute_capability).replace(".", ""))
+        text = str(jax.local_devices(backend="cuda")[0].compute_capability).replace(".", "")
     except RuntimeError:  # JAX's way to say that there is no such platform
-        pass
-    text = os.environ.get(CAPABILITY_VARIABLE, str(DEFAULT_CAPABILITY))
+        text = os.environ.get(CAPABILITY_VARIABLE, str(DEFAULT_CAPABILITY))
     if not text.isdecimal():
         raise ValueError(f"{CAPABILITY_VARIABLE}: expected a number such as 90, got {text!r}")
+    ptx_version(int(text))
     return int(text)
+
+
+def ptx_version(capability: int) -> int:
+    """PTX version that kernels are compiled to for a compute capability: 87 is PTX 8.7.
+
+    Raises:
+        NotImplementedError: the capability is not in the table: LLVM may end the process there.
+    """
+    if capability not in PTX_VERSIONS:
+        raise NotImplementedError(
+            f"implementation 'triton': no kernels for compute capability {capability}, only for "
+            f"{sorted(PTX_VERSIONS)}; use implementation='xla' or None"
+        )
+    return PTX_VERSIONS[capability]
 
 
 def triton_call(
@@ -236,6 +255,7 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
 
     Raises:
         RuntimeError: this process interprets kernels, so that nothing can be compiled.
+        NotImplementedError: kernels are not compiled for this capability.
     """
     if is_interpreting():
         raise RuntimeError(
@@ -256,7 +276,7 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
             options = {
                 "num_warps": launch.num_warps,
                 "num_stages": launch.num_stages,
-                "ptx_version": PTX_VERSION,
+                "ptx_version": ptx_version(capability),
                 "enable_fp_fusion": launch.fp_fusion,
             }
             if launch.max_registers is not None:

@@ -4,6 +4,7 @@ import math
 import numbers
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
@@ -63,6 +64,29 @@ def check_image_size(image_size: Any) -> tuple[int, int]:
             f"image_size: expected (height, width), two positive ints, got {image_size!r}"
         )
     return int(height), int(width)
+
+
+def as_arrays(arrays: dict[str, Any]) -> dict[str, jax.Array | None]:
+    """The arrays by name as JAX arrays; raises TypeError naming what is none.
+
+    Args:
+        arrays: by argument name; only `background` may be None.
+    """
+    converted: dict[str, jax.Array | None] = {}
+    for name, value in arrays.items():
+        if value is None and name == "background":
+            converted[name] = None
+            continue
+        try:
+            if value is None:  # older JAX makes NaN of it
+                raise TypeError
+            converted[name] = jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{name}: expected a floating-point array, got {type(value).__name__}; "
+                "convert it with jnp.asarray(..., jnp.float32)"
+            ) from error
+    return converted
 
 
 def check_shapes(arrays: dict[str, Any]) -> None:

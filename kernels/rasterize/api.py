@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kernels import constants, device, validation
+from kernels import constants, device, triton_call, validation
 from kernels.rasterize import vjp
 from kernels.types import (
     CoreOutput,
@@ -42,7 +42,9 @@ def automatic_capacity(num_splats: int, image_size: tuple[int, int]) -> int:
 
 
 def _load(implementation: str) -> Callable[[Operands, RasterizeConfig], CoreOutput]:
-    """Returns the core of a backend; ImportError where it cannot be had."""
+    """Returns the core of a backend; ImportError or NotImplementedError where there is none."""
+    if implementation == "triton":
+        triton_call.require_triton()  # its message says what to install
     module = {"triton": "triton_backend"}.get(implementation, implementation)
     backend = importlib.import_module(f"kernels.rasterize.{module}")
     if implementation == "reference":
@@ -130,7 +132,7 @@ def rasterize(
         "intrinsics": intrinsics,
         "background": background,
     }
-    arrays = {k: None if v is None else jnp.asarray(v) for k, v in arrays.items()}
+    arrays = validation.as_arrays(arrays)
     validation.check_shapes(arrays)
     given = [array for array in arrays.values() if array is not None]
     # Half precision holds neither pixel positions nor transmittance.

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import triton_call, triton_interpreter
+from kernels import device, triton_call, triton_interpreter
+from tests import own_process
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.NEEDS_TRITON
@@ -101,6 +102,23 @@ def test_without_triton_the_message_says_what_to_install(toy, monkeypatch):
         _scale(toy, jnp.zeros(8, jnp.float32))
 
 
+def test_without_triton_the_public_call_says_what_to_install():
+    code = """
+import sys
+sys.modules["triton"] = None
+import jax.numpy as jnp, kernels
+shapes = (1, 3), (1, 4), (1, 3), (1,), (1, 3), (1, 4, 4), (1, 3, 3)
+arrays = [jnp.ones(shape) for shape in shapes]
+try:
+    kernels.rasterize(*arrays, image_size=(8, 8), implementation="triton")
+except NotImplementedError as error:
+    print(error)
+print(kernels.rasterize(*arrays, image_size=(8, 8)).image.shape)
+"""
+    message, shape = own_process.python(code).splitlines()[-2:]
+    assert "triton is not installed; run `pip install" in message and shape == "(1, 8, 8, 3)"
+
+
 def test_without_the_plugin_the_message_says_what_to_install(monkeypatch):
     from jax._src.lib import gpu_triton
 
@@ -133,6 +151,17 @@ def test_capability_variable_is_checked(monkeypatch):
     monkeypatch.setenv(triton_call.CAPABILITY_VARIABLE, "hopper")
     with pytest.raises(ValueError, match=triton_call.CAPABILITY_VARIABLE):
         triton_call.cuda_capability()
+
+
+@pytest.mark.skipif(ts.HAS_GPU, reason="the GPU's own capability counts")
+def test_a_gpu_that_kernels_do_not_know_is_refused_through_the_public_call(monkeypatch):
+    monkeypatch.setenv(triton_call.CAPABILITY_VARIABLE, "130")
+    with pytest.raises(
+        NotImplementedError, match=r"compute capability 130, only for \[75, .*'xla'"
+    ):
+        ts.render(ts.make_scene(), size=(8, 16))
+    monkeypatch.setattr(device, "is_nvidia", lambda: True)
+    assert ts.render(ts.make_scene(), None, size=(8, 16)).image.shape == (1, 8, 16, 3)
 
 
 @pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: compute-sanitizer looks for this")

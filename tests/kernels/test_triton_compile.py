@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compiled_kernels, provenance
+from kernels import triton_call
 from tests import own_process
 from tests.kernels import triton_scene as ts
 
@@ -77,6 +78,26 @@ print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loa
     assert loads["blend_kernel"] < 20 and loads["blend_backward_kernel"] < 60, loads
     # Why the tuned table has no number of stages: the loops over lists are `while` loops.
     assert staged == {"blend_kernel": True, "blend_backward_kernel": True}
+
+
+def test_every_gpu_has_a_ptx_version_that_its_compiler_takes():
+    """A PTX version older than the GPU ends the process in LLVM."""
+    code = """
+import numpy as np
+from kernels import triton_call
+from tests.kernels import triton_toy
+launch = triton_call.Launch(
+    triton_toy.scale_kernel, (1, 1, 1), (("count", 1), ("factor", 1.0)), (("BLOCK", 8),)
+)
+for capability in triton_call.PTX_VERSIONS:
+    ptx = triton_call.compile_kernel(launch, [np.float32] * 2, capability).ptx
+    print(capability, ptx.split(".version")[1].split()[0])
+"""
+    rows = dict(line.split() for line in _python(code).splitlines() if " 8." in line)
+    assert {int(cc): int(version.replace(".", "")) for cc, version in rows.items()} == (
+        triton_call.PTX_VERSIONS
+    )
+    assert set(compiled_kernels.CAPABILITIES) <= set(triton_call.PTX_VERSIONS)
 
 
 @pytest.mark.parametrize(
