@@ -13,6 +13,7 @@ table is written after each number of channels; the entries of other GPUs are ke
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -196,16 +197,34 @@ def tune(channels: int, splats: int, size: int, loops: int, minutes: float):
     return dataclasses.replace(best, measured=chosen), times
 
 
+def read(path: Path) -> dict:
+    """The table at `path`, or the installed one if there is none yet.
+
+    Raises:
+        OSError: it cannot be read, or no file can be written there.
+        ValueError: it is no table.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path.parent}: cannot write into this folder")
+    text = (path if path.exists() else triton_config.TABLE).read_text(encoding="utf-8")
+    try:
+        table = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error})") from error
+    if not isinstance(table, dict) or not isinstance(table.get("entries"), dict):
+        raise ValueError('no table: it has no "entries"')
+    return table
+
+
 def write(path: Path, capability: int, channels: int, kernel: triton_config.KernelConfig) -> None:
     """Puts one entry into a table, whole or not at all; a new table begins as the installed one."""
-    source = path if path.exists() else triton_config.TABLE
-    table = json.loads(source.read_text(encoding="utf-8"))
+    table = read(path)
     entries = table["entries"].setdefault(f"sm_{capability}", {})
     for size in triton_config.CHANNEL_CLASSES:  # a GPU has entries of all classes or none
         known = triton_config.lookup(capability, size - 1)
         entries.setdefault(str(size), dataclasses.asdict(known))
     entries[str(triton_config.channel_class(channels))] = dataclasses.asdict(kernel)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
@@ -228,6 +247,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("expected flags only, and --channels such as 3,32")
     if not (device.is_nvidia() or triton_call.is_interpreting()):
         sys.exit("kernels.tune: no NVIDIA GPU here; run it on the GPU that the table is for")
+    try:  # now, not after minutes of searching
+        read(Path(values.out))
+    except (OSError, ValueError) as error:
+        sys.exit(f"kernels.tune: --out={values.out}: {error}; name another file or restore it")
     for text in values.channels:
         channels = int(text)
         kernel, times = tune(channels, values.splats, values.size, values.loops, values.minutes)

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import types
 
 import jax.numpy as jnp
 import pytest
@@ -36,6 +37,24 @@ def test_a_new_table_begins_as_the_installed_one(tmp_path):
     assert entries["sm_90"]["4"]["forward_warps"] == 4 and entries["sm_90"]["4"]["measured"]
     assert entries["sm_90"]["64"] == installed["sm_90"]["64"]
     assert entries["sm_103"]["64"]["measured"] and not entries["sm_103"]["4"]["measured"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "below_a_file", "json", "no_table"])
+def test_a_table_that_cannot_be_written_is_refused_before_the_search(kind, tmp_path, monkeypatch):
+    path = tmp_path / "tuned.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "below_a_file":
+        path.write_text("")
+        path = path / "tuned.json"
+    else:
+        path.write_text("{" if kind == "json" else "[]")
+    values = types.SimpleNamespace(out=str(path), channels=["3"], splats=8, size=16, loops=1)
+    monkeypatch.setattr(tune.flags, "FLAGS", values)
+    monkeypatch.setattr(tune.device, "is_nvidia", lambda: True)
+    monkeypatch.setattr(tune, "tune", lambda *_: pytest.fail("it searched first"))
+    with pytest.raises(SystemExit, match=r"kernels\.tune: --out=.*tuned\.json: .*restore it"):
+        tune.main([""])
 
 
 def test_a_search_stops_in_time_and_says_what_it_timed():
