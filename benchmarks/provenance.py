@@ -19,13 +19,13 @@ _TRITON_SOURCES = ("kernels/triton_*.py", "kernels/rasterize/triton_*")
 
 
 def sources_hash(folder: Path = KERNELS) -> str:
-    """SHA-256 over the names and contents of all Python files below `folder`, in hex.
+    """SHA-256 over the names and contents of all Python files and tables below `folder`, in hex.
 
-    Without the tools: what times and tunes kernels changes none.
+    Tables decide which kernels run. Without the tools: what times and tunes kernels changes none.
     """
     digest = hashlib.sha256()
-    files = sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix())
-    for path in files:
+    files = [path for pattern in ("*.py", "*.json") for path in folder.rglob(pattern)]
+    for path in sorted(files, key=lambda path: path.relative_to(folder).as_posix()):
         if path.relative_to(folder).as_posix() in _TOOLS:
             continue
         content = path.read_bytes()

@@ -43,7 +43,7 @@ def test_unchanged_sources_are_verified(tree):
     assert kernel_status.describe(*tree) == "kernels: verified on NVIDIA Test on 2026-01-02"
 
 
-@pytest.mark.parametrize("change", ["edit", "add", "rename", "delete"])
+@pytest.mark.parametrize("change", ["edit", "add", "rename", "delete", "tune"])
 def test_any_change_of_the_sources_is_noticed(tree, change):
     write_record(tree)
     api = tree[0] / "op" / "api.py"
@@ -51,6 +51,8 @@ def test_any_change_of_the_sources_is_noticed(tree, change):
         api.write_text("B = 3\n")
     elif change == "add":
         (tree[0] / "op" / "xla.py").write_text("")
+    elif change == "tune":
+        (tree[0] / "op" / "tuned.json").write_text("{}")
     elif change == "rename":
         api.rename(tree[0] / "op" / "other.py")
     else:
