@@ -2,6 +2,7 @@
 
 import jax
 
+from kernels import types, validation
 from kernels.rasterize import api
 from kernels.types import RasterizeOptions, RasterizeOutput
 
@@ -24,7 +25,7 @@ def rasterize_sharded(
     Args:
         *arrays: means, quats, scales, opacities, features, viewmats, intrinsics as for
             `kernels.rasterize`, each with a leading batch axis B.
-        mesh: the devices.
+        mesh: the devices, with axes of any type.
         axis: name of the mesh axis that B is spread over; its size divides B.
         image_size: (height, width), pixels.
         background: (B, C, D), or None for zero.
@@ -35,12 +36,22 @@ def rasterize_sharded(
         RasterizeOutput with a leading B, spread like the arrays.
 
     Raises:
+        TypeError: there is no mesh, or not these arrays.
         ValueError: the mesh has no such axis, the arrays have not the same B, or the axis does not
             divide it. Everything else as for `kernels.rasterize`.
     """
+    if not isinstance(mesh, jax.sharding.Mesh):
+        raise TypeError(
+            f"mesh: expected a jax.sharding.Mesh, got {type(mesh).__name__}; "
+            "make one with jax.make_mesh((jax.device_count(),), ('data',))"
+        )
     if axis not in mesh.shape:
         raise ValueError(f"axis: expected one of the mesh's axes {mesh.axis_names}, got {axis!r}")
-    given = arrays if background is None else (*arrays, background)
+    names = types.Operands._fields
+    if len(arrays) != len(names):
+        raise TypeError(f"arrays: expected {', '.join(names)}, got {len(arrays)} arrays")
+    named = dict(zip(names, arrays, strict=True), background=background)
+    given = [array for array in validation.as_arrays(named).values() if array is not None]
     sizes = sorted({array.shape[0] if array.ndim else 0 for array in given})
     if len(sizes) != 1 or sizes[0] % mesh.shape[axis]:
         raise ValueError(
@@ -58,6 +69,9 @@ def rasterize_sharded(
         )
 
     split = jax.sharding.PartitionSpec(axis)
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if kinds[axis] == jax.sharding.AxisType.Explicit:  # there arrays have to be spread beforehand
+        given = jax.sharding.reshard(given, jax.sharding.NamedSharding(mesh, split))
     # What varies over the mesh is not tracked (check_vma): all of it does, and loops inside a
     # backend would have to say so for each of their values.
     render = jax.shard_map(

@@ -200,3 +200,36 @@ def test_batches_that_devices_cannot_share_are_refused(helpers):
     three = [np.asarray(array)[:3] for array in arrays[:7]]
     with pytest.raises(ValueError, match=r"leading batch size that 4 devices divide, got \[3\]"):
         kernels.rasterize_sharded(*three, mesh=mesh, image_size=(8, 8))
+
+
+def test_sharded_batch_on_the_default_mesh_takes_arrays_from_anywhere(helpers):
+    """JAX's default axis type asks for arrays that are spread beforehand."""
+    scenes = [helpers.make_scene(seed, num_splats=3) for seed in range(4)]
+    arrays = [np.stack(array).astype(np.float32) for array in zip(*scenes, strict=True)]
+    settings = dict(image_size=(8, 8), implementation="reference")
+    alone = jax.vmap(lambda *a: kernels.rasterize(*a, **settings).image)
+
+    def loss(render):
+        return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(render(*a) ** 2), argnums=(0, 6)))
+
+    expected, expected_grads = loss(alone)(*arrays[:7])
+    mesh = jax.make_mesh((4,), ("data",))
+
+    def spread(*arrays):
+        return kernels.rasterize_sharded(*arrays, mesh=mesh, **settings).image
+
+    assert spread(arrays[0].tolist(), *arrays[1:7]).shape == (4, 1, 8, 8, helpers.CHANNELS)
+    value, grads = loss(spread)(*arrays[:7])
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for actual, wanted in zip(grads, expected_grads, strict=True):
+        assert helpers.relative_error(actual, wanted) < 1e-5
+
+
+def test_what_is_no_mesh_and_no_array_is_named(helpers):
+    mesh, arrays = _spread_scenes(helpers)
+    with pytest.raises(TypeError, match=r"mesh: expected a jax\.sharding\.Mesh, got NoneType"):
+        kernels.rasterize_sharded(*arrays[:7], mesh=None, image_size=(8, 8))
+    with pytest.raises(TypeError, match="means: expected a floating-point array, got NoneType"):
+        kernels.rasterize_sharded(None, *arrays[1:7], mesh=mesh, image_size=(8, 8))
+    with pytest.raises(TypeError, match=r"arrays: expected means, .*intrinsics, got 6"):
+        kernels.rasterize_sharded(*arrays[:6], mesh=mesh, image_size=(8, 8))
