@@ -31,8 +31,9 @@
 # verification that `make test` looks for; OUT/tuned.json, if tuned, is the new
 # kernels/rasterize/triton_tuned.json. Then: python -m benchmarks.table
 #
-# A step that fails does not stop the next; the last line tells which failed. Nothing is installed,
-# and the GPU's settings stay as they are.
+# A step that fails does not stop the next; the last line tells which failed and which were asked for
+# but did not run (out of time, something missing): without any of both the exit status is 0. Nothing
+# is installed, and the GPU's settings stay as they are.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 if [ $# -lt 1 ]; then
@@ -48,23 +49,32 @@ DEADLINE=$(($(date +%s) + ${2:-$((540 * SCALE))}))
 ONLY=${ONLY:-}
 TRAIN=${TRAIN:-}
 for name in $ONLY; do
-  case " environment parity bench memcheck graphs parity_rest tests tune train " in
+  case " environment parity gsplat bench memcheck graphs parity_rest tests tune train " in
     *" $name "*) ;;
     *) echo "ONLY: no step $name; the head of this file lists them" >&2 && exit 2 ;;
   esac
+  if [ "$name" = train ] && [ -z "$TRAIN" ]; then
+    echo "ONLY=train: TRAIN is empty; give it the command, as the head of this file says" >&2
+    exit 2
+  fi
+  if [ "$name" = gsplat ] && [ -z "${GSPLAT_WHEEL:-}" ]; then
+    echo "ONLY=gsplat: GSPLAT_WHEEL is empty; give it the wheel to build" >&2
+    exit 2
+  fi
 done
 GSPLAT_WHEEL=${GSPLAT_WHEEL:-}
 GSPLAT_PYTHON=${GSPLAT_PYTHON:-}
 PYTHON=${PYTHON:-python3}
 KEEP_SCRATCH=${SCRATCH:-}
 SCRATCH=${SCRATCH:-$(mktemp -d)}
+MISSING=69 # exit status of a step that lacks a program
 LOG=$OUT/log.txt
 : >"$LOG"
-FAILED=
+FAILED= NOT_RUN=
 COMMIT=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || true)}
 # JAX would take three quarters of the memory at once; the sanitizer and torch need some.
 export PYTHONUNBUFFERED=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
-export OUT PYTHON COMMIT REHEARSE SCRATCH GSPLAT_WHEEL
+export OUT PYTHON COMMIT MISSING REHEARSE SCRATCH GSPLAT_WHEEL
 
 left() { echo $((DEADLINE - $(date +%s))); }
 
@@ -90,6 +100,7 @@ step() {
   wanted "$name" || return 0
   if [ "$seconds" -lt 5 ]; then
     say "$name: out of time, not run"
+    NOT_RUN="$NOT_RUN $name"
     return 0
   fi
   start=$(date +%s)
@@ -99,7 +110,11 @@ step() {
   timeout -k 5 "$seconds" "$@" 2>&1 | tee -a "$LOG"
   status=${PIPESTATUS[0]}
   say "$name: exit $status after $(($(date +%s) - start)) s"
-  [ "$status" -eq 0 ] || FAILED="$FAILED $name"
+  case $status in
+    0) ;;
+    "$MISSING") NOT_RUN="$NOT_RUN $name" ;;
+    *) FAILED="$FAILED $name" ;;
+  esac
 }
 
 environment() {
@@ -115,12 +130,14 @@ print(jax.devices())'
 
 # Leaves SCRATCH/gsplat-python, an interpreter that has gsplat.
 gsplat_build() {
-  local site=$SCRATCH/gsplat-site
+  local site=$SCRATCH/gsplat-site capability
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)
+  [[ $capability =~ ^[0-9]+\.[0-9]+$ ]] || capability=9.0
   "$PYTHON" -m pip install -q --no-index --no-deps --target "$site" "$GSPLAT_WHEEL" || return
   cat >"$SCRATCH/building" <<EOF
 #!/usr/bin/env bash
 export PYTHONPATH=$site TORCH_EXTENSIONS_DIR=$SCRATCH/gsplat-ext MAX_JOBS=16
-export TORCH_CUDA_ARCH_LIST=\${TORCH_CUDA_ARCH_LIST:-9.0}
+export TORCH_CUDA_ARCH_LIST=\${TORCH_CUDA_ARCH_LIST:-$capability}
 exec $(command -v "$PYTHON") "\$@"
 EOF
   chmod +x "$SCRATCH/building" &&
@@ -136,7 +153,7 @@ memcheck() {
     watch=()
   elif ! command -v compute-sanitizer >/dev/null; then
     echo "compute-sanitizer is not on the PATH, not run" | tee "$OUT/sanitizer.txt"
-    return
+    return "$MISSING"
   fi
   echo "memcheck: not finished" >"$OUT/sanitizer.txt"
   XLA_PYTHON_CLIENT_ALLOCATOR=platform \
@@ -172,7 +189,7 @@ if [ -n "$REHEARSE" ]; then
 fi
 
 step environment 15 environment
-if [ -n "$GSPLAT_WHEEL" ] && wanted bench; then
+if [ -n "$GSPLAT_WHEEL" ] && { wanted bench || wanted gsplat; }; then
   seconds=$(limit gsplat 130)
   timeout -k 5 "$seconds" bash -c gsplat_build >"$OUT/gsplat_build.txt" 2>&1 &
   builder=$!
@@ -220,5 +237,5 @@ if compgen -G "$OUT/parity*.json" >/dev/null || [ -f "$OUT/bench.json" ]; then
   ONLY='' step collect 15 "$PYTHON" -m benchmarks.collect --folder="$OUT"
 fi
 [ -n "$KEEP_SCRATCH" ] || rm -rf "$SCRATCH"
-say "done; failed:${FAILED:- none}"
-[ -z "$FAILED" ]
+say "done; failed:${FAILED:- none}; not run:${NOT_RUN:- none}"
+[ -z "$FAILED$NOT_RUN" ]
