@@ -6,8 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
+
+_NUMBERS = ("max_alpha", "min_compensation", "eps2d", "near", "far", "radius_clip")
+_PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
+_FLAGS = ("expected_depth", "deterministic")
 
 
 def check_options(options: Any) -> None:
@@ -17,10 +22,16 @@ def check_options(options: Any) -> None:
             f"options: expected kernels.RasterizeOptions, got {type(options).__name__}; "
             "write kernels.RasterizeOptions(mode=...)"
         )
+    for name in _NUMBERS:
+        if not _is_number(getattr(options, name)):
+            raise _wrong_type(options, name, "a Python or NumPy number; convert it with float()")
+    for name in _FLAGS:
+        if not isinstance(getattr(options, name), bool | np.bool_):
+            raise _wrong_type(options, name, "True or False")
     checks = {
         "mode": (options.mode in MODES, f"one of {MODES}"),
         "on_overflow": (options.on_overflow in ON_OVERFLOW, f"one of {ON_OVERFLOW}"),
-        "max_alpha": (_is_number(options.max_alpha, 0, 1), "a number in (0, 1)"),
+        "max_alpha": (0 < options.max_alpha < 1, "a number in (0, 1)"),
         "min_compensation": (0 <= options.min_compensation <= 1, "a number in [0, 1]"),
         "eps2d": (options.eps2d >= 0 and math.isfinite(options.eps2d), "a number >= 0, pixels^2"),
         "near": (options.near > 0, "a positive distance"),
@@ -45,8 +56,15 @@ def check_options(options: Any) -> None:
             raise ValueError(f"options.{name}: expected {expected}, got {getattr(options, name)!r}")
 
 
-def _is_number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, numbers.Real) and low < value < high
+def _wrong_type(options: RasterizeOptions, name: str, expected: str) -> TypeError:
+    value = getattr(options, name)
+    return TypeError(
+        f"options.{name}: expected {expected}, got {value!r} of type {type(value).__name__}"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _is_count(value: Any) -> bool:
@@ -102,12 +120,16 @@ def check_shapes(arrays: dict[str, Any]) -> None:
                 f"{name}: expected a floating-point array, got {array.dtype}; "
                 "convert it with .astype(jnp.float32)"
             )
-    means, viewmats, features = arrays["means"], arrays["viewmats"], arrays["features"]
-    n = means.shape[0] if means.ndim else "N"
+    viewmats, features = arrays["viewmats"], arrays["features"]
+    # N is what most arrays say, so that the one that differs is named; of two, the first.
+    counts = [arrays[name].shape[0] for name in _PER_SPLAT if arrays[name].ndim]
+    n = max(counts, key=counts.count, default="N")
     c = viewmats.shape[0] if viewmats.ndim else "C"
     d = features.shape[-1] if features.ndim else "D"
     if d == 0:
         raise ValueError(f"features: expected at least one channel, got shape {features.shape}")
+    if c == 0:
+        raise ValueError(f"viewmats: expected at least one camera, got shape {viewmats.shape}")
     expected = {
         "means": (n, 3),
         "quats": (n, 4),

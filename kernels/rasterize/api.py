@@ -210,7 +210,9 @@ def propose_capacity(
     Returns:
         The largest count over the cameras plus 25 %, rounded up to a multiple of 1024.
     """
-    options = dataclasses.replace(options or RasterizeOptions(), on_overflow="count")
+    options = RasterizeOptions() if options is None else options
+    validation.check_options(options)
+    options = dataclasses.replace(options, on_overflow="count")
     output = rasterize(
         *arrays, image_size=image_size, options=options, implementation=implementation
     )

@@ -43,11 +43,51 @@ def _call(helpers, **changes):
         ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
         ({"options": kernels.RasterizeOptions(capacity=0)}, ValueError, r"options\.capacity"),
         ({"options": kernels.RasterizeOptions(max_alpha=1.5)}, ValueError, r"options\.max_alpha"),
+        ({"means": None}, TypeError, "means: expected a floating-point array, got NoneType"),
+        ({"means": "abc"}, TypeError, "means: expected a floating-point array, got str"),
+        ({"means": jnp.ones((41, 3))}, ValueError, r"means: .*N = 40 splats.*\(41, 3\)"),
+        (
+            {"viewmats": jnp.ones((0, 4, 4)), "intrinsics": jnp.ones((0, 3, 3))},
+            ValueError,
+            "viewmats: expected at least one camera",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(changes, error, message, helpers):
     with pytest.raises(error, match=message):
         _call(helpers, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("eps2d", "0.3"),
+        ("eps2d", jnp.float32(0.3)),  # no hash, so nothing static
+        ("near", None),
+        ("near", jnp.ones(3)),
+        ("far", "x"),
+        ("radius_clip", [1]),
+        ("min_compensation", "a"),
+        ("max_alpha", True),
+        ("deterministic", "no"),
+        ("expected_depth", 1),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_named(name, value, helpers):
+    options = kernels.RasterizeOptions(**{name: value})
+    with pytest.raises(TypeError, match=rf"options\.{name}: expected .* of type"):
+        _call(helpers, options=options)
+
+
+def test_numpy_numbers_are_numbers(helpers):
+    options = kernels.RasterizeOptions(eps2d=np.float32(0.3), near=1, deterministic=np.bool_(True))
+    assert _call(helpers, options=options).image.shape[1:3] == (8, 8)
+
+
+def test_a_capacity_is_proposed_for_options_only(helpers):
+    scene = helpers.as_float32(helpers.make_scene())
+    with pytest.raises(TypeError, match=r"options: expected kernels\.RasterizeOptions, got dict"):
+        kernels.propose_capacity(*scene[:7], image_size=(8, 8), options={"eps2d": 0.3})
 
 
 def test_lists_are_arrays(helpers):
