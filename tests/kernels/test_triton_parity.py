@@ -40,6 +40,18 @@ def test_expected_depth_and_preset():
     ts.assert_parity(ts.make_scene(3), options=options)
 
 
+@pytest.mark.parametrize("eps2d", [0.0, 1.5])
+def test_filter_and_depth_bounds(eps2d):
+    options = RasterizeOptions(
+        mode="antialiased", eps2d=eps2d, near=3.8, far=4.5, on_overflow="count"
+    )
+    scene = ts.make_scene(21)
+    depths = scene["means"] @ scene["viewmats"][0, 2, :3] + scene["viewmats"][0, 2, 3]
+    assert 0 < np.sum(depths < 3.8) and 0 < np.sum(depths > 4.5), "both bounds must cut"
+    out, _ = ts.assert_parity(scene, options=options)
+    assert float(out.alpha.max()) > 0.05
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 25)])
 def test_sizes_that_are_no_multiple_of_the_tile(size):
     ts.assert_parity(ts.make_scene(4, size=size), size=size)
