@@ -1,5 +1,6 @@
 """Checks at the public boundary: what was expected, what came, how to mend it."""
 
+import dataclasses
 import math
 import numbers
 from typing import Any
@@ -13,10 +14,15 @@ from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
 _NUMBERS = ("max_alpha", "min_compensation", "eps2d", "near", "far", "radius_clip")
 _PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
 _FLAGS = ("expected_depth", "deterministic")
+_MAX_CAPACITY = 2**31 - 1  # slots are numbered with 32 bits
 
 
-def check_options(options: Any) -> None:
-    """Raises TypeError or ValueError naming the option that cannot be used."""
+def check_options(options: Any) -> RasterizeOptions:
+    """Returns the options, NumPy's numbers as Python's, so that equal options are one program's.
+
+    Raises:
+        TypeError, ValueError: names the option that cannot be used.
+    """
     if not isinstance(options, RasterizeOptions):
         raise TypeError(
             f"options: expected kernels.RasterizeOptions, got {type(options).__name__}; "
@@ -38,8 +44,9 @@ def check_options(options: Any) -> None:
         "far": (options.far > options.near, f"a distance beyond near = {options.near}"),
         "radius_clip": (options.radius_clip >= 0, "a number >= 0, pixels"),
         "capacity": (
-            options.capacity is None or _is_count(options.capacity),
-            "a positive int, or None for the automatic one",
+            options.capacity is None
+            or (_is_count(options.capacity) and options.capacity <= _MAX_CAPACITY),
+            f"a positive int up to {_MAX_CAPACITY}, or None for the automatic one",
         ),
         "tile_size": (
             options.tile_size is None
@@ -54,6 +61,13 @@ def check_options(options: Any) -> None:
     for name, (good, expected) in checks.items():
         if not good:
             raise ValueError(f"options.{name}: expected {expected}, got {getattr(options, name)!r}")
+    plain = {name: float(getattr(options, name)) for name in _NUMBERS}
+    plain |= {name: bool(getattr(options, name)) for name in _FLAGS}
+    if options.capacity is not None:
+        plain["capacity"] = int(options.capacity)
+    if options.tile_size is not None:
+        plain["tile_size"] = tuple(int(side) for side in options.tile_size)
+    return dataclasses.replace(options, **plain)
 
 
 def _wrong_type(options: RasterizeOptions, name: str, expected: str) -> TypeError:

@@ -48,7 +48,7 @@ def _load(implementation: str) -> Callable[[Operands, RasterizeConfig], CoreOutp
     module = {"triton": "triton_backend"}.get(implementation, implementation)
     backend = importlib.import_module(f"kernels.rasterize.{module}")
     if implementation == "reference":
-        return backend.rasterize
+        return lambda operands, config: backend.rasterize(vjp.finite_cameras(operands), config)
     return lambda operands, config: vjp.differentiable(backend, config)(operands)
 
 
@@ -115,8 +115,7 @@ def rasterize(
         NotImplementedError: the named backend cannot do this call.
         OverflowError: outside jit, more tile intersections than the capacity.
     """
-    options = RasterizeOptions() if options is None else options
-    validation.check_options(options)
+    options = validation.check_options(RasterizeOptions() if options is None else options)
     image_size = validation.check_image_size(image_size)
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise ValueError(
@@ -210,8 +209,7 @@ def propose_capacity(
     Returns:
         The largest count over the cameras plus 25 %, rounded up to a multiple of 1024.
     """
-    options = RasterizeOptions() if options is None else options
-    validation.check_options(options)
+    options = validation.check_options(RasterizeOptions() if options is None else options)
     options = dataclasses.replace(options, on_overflow="count")
     output = rasterize(
         *arrays, image_size=image_size, options=options, implementation=implementation

@@ -64,11 +64,11 @@ def _unfold(tree, size: int):
     return split, jax.tree.map(lambda _: True, tree)
 
 
-def _finite_cameras(operands: Operands) -> Operands:
+def finite_cameras(operands: Operands) -> Operands:
     """Puts a camera with a number that is not finite where it sees nothing.
 
-    It has seen nothing in the forward pass, so all its gradients are zero; without this they would
-    be zero times NaN, and destroy those of other cameras that share its splats.
+    It sees nothing in the forward pass anyway, so all its gradients are zero; without this they
+    would be zero times NaN, and destroy those of other cameras that share its splats.
     """
     finite = jnp.all(jnp.isfinite(operands.viewmats), axis=(-2, -1), keepdims=True)
     finite &= jnp.all(jnp.isfinite(operands.intrinsics), axis=(-2, -1), keepdims=True)
@@ -130,7 +130,7 @@ def differentiable(backend: ModuleType, config: RasterizeConfig):
 
     def rasterize_bwd(saved, cotangent):
         operands, residuals = saved
-        operands = _finite_cameras(operands)
+        operands = finite_cameras(operands)
         return (backward(operands, residuals, tuple(cotangent[:3])),)
 
     rasterize.defvjp(rasterize_fwd, rasterize_bwd)

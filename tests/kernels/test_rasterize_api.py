@@ -42,6 +42,7 @@ def _call(helpers, **changes):
         ({"options": kernels.RasterizeOptions(mode="soft")}, ValueError, r"options\.mode"),
         ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
         ({"options": kernels.RasterizeOptions(capacity=0)}, ValueError, r"options\.capacity"),
+        ({"options": kernels.RasterizeOptions(capacity=2**31)}, ValueError, r"options\.capacity"),
         ({"options": kernels.RasterizeOptions(max_alpha=1.5)}, ValueError, r"options\.max_alpha"),
         ({"means": None}, TypeError, "means: expected a floating-point array, got NoneType"),
         ({"means": "abc"}, TypeError, "means: expected a floating-point array, got str"),
@@ -82,6 +83,16 @@ def test_an_option_of_the_wrong_type_is_named(name, value, helpers):
 def test_numpy_numbers_are_numbers(helpers):
     options = kernels.RasterizeOptions(eps2d=np.float32(0.3), near=1, deterministic=np.bool_(True))
     assert _call(helpers, options=options).image.shape[1:3] == (8, 8)
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons(helpers):
+    scene = helpers.as_float32(helpers.make_scene())
+    given = {"near": np.float32(0.5), "capacity": np.int64(4096), "deterministic": np.True_}
+    for implementation, tile in (("xla", {"tile_size": (np.int32(8), 8)}), ("reference", {})):
+        options = kernels.RasterizeOptions(**given, **tile)
+        call = {"image_size": (8, 8), "implementation": implementation, "options": options}
+        image = kernels.rasterize(**scene._asdict(), **call).image
+        assert image.shape == (1, 8, 8, 3), implementation
 
 
 def test_a_capacity_is_proposed_for_options_only(helpers):
