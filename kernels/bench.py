@@ -265,6 +265,8 @@ def _check_flags(argv: list[str]) -> None:
     if len(argv) > 1:
         raise UsageError(f"unexpected argument {argv[1]!r}; write --case=NAME")
     for flag, known in ((_CASE, cases.CASES), (_DIRECTION, DIRECTIONS)):
+        if flag.value == []:
+            raise UsageError(f"--{flag.name}=: expected some of {sorted(known)}")
         unknown = sorted(set(flag.value or ()) - set(known))
         if unknown:
             raise UsageError(f"--{flag.name}: unknown {unknown}, expected some of {sorted(known)}")

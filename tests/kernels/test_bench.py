@@ -50,9 +50,10 @@ def test_recompiling_while_timing_fails():
     ("flag", "value", "words"),
     [
         (bench._CASE, ["tiny", "huge"], r"--case: unknown \['huge'\], expected some of"),
+        (bench._DIRECTION, [], "--direction=: expected some of"),
         (bench._DIRECTION, ["backward"], r"--direction: unknown \['backward'\]"),
         (bench._TILE_SIZE, ["8"], "--tile_size=8: expected height,width"),
-        (bench._CAPACITY, -1, "--capacity: expected a positive int, or None"),
+        (bench._CAPACITY, -1, "--capacity: expected a positive int up to 2147483647"),
         (bench._PLOT, "notes.txt", r"--plot=notes\.txt: the name must end in \.png"),
     ],
 )
