@@ -76,6 +76,8 @@ def _crop_check(model):
 def _number_checks(config):
     """As ``checks``, of data, losses and training: words and plain ranges."""
     data, train = config.data, config.train
+    seed, largest = config.seed, 2**32 - 2  # the data take 32 bits, sample pictures the next number
+    yield "seed", seed, 0 <= seed <= largest, f"a number from 0 to {largest}"
     yield _one_of("data.broken", data.broken, ("stop", "skip"))
     yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
     for name, value in (
@@ -98,7 +100,6 @@ def _number_checks(config):
     ):
         yield name, value, 0 < value < math.inf, "a finite number > 0"
     for name, value in (
-        ("seed", config.seed),
         ("motion_pretrain.steps", config.motion_pretrain.steps),
         ("motion_pretrain.invariance", config.motion_pretrain.invariance),
         ("optimizer.warmup_steps", config.optimizer.warmup_steps),

@@ -47,6 +47,7 @@ def test_it_is_valid_and_says_what_it_is(name):
         ("optimizer.b1", 7.0),
         ("motion_pretrain.steps", -1),
         ("seed", -3),
+        ("seed", 2**32 - 1),
     ],
 )
 def test_a_number_that_trains_nothing_is_named(field, value):
