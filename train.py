@@ -7,6 +7,8 @@ command line; ``--config=configs/demo.py:smoke`` shrinks it to a test. ``--dry_r
 happen. Several hosts run the same command, see launch/.
 """
 
+import signal
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -30,6 +32,9 @@ _PROFILE = flags.DEFINE_string("profile_steps", None, "Steps to profile: first,l
 
 def main(argv):
     del argv
+    if _DRY_RUN.value:
+        # It leaves nothing to remove, and Python may crash if it ends while XLA compiles.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import jax
 
     from instant_gs.training import checkpoint, distributed, dry_run, loop, profile

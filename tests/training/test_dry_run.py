@@ -1,6 +1,7 @@
 """A dry run says what is there and touches nothing."""
 
 import re
+import signal
 
 import jax
 import pytest
@@ -16,6 +17,7 @@ from instant_gs.training import (
     profile,
     state,
 )
+from tests import own_process
 
 
 def _files(folder):
@@ -85,3 +87,16 @@ def test_a_wrong_window_is_a_clear_error(text):
     with pytest.raises(cli.UserError, match="--profile_steps="):
         profile.parse(text)
     assert profile.parse("10,15") == (10, 15)
+
+
+def test_sigterm_ends_it_at_once():
+    program = """
+import signal, sys
+from instant_gs import cli
+from instant_gs.training import dry_run
+import train
+dry_run.describe = lambda *_: [str(signal.getsignal(signal.SIGTERM))]
+sys.argv = ["train.py", "--config=configs/demo.py:smoke", "--workdir=none", "--dry_run"]
+cli.run(train.main)
+"""
+    assert own_process.python(program).strip() == str(signal.SIG_DFL)
