@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 FILES = sorted((ROOT / "launch").iterdir())
 
-# Stands for srun and gcloud: writes down what it is asked to do.
-_RECORDER = f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\n"
+# Stands for srun, scontrol and gcloud: writes down what it is asked to do.
+_RECORDER = f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\nsys.exit({{}})\n"
 
 
 def train_flags():
@@ -29,10 +29,10 @@ def train_flags():
     return set(re.findall(r"--(?:\[no\])?(\w+)", help_text))
 
 
-def recorded(script, tmp_path, *arguments, **variables):
-    """The words that the script's last command got."""
-    for name in ("srun", "gcloud"):
-        (tmp_path / name).write_text(_RECORDER)
+def recorded(script, tmp_path, *arguments, trained=0, ends=0, **variables):
+    """The words that each of the script's commands got; srun's exit code is ``trained``."""
+    for name, code in {"srun": trained, "scontrol": 0, "gcloud": 0}.items():
+        (tmp_path / name).write_text(_RECORDER.format(code))
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", **variables}
     run = subprocess.run(
@@ -43,8 +43,8 @@ def recorded(script, tmp_path, *arguments, **variables):
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    return ast.literal_eval(run.stdout)
+    assert run.returncode == ends, run.stderr
+    return [ast.literal_eval(line) for line in run.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -56,7 +56,8 @@ def test_scripts_are_shell(script):
 def test_every_flag_exists():
     flags = train_flags()
     assert {"config", "workdir", "coordinator", "distributed"} <= flags
-    own = {"zone", "worker", "command", "kill-on-bad-exit", "nodes"}  # of gcloud, srun and sbatch
+    # Of gcloud, srun and sbatch.
+    own = {"zone", "worker", "command", "kill-on-bad-exit", "wait", "nodes"}
     for path in FILES:
         text = re.sub(r"^#SBATCH.*", "", path.read_text(), flags=re.MULTILINE)
         names = set(re.findall(r"--([a-z][\w-]*)", text)) - own
@@ -70,16 +71,24 @@ def test_configurations_exist():
 
 
 def test_slurm_passes_everything_on(tmp_path):
-    words = recorded("slurm.sh", tmp_path, "--config.data.packs=('a b',)", PYTHON="py")
-    assert words[1:4] == ["py", "train.py", "--distributed"]
+    (words,) = recorded("slurm.sh", tmp_path, "--config.data.packs=('a b',)", PYTHON="py")
+    assert words[2:5] == ["py", "train.py", "--distributed"]
     assert words[-1] == "--config.data.packs=('a b',)"
     text = (ROOT / "launch" / "slurm.sh").read_text()
     per_node = [re.search(rf"--{n}-per-node=(\d+)", text)[1] for n in ("ntasks", "gpus")]
     assert per_node[0] == per_node[1], "one process a GPU"
 
 
+def test_slurm_queues_a_run_again_that_was_stopped_and_saved(tmp_path):
+    _, again = recorded("slurm.sh", tmp_path, trained=75, SLURM_JOB_ID="8")
+    assert again == ["requeue", "8"]
+    (_,) = recorded("slurm.sh", tmp_path, trained=1, ends=1, SLURM_JOB_ID="8")
+    text = (ROOT / "launch" / "slurm.sh").read_text()
+    assert "#SBATCH --requeue\n" in text and "#SBATCH --open-mode=append\n" in text
+
+
 def test_the_pod_command_survives_two_shells(tmp_path):
-    words = recorded(
+    (words,) = recorded(
         "tpu_pod.sh", tmp_path, "--config.data.packs=('a b',)", TPU="slice", ZONE="zone"
     )
     assert words[:5] == ["compute", "tpus", "tpu-vm", "ssh", "slice"] and "--worker=all" in words
@@ -102,6 +111,16 @@ def test_the_job_set_is_one_process_a_node():
     assert spec["completionMode"] == "Indexed" and spec["parallelism"] == spec["completions"]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
+    (rule,) = whole["spec"]["failurePolicy"]["rules"]
+    assert rule == {
+        "action": "RestartJobSetAndIgnoreMaxRestarts",
+        "onJobFailureReasons": ["PodFailurePolicy"],
+    }
+    stopped, disrupted = spec["podFailurePolicy"]["rules"]
+    assert stopped["action"] == disrupted["action"] == "FailJob"
+    codes = {"containerName": container["name"], "operator": "In", "values": [75]}
+    assert stopped["onExitCodes"] == codes and pod["restartPolicy"] == "Never"
+    assert disrupted["onPodConditions"] == [{"type": "DisruptionTarget"}]
     flags = dict(word[2:].split("=", 1) for word in container["command"][2:])
     assert int(flags["num_processes"]) == spec["completions"]
     assert flags["process_id"] == "$(JOB_COMPLETION_INDEX)"
