@@ -47,10 +47,19 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "packs": {pathlib.Path(pack).name: _manifest(pack) for pack in config.data.packs},
+        "packs": packs(config),
         **origins,
         **({"licence": " ".join(licences)} if licences else {}),
     }
+
+
+def packs(config: Config) -> dict[str, dict]:
+    """What the packs of a configuration say of themselves, people included, by their paths.
+
+    Raises:
+        PackError: One cannot be read.
+    """
+    return {str(pack): _manifest(pack) for pack in config.data.packs}
 
 
 def show_licence(source, facts: dict) -> None:
@@ -60,9 +69,8 @@ def show_licence(source, facts: dict) -> None:
 
 
 def _manifest(pack: str) -> dict:
-    """What a pack says of itself, its people included; the list of shards is left out."""
-    manifest = json.loads((pathlib.Path(pack) / "manifest.json").read_text())
     names = reader.open_pack(pack, allow_broken=True).identities()
+    manifest = json.loads((pathlib.Path(pack) / "manifest.json").read_text())
     people = {"count": len(names), "first": names[0], "last": names[-1]} if names else {"count": 0}
     kept = ("teacher", "licence", "content_sha256")
     return {key: manifest[key] for key in kept if key in manifest} | {"identities": people}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,16 @@ def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
     )
     assert checkpoint.load_weights(tmp_path / "weights")[2] == facts
     assert f"{tmp_path}/weights: no commerce no weapons\n" in capfd.readouterr().err
+
+
+def test_packs_of_one_name_are_both_recorded(config, tmp_path):
+    (pack,) = config.data.packs
+    config.data.packs = tuple(str(tmp_path / folder / "train_96") for folder in "ab")
+    for copy in config.data.packs:
+        shutil.copytree(pack, copy)
+    facts = provenance.record(config)["packs"]
+    assert tuple(facts) == config.data.packs
+    assert {one["licence"] for one in facts.values()} == {"Apache-2.0"}
 
 
 def test_the_first_releases_weights_go_on_as_they_were_drawn():
