@@ -16,6 +16,7 @@ from instant_gs.training import (
     loop,
     parallel,
     run_folder,
+    same_run,
     step,
     throughput,
 )
@@ -128,7 +129,7 @@ def _data(config: Config):
 
 def _start(config, workdir, own, init_from, motion_encoder) -> str:
     run_folder.check_place(pathlib.Path(workdir))
-    loop.check_same_run(pathlib.Path(workdir), config)
+    same_run.check(workdir, config)
     folder = pathlib.Path(workdir) / checkpoint.CHECKPOINTS
     done = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     if done:

@@ -1,14 +1,13 @@
 """The training loop."""
 
 import contextlib
-import dataclasses
 import functools
 import pathlib
 
 import jax
 
 from instant_gs import cli, models
-from instant_gs.config import Config, TrainConfig
+from instant_gs.config import Config
 from instant_gs.data import pipeline
 from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
@@ -25,22 +24,12 @@ from instant_gs.training import (
     provenance,
     report,
     run_folder,
+    same_run,
     sample_grid,
     state,
     step,
     throughput,
     writer,
-)
-
-# May differ between a run and its continuation: they say how long and how often, not what.
-_FREE_FIELDS = (
-    "name",
-    "data.broken",
-    *(
-        f"train.{field.name}"
-        for field in dataclasses.fields(TrainConfig)
-        if field.name != "resolutions"
-    ),
 )
 
 
@@ -84,7 +73,7 @@ def train(
 
 
 def _train(config, workdir, init_from, motion_encoder, stop, window):
-    check_same_run(workdir, config)
+    same_run.check(workdir, config)
     for line in curriculum.never_reached(config):
         distributed.say(f"warning: {line}")
     mesh = parallel.mesh_of(config)
@@ -288,31 +277,3 @@ def _stop_if_not_finite(workdir, train_state, loader, number, data_state) -> Non
             f"{path}, the newest checkpoint is from before it. Lower optimizer.learning_rate or "
             "set optimizer.clip_norm, then run the same command to resume"
         )
-
-
-def check_same_run(workdir: pathlib.Path, config: Config) -> None:
-    """Raises UserError if a folder holds a run of another configuration."""
-    old = checkpoint.read_run_config(workdir)
-    if old is None:
-        return
-    before, now = dataclasses.asdict(old), dataclasses.asdict(config)
-    differing = sorted(
-        f"{section}.{field}" if isinstance(value, dict) else section
-        for section, value in now.items()
-        if section not in _FREE_FIELDS and _plain(before[section]) != _plain(value)
-        for field in (value if isinstance(value, dict) else (section,))
-        if not isinstance(value, dict) or _plain(before[section][field]) != _plain(value[field])
-        if f"{section}.{field}" not in _FREE_FIELDS
-    )
-    if differing:
-        raise cli.UserError(
-            f"--workdir={workdir} holds a run of another configuration (differs in "
-            f"{', '.join(differing)}); give another --workdir or the run's own --config"
-        )
-
-
-def _plain(value):
-    """Tuples as lists, throughout: a configuration comes back from JSON with either."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

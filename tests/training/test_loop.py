@@ -167,8 +167,8 @@ def test_no_weights_is_a_clear_error(tmp_path):
 def test_a_run_of_another_configuration_is_refused(finished_run):
     config, workdir, _ = finished_run
     other = type(config).from_json(config.to_json())
-    other.optimizer.learning_rate *= 2
-    with pytest.raises(cli.UserError, match=r"optimizer.learning_rate.*--workdir"):
+    other.optimizer.b1 = 0.5
+    with pytest.raises(cli.UserError, match=r"optimizer\.b1 was 0\.9 and is 0\.5; .*--workdir"):
         loop.train(other, workdir)
 
 

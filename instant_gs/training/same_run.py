@@ -1,0 +1,92 @@
+"""Whether a command goes on with the run that its folder holds, and what it changes in it."""
+
+import dataclasses
+import json
+import pathlib
+
+from instant_gs import cli
+from instant_gs.config import Config, TrainConfig
+from instant_gs.training import checkpoint, provenance
+
+# May differ between a run and its continuation: how long, how often, and with which memory.
+_FREE = {
+    "name",
+    "data.broken",
+    "data.cache_gigabytes",
+    "model.encoder.remat",
+    *(
+        f"train.{field.name}"
+        for field in dataclasses.fields(TrainConfig)
+        if field.name != "resolutions"
+    ),
+}
+_LISTED = 10  # fields in a message
+
+
+def check(workdir: str | pathlib.Path, config: Config) -> None:
+    """Refuses to go on with a run of another configuration; an empty folder fits any.
+
+    Raises:
+        UserError: Names every field that differs, or the packs.
+        PackError: A pack cannot be read.
+    """
+    old = checkpoint.read_run_config(workdir)
+    if old is None:
+        return
+    differing = {name: pair for name, pair in changes(old, config).items() if name not in _FREE}
+    if _same_packs(workdir, old, config):
+        differing.pop("data.packs", None)
+    if differing:
+        raise cli.UserError(
+            f"--workdir={workdir} holds a run of another configuration: {describe(differing)}; "
+            "give another --workdir or the run's own --config"
+        )
+
+
+def changes(before: Config, now: Config) -> dict[str, list]:
+    """Both values of the fields that differ, by full name."""
+    old, new = (_fields(json.loads(config.to_json())) for config in (before, now))
+    return {name: [old[name], new[name]] for name in new if old[name] != new[name]}
+
+
+def describe(changed: dict[str, list]) -> str:
+    """Such as "optimizer.b1 was 0.9 and is 0.8"."""
+    named = [f"{name} was {old!r} and is {new!r}" for name, (old, new) in changed.items()]
+    more = [f"{len(named) - _LISTED} more"] if len(named) > _LISTED else []
+    return ", ".join(named[:_LISTED] + more)
+
+
+def _fields(tree: dict, path: str = "") -> dict:
+    """Values by full name."""
+    found = {}
+    for name, value in tree.items():
+        inner = isinstance(value, dict)
+        found |= _fields(value, f"{path}{name}.") if inner else {path + name: value}
+    return found
+
+
+def _same_packs(workdir, old: Config, config: Config) -> bool:
+    """Whether packs hold what the run noted when it began, wherever they lie now."""
+    before, now = provenance.read(workdir).get("packs", {}), provenance.packs(config)
+    hashes = [facts.get("content_sha256") for facts in before.values()]
+    if len(hashes) != len(old.data.packs) or None in hashes:
+        return False  # noted by an older version: their paths must do
+    if hashes == [facts["content_sha256"] for facts in now.values()]:
+        return True
+    raise cli.UserError(
+        f"--workdir={workdir}: its run learns from {_describe_packs(before)}, and data.packs is "
+        f"now {_describe_packs(now)}; give the packs that it began with, or go on from its weights "
+        f"in another folder: --workdir=NEW --init_from={workdir}"
+    )
+
+
+def _describe_packs(packs: dict[str, dict]) -> str:
+    """Such as "packs/a (40 people, a00 to a39, content 1f0c9a33)"."""
+    named = []
+    for path, facts in packs.items():
+        people = facts["identities"]
+        span = f", {people['first']} to {people['last']}" if people["count"] else ""
+        named.append(
+            f"{path} ({people['count']} people{span}, content {facts['content_sha256'][:8]})"
+        )
+    return " and ".join(named) or "none"
