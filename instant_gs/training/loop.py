@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import pathlib
 
 import jax
@@ -59,8 +60,8 @@ def train(
         UserError: There is no data, or a pack shows another view than the model's; ``workdir``
             holds a run of another configuration, is in use, cannot be written or is too small; or
             SIGTERM or Ctrl-C stopped the run, which is then saved.
-        FloatingPointError: Loss or gradient was not finite; names the step and the file with its
-            batch. The newest checkpoint is from before it.
+        FloatingPointError: Loss or gradient was not finite; names the step, the file with its
+            batch, and what to change. The newest checkpoint is from before it.
     """
     config.validate()
     workdir = pathlib.Path(workdir)
@@ -84,9 +85,11 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
     train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
     if checkpointer.latest_step() is not None:
-        train_state, data_state, _ = checkpointer.restore(train_state)
+        train_state, data_state, before = checkpointer.restore(train_state)
         loader.set_state(data_state)
-        distributed.say(f"resumed {workdir} at step {int(train_state.step)}")
+        resumed = int(train_state.step)
+        distributed.say(f"resumed {workdir} at step {resumed}")
+        same_run.note_changes(workdir, resumed, before, config)
     else:
         params, origins = start_parameters(config, train_state.params, init_from, motion_encoder)
         pretrain = config.motion_pretrain
@@ -197,8 +200,12 @@ def _run(
     if window.misses(number + 1, total):
         distributed.say(f"warning: --profile_steps: only steps {number + 1} to {total} are left")
 
+    def check_finite():
+        saved = checkpointer.latest_step()
+        _stop_if_not_finite(config, workdir, train_state, loader, saved, *finite)
+
     def save():
-        _stop_if_not_finite(workdir, train_state, loader, *finite)
+        check_finite()
         checkpointer.save(train_state, loader.get_state(), config)
 
     while number < total:
@@ -217,7 +224,7 @@ def _run(
         if number % config.train.log_every == 0 or last:
             values = {name: float(value) for name, value in metrics.items()}
             values["learning_rate"] = optimizer.learning_rate(config, phase.name, number - 1)
-            _stop_if_not_finite(workdir, train_state, loader, *finite)
+            check_finite()
             finite = (number, loader.get_state())
             checkpointer.check()
             if broken is not None:
@@ -267,13 +274,39 @@ def _next_batch(loader, save):
         raise
 
 
-def _stop_if_not_finite(workdir, train_state, loader, number, data_state) -> None:
-    """Raises if a step since ``number``, when the iterator's state was this, was not finite."""
+def _stop_if_not_finite(config, workdir, train_state, loader, saved, number, data_state) -> None:
+    """Raises if a step since ``number``, when the iterator's state was this, was not finite.
+
+    ``saved`` is the step of the newest checkpoint, or None.
+    """
     bad = int(train_state.bad_step)
     if bad >= 0:
         path = bad_batch.write(workdir, bad, bad_batch.redraw(loader, data_state, bad - number))
         raise FloatingPointError(
             f"training stopped: loss or gradient was not finite at step {bad}; its batch is in "
-            f"{path}, the newest checkpoint is from before it. Lower optimizer.learning_rate or "
-            "set optimizer.clip_norm, then run the same command to resume"
+            f"{path}. {_way_on(config, workdir, bad, saved)}"
         )
+
+
+def _way_on(config: Config, workdir: pathlib.Path, bad: int, saved: int | None) -> str:
+    """What to do about a step that was not finite: the same command would meet it again."""
+    phase = curriculum.at(bad, config)
+    section = {"motion": "motion_pretrain", "avatar": "optimizer"}[phase.name]
+    rates = [f"{section}.learning_rate"]
+    if "adversarial" in phase.judges:
+        rates.append("adversarial.learning_rate")
+    lower = " or ".join(
+        f"--config.{name} below {operator.attrgetter(name)(config):g}" for name in rates
+    )
+    again = (
+        f"The same command would meet it again: add {lower}, or set --config.optimizer.clip_norm "
+        f"(now {config.optimizer.clip_norm:g}) to the gradient_norm that metrics.jsonl shows of "
+        "better steps"
+    )
+    if saved is None:
+        return f"{again}; it then begins anew, because nothing is saved yet"
+    newest = workdir / checkpoint.CHECKPOINTS / str(saved)
+    return (
+        f"{again}; it then resumes at step {saved}. If it stops again, the parameters had gone "
+        f"astray before: remove {newest}, too, to resume from an older one"
+    )

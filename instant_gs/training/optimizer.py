@@ -68,8 +68,9 @@ def schedule(config: Config) -> optax.Schedule:
 
 
 def _adam(settings: OptimizerConfig, rate, multipliers=None) -> optax.GradientTransformation:
-    steps = [optax.clip_by_global_norm(settings.clip_norm)] if settings.clip_norm else []
-    steps.append(optax.scale_by_adam(b1=settings.b1, b2=settings.b2))
+    # Without a norm something stands in its place: a run may resume with one, and then without.
+    clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity()
+    steps = [clip, optax.scale_by_adam(b1=settings.b1, b2=settings.b2)]
     if multipliers and set(multipliers.values()) != {1.0}:
         steps.append(_scale_groups(multipliers))
     return optax.chain(*steps, optax.scale_by_learning_rate(rate))

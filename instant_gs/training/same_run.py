@@ -4,13 +4,19 @@ import dataclasses
 import json
 import pathlib
 
+import jax
+
 from instant_gs import cli
 from instant_gs.config import Config, TrainConfig
-from instant_gs.training import checkpoint, provenance
+from instant_gs.training import checkpoint, distributed, provenance
 
-# May differ between a run and its continuation: how long, how often, and with which memory.
+# May differ between a run and its continuation: how long, how often, how fast, with which memory.
 _FREE = {
     "name",
+    "optimizer.learning_rate",
+    "optimizer.clip_norm",
+    "motion_pretrain.learning_rate",
+    "adversarial.learning_rate",
     "data.broken",
     "data.cache_gigabytes",
     "model.encoder.remat",
@@ -41,6 +47,23 @@ def check(workdir: str | pathlib.Path, config: Config) -> None:
             f"--workdir={workdir} holds a run of another configuration: {describe(differing)}; "
             "give another --workdir or the run's own --config"
         )
+
+
+def note_changes(workdir: str | pathlib.Path, step: int, before: Config, now: Config) -> None:
+    """Says in one line what changes in a run from a step on, and keeps it in ``provenance.json``.
+
+    What was noted of later steps goes: these are taken again.
+    """
+    changed = changes(before, now)
+    if changed:
+        distributed.say(f"changed from step {step} on: {describe(changed)}")
+    if jax.process_index() != 0:
+        return
+    facts = provenance.read(workdir)
+    kept = [line for line in facts.get("changes", []) if line["step"] < step]
+    kept += [{"step": step, **changed}] if changed else []
+    if kept != facts.get("changes", []):
+        provenance.write(workdir, facts | {"changes": kept})
 
 
 def changes(before: Config, now: Config) -> dict[str, list]:

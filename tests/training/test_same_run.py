@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import demo
 from instant_gs import cli
 from instant_gs import config as config_lib
 from instant_gs.data import packing, synthetic
-from instant_gs.training import checkpoint, provenance, same_run
+from instant_gs.training import checkpoint, loop, optimizer, provenance, same_run
 from tests.training.test_broken_checkpoint import at
 
 
@@ -33,6 +36,42 @@ def test_what_changes_nothing_that_is_learned_may_change(run, config):
     train.steps, train.accumulate, train.shard_parameters, train.log_every = 99, 2, 2, 7
     same_run.check(run, config)
     assert len(same_run.changes(checkpoint.read_run_config(run), config)) == 8
+
+
+def test_rates_and_clipping_may_change_which_is_said_and_kept(run, config, tmp_path, capfd):
+    shutil.copytree(run, tmp_path / "run")
+    before = checkpoint.read_run_config(run)
+    config.optimizer.learning_rate, config.optimizer.clip_norm = 1e-5, 0.0
+    config.motion_pretrain.learning_rate = config.adversarial.learning_rate = 1e-6
+    same_run.check(run, config)
+
+    def noted(step):
+        same_run.note_changes(tmp_path / "run", step, before, config)
+        return provenance.read(tmp_path / "run").get("changes", [])
+
+    (line,) = noted(8)
+    assert line["step"] == 8 and line["optimizer.clip_norm"] == [1.0, 0.0] and len(line) == 5
+    assert "changed from step 8 on: " in (said := capfd.readouterr().out)
+    assert said.count("\n") == 1 and "optimizer.learning_rate was 0.0004 and is 1e-05" in said
+    assert noted(8) == [line], "killed before it saved, and started again"
+    assert [one["step"] for one in noted(12)] == [8, 12]
+    assert noted(8) == [line], "the steps from 8 on are taken again"
+    config = before
+    assert noted(8) == [] and not capfd.readouterr().out.count("is 0.0004")
+
+
+def test_clipping_can_be_switched_on_and_off_without_another_state(config):
+    params = {"motion_encoder": {"a": jnp.ones(3)}, "decoder": {"b": jnp.ones(2)}}
+
+    def states():
+        return {name: rule.init(params) for name, rule in optimizer.build(config).items()}
+
+    clipped = jax.tree.structure(states())
+    config.optimizer.clip_norm = 0.0
+    assert jax.tree.structure(states()) == clipped
+    rule, grads = optimizer.build(config)["avatar"], jax.tree.map(lambda a: 1e6 * a, params)
+    _, after = rule.update(grads, states()["avatar"], params)
+    assert max(float(leaf.max()) for leaf in jax.tree.leaves(after)) > 1e5, "nothing is clipped"
 
 
 def test_whatever_else_differs_is_named_in_full_with_both_values(run, config):
@@ -78,3 +117,20 @@ def test_a_run_that_noted_no_content_knows_its_packs_by_their_paths(run, config,
     config.data.packs = (config.data.packs[0] + "/",)
     with pytest.raises(cli.UserError, match=r"configuration: data\.packs was "):
         same_run.check(tmp_path / "run", config)
+
+
+def test_a_step_that_is_not_finite_says_what_to_change(config, tmp_path):
+    config.motion_pretrain.steps, config.loss.adversarial = 4, 0.1
+    config.optimizer.clip_norm, config.loss.start.adversarial = 0.0, 2
+    motion = loop._way_on(config, tmp_path, 3, None)
+    assert "--config.motion_pretrain.learning_rate below 0.001, or set --config.opt" in motion
+    assert "clip_norm (now 0) to" in motion
+    assert motion.endswith("begins anew, because nothing is saved yet")
+    avatar = loop._way_on(config, tmp_path, 4, 2)
+    assert "add --config.optimizer.learning_rate below 0.0004, or" in avatar
+    assert "resumes at step 2. If it stops again, " in avatar
+    assert f"remove {tmp_path / 'checkpoints' / '2'}, too" in avatar
+    judged = loop._way_on(config, tmp_path, 6, 2)
+    assert "below 0.0004 or --config.adversarial.learning_rate below 0.0001, or set" in judged
+    named = set(re.findall(r"--config\.([a-z_.]+)", motion + avatar + judged))
+    assert len(named) == 4 and named <= same_run._FREE, "the run resumes with all that it names"
