@@ -129,7 +129,7 @@ def _data(config: Config):
 
 def _start(config, workdir, own, init_from, motion_encoder) -> str:
     run_folder.check_place(pathlib.Path(workdir))
-    same_run.check(workdir, config)
+    same_run.check(workdir, config, init_from, motion_encoder)
     folder = pathlib.Path(workdir) / checkpoint.CHECKPOINTS
     done = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     if done:

@@ -47,8 +47,8 @@ def train(
         config: What to train; validated here.
         workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures
             and, with each of these, a page about the run, ``report.html``.
-        init_from: Weights directory or run whose parameters a fresh run starts from; a resumed
-            run ignores it.
+        init_from: Weights directory or run whose parameters a fresh run starts from; a run that
+            is resumed must have begun with it, or it is None.
         motion_encoder: Another one whose motion encoder a fresh run starts from.
         profile_steps: Number of the first and of the last step that ``workdir/profile`` shows.
 
@@ -58,8 +58,8 @@ def train(
     Raises:
         ValueError: The configuration is invalid.
         UserError: There is no data, or a pack shows another view than the model's; ``workdir``
-            holds a run of another configuration, is in use, cannot be written or is too small; or
-            SIGTERM or Ctrl-C stopped the run, which is then saved.
+            holds a run of another configuration or start, is in use, cannot be written or is too
+            small; or SIGTERM or Ctrl-C stopped the run, which is then saved.
         FloatingPointError: Loss or gradient was not finite; names the step, the file with its
             batch, and what to change. The newest checkpoint is from before it.
     """
@@ -74,7 +74,7 @@ def train(
 
 
 def _train(config, workdir, init_from, motion_encoder, stop, window):
-    same_run.check(workdir, config)
+    same_run.check(workdir, config, init_from, motion_encoder)
     for line in curriculum.never_reached(config):
         distributed.say(f"warning: {line}")
     mesh = parallel.mesh_of(config)
@@ -133,12 +133,14 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
     """
     params, origins = own, {}
     if init_from:
-        made, params, origins["init_from"] = checkpoint.load_weights(init_from)
+        made, params, facts = checkpoint.load_weights(init_from)
+        origins["init_from"] = facts | {"folder": init_from}
         # A motion encoder that is replaced below may have seen other crops.
         names = state.HEAD_MEANING + (() if motion_encoder else state.READER_MEANING)
         state.check_same_meaning(made.model, config.model, f"--init_from={init_from}", names)
     if motion_encoder:
-        made, other, origins["motion_encoder"] = checkpoint.load_weights(motion_encoder)
+        made, other, facts = checkpoint.load_weights(motion_encoder)
+        origins["motion_encoder"] = facts | {"folder": motion_encoder}
         origin = f"--motion_encoder={motion_encoder}"
         state.check_same_meaning(made.model, config.model, origin, state.READER_MEANING)
         readers = ("motion_encoder", "pose_encoder")  # the two learn together

@@ -29,18 +29,32 @@ _FREE = {
 _LISTED = 10  # fields in a message
 
 
-def check(workdir: str | pathlib.Path, config: Config) -> None:
-    """Refuses to go on with a run of another configuration; an empty folder fits any.
+def check(
+    workdir: str | pathlib.Path,
+    config: Config,
+    init_from: str | None = None,
+    motion_encoder: str | None = None,
+) -> None:
+    """Refuses to go on with a run of another configuration or start; an empty folder fits any.
+
+    Args:
+        workdir: The run's folder.
+        config: That of the command, as are the others.
+        init_from: As for ``loop.train``; the run began with it, or it is None.
+        motion_encoder: The same.
 
     Raises:
-        UserError: Names every field that differs, or the packs.
+        UserError: Names every field that differs, the packs, or the option.
         PackError: A pack cannot be read.
     """
     old = checkpoint.read_run_config(workdir)
     if old is None:
         return
+    noted = provenance.read(workdir)
+    _check_start("init_from", init_from, noted, workdir)
+    _check_start("motion_encoder", motion_encoder, noted, workdir)
     differing = {name: pair for name, pair in changes(old, config).items() if name not in _FREE}
-    if _same_packs(workdir, old, config):
+    if _same_packs(workdir, noted, old, config):
         differing.pop("data.packs", None)
     if differing:
         raise cli.UserError(
@@ -88,9 +102,22 @@ def _fields(tree: dict, path: str = "") -> dict:
     return found
 
 
-def _same_packs(workdir, old: Config, config: Config) -> bool:
+def _check_start(option: str, given: str | None, noted: dict, workdir) -> None:
+    """Refuses weights that a resumed run would ignore, unless it began with them."""
+    if not given:
+        return
+    began = noted[option].get("folder", given) if option in noted else None  # older: not noted
+    if began is None or pathlib.Path(given).resolve() != pathlib.Path(began).resolve():
+        raise cli.UserError(
+            f"--{option}={given}: --workdir={workdir} holds a run already, which began "
+            f"{f'with {began}' if began else 'without it'}; leave it out to go on with that run, "
+            "or give another --workdir"
+        )
+
+
+def _same_packs(workdir, noted: dict, old: Config, config: Config) -> bool:
     """Whether packs hold what the run noted when it began, wherever they lie now."""
-    before, now = provenance.read(workdir).get("packs", {}), provenance.packs(config)
+    before, now = noted.get("packs", {}), provenance.packs(config)
     hashes = [facts.get("content_sha256") for facts in before.values()]
     if len(hashes) != len(old.data.packs) or None in hashes:
         return False  # noted by an older version: their paths must do

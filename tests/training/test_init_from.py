@@ -71,6 +71,7 @@ def test_the_crop_is_that_of_the_motion_encoder_which_is_used(monkeypatch):
         loop.start_parameters(config, groups, "heads", None)
     taken, origins = loop.start_parameters(config, groups, "heads", "read")
     assert taken["motion_encoder"]["y"].all() and list(origins) == ["init_from", "motion_encoder"]
+    assert [facts["folder"] for facts in origins.values()] == ["heads", "read"]
     config.model.motion.crop = released.model.motion.crop
     with pytest.raises(ValueError, match=r"^--motion_encoder=read: made with .*crop=0\.62, and"):
         loop.start_parameters(config, groups, "heads", "read")

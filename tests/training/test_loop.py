@@ -155,6 +155,7 @@ def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path):
     )
     _, _, facts = checkpoint.load_weights(tmp_path / "run")
     assert facts["motion_encoder"]["step"] == 8 and "init_from" not in facts
+    assert facts["motion_encoder"]["folder"] == str(workdir)
     (trace,) = (tmp_path / "run" / "profile").rglob("*.json.gz")
     assert b'"step_num":"1"' in gzip.decompress(trace.read_bytes())
 

@@ -13,7 +13,7 @@ from configs import demo
 from instant_gs import cli
 from instant_gs import config as config_lib
 from instant_gs.data import packing, synthetic
-from instant_gs.training import checkpoint, loop, optimizer, provenance, same_run
+from instant_gs.training import checkpoint, dry_run, loop, optimizer, provenance, same_run
 from tests.training.test_broken_checkpoint import at
 
 
@@ -105,6 +105,26 @@ def test_packs_are_known_by_what_they_hold(run, config, tmp_path, monkeypatch):
     )
     with pytest.raises(cli.UserError, match=said):
         same_run.check(run, config)
+
+
+def test_other_weights_than_the_run_began_with_are_refused(run, config, tmp_path, monkeypatch):
+    def start(**given):
+        return same_run.check(tmp_path / "run", config, **given)
+
+    shutil.copytree(run, tmp_path / "run")
+    said = r"--init_from=/none: --workdir=.*run holds a run already, which began without it; leave"
+    with pytest.raises(cli.UserError, match=said):
+        start(init_from="/none")
+    with pytest.raises(cli.UserError, match=said):
+        list(dry_run.describe(config, tmp_path / "run", "/none"))
+    facts = provenance.read(run) | {"init_from": {"folder": "weights/a"}, "motion_encoder": {}}
+    provenance.write(tmp_path / "run", facts)
+    monkeypatch.chdir(tmp_path)
+    for same in (None, "weights/a", "weights/../weights/a/", str(tmp_path / "weights" / "a")):
+        start(init_from=same)
+    start(motion_encoder="of an older version, which did not note it")
+    with pytest.raises(cli.UserError, match=r"weights/b: .* which began with weights/a; leave"):
+        start(init_from="weights/b")
 
 
 def test_a_run_that_noted_no_content_knows_its_packs_by_their_paths(run, config, tmp_path):
