@@ -102,30 +102,13 @@ class RunCheckpointer:
             UserError: There are checkpoints and none is whole, or the newest lacks parameters that
                 the model needs.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        items = {
-            "state": ocp.args.StandardRestore(_without_ema(abstract)),
-            "ema": ocp.args.StandardRestore(abstract.ema),
-            "data": ocp.args.JsonRestore(),
-            "config": ocp.args.JsonRestore(),
-        }
-        self._refuse_older_model(abstract.ema)
         if step is None:
-            step, item, broken = _read_newest(self._manager, items)
+            step, item, broken = _find(self._manager, template)
             self._move_aside(broken)
         else:
-            item = _read(self._manager, step, items)
+            item = _read(self._manager, step, _whole(template))
         state = TrainState(ema=item["ema"], **item["state"])
         return state, item["data"], Config.from_json(json.dumps(item["config"]))
-
-    def _refuse_older_model(self, wanted: dict) -> None:
-        """A checkpoint of fewer parameters is whole: it must not pass for a broken one."""
-        newest = self._manager.directory / str(self._manager.latest_step())
-        try:
-            stored = _shapes(newest / "ema")
-        except Exception:  # it is broken; reading it will say how
-            return
-        completeness.check(wanted, stored, str(newest), completeness.OTHER_VERSION)
 
     def _move_aside(self, broken: dict[int, str]) -> None:
         """Broken checkpoints make room for new ones of the same step, and are kept."""
@@ -240,17 +223,70 @@ def _read_newest(manager: ocp.CheckpointManager, items: dict) -> tuple[int, dict
     )
 
 
+def _whole(template: TrainState) -> dict:
+    """The items of ``_read`` that make a state like a template, with its data and configuration."""
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+    return {
+        "state": ocp.args.StandardRestore(_without_ema(abstract)),
+        "ema": ocp.args.StandardRestore(abstract.ema),
+        "data": ocp.args.JsonRestore(),
+        "config": ocp.args.JsonRestore(),
+    }
+
+
+def _find(manager: ocp.CheckpointManager, template: TrainState) -> tuple[int, dict, dict[int, str]]:
+    """What a run goes on with, as ``_read_newest`` says it.
+
+    Raises:
+        UserError: None is whole, or the newest lacks parameters that the model needs.
+    """
+    newest = manager.directory / str(manager.latest_step())
+    try:
+        stored = _shapes(newest / "ema")
+    except Exception:  # it is broken; reading it will say how
+        stored = None
+    if stored is not None:  # with fewer parameters it is whole: it must not pass for a broken one
+        completeness.check(template.ema, stored, str(newest), completeness.OTHER_VERSION)
+    return _read_newest(manager, _whole(template))
+
+
+def find(
+    workdir: str | pathlib.Path, template: TrainState
+) -> tuple[int, Config, dict[int, str]] | None:
+    """What ``RunCheckpointer.restore`` would read, or None; nothing is moved.
+
+    Returns:
+        Its step and configuration, and why each newer checkpoint is broken.
+
+    Raises:
+        UserError: As ``RunCheckpointer.restore``.
+    """
+    with _opened(workdir) as manager:
+        if manager is None:
+            return None
+        step, item, broken = _find(manager, template)
+        return step, Config.from_json(json.dumps(item["config"])), broken
+
+
+@contextlib.contextmanager
+def _opened(workdir: str | pathlib.Path):
+    """A run's checkpoints for reading, or None if there are none."""
+    folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
+    if not folder.is_dir():
+        yield None
+        return
+    with ocp.CheckpointManager(folder, item_names=_ITEMS) as manager:
+        yield None if manager.latest_step() is None else manager
+
+
 def read_run_config(workdir: str | pathlib.Path) -> Config | None:
     """The configuration of a run's newest whole checkpoint, or None if there is no checkpoint.
 
     Raises:
         UserError: There are checkpoints and none can be read.
     """
-    folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
-    if not folder.is_dir():
-        return None
-    with ocp.CheckpointManager(folder, item_names=_ITEMS) as manager:
-        if manager.latest_step() is None:
+    with _opened(workdir) as manager:
+        if manager is None:
             return None
         _, item, _ = _read_newest(manager, {"config": ocp.args.JsonRestore()})
         return Config.from_json(json.dumps(item["config"]))
@@ -328,7 +364,7 @@ def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
     if (folder / "config.json").is_file() and (folder / "params").is_dir():
         config, params, facts = _read_weights(folder)
     elif (config := read_run_config(folder)) is not None:
-        with ocp.CheckpointManager(folder / CHECKPOINTS, item_names=_ITEMS) as manager:
+        with _opened(folder) as manager:
             step, item, broken = _read_newest(manager, {"ema": None})
         params = item["ema"]
         for other, reason in broken.items():

@@ -66,7 +66,7 @@ def describe(
         + (f" (a copy a group of {shares} devices)" if shares > 1 else "")
     )
     yield from _data(config)
-    yield _start(config, workdir, shapes.params, init_from, motion_encoder)
+    yield from _start(config, workdir, shapes, init_from, motion_encoder)
     batch = abstract.batch(config, mesh)
     for phase in curriculum.phases(config):  # last, because it compiles
         yield from _step(model, config, phase, mesh, shapes, batch)
@@ -127,16 +127,20 @@ def _data(config: Config):
         yield f"data          {pack.path}: {len(pack):,} records of {height} x {width}"
 
 
-def _start(config, workdir, own, init_from, motion_encoder) -> str:
+def _start(config, workdir, state, init_from, motion_encoder):
     run_folder.check_place(pathlib.Path(workdir))
     same_run.check(workdir, config, init_from, motion_encoder)
-    folder = pathlib.Path(workdir) / checkpoint.CHECKPOINTS
-    done = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    if done:
-        total = config.motion_pretrain.steps + config.train.steps
-        return f"start         would resume {workdir} at step {max(done)} of {total}"
-    _, origins = loop.start_parameters(config, own, init_from, motion_encoder)
-    given = {"init_from": init_from, "motion_encoder": motion_encoder}
-    described = [f"--{option}={given[option]}" for option in origins]
-    origin = " and ".join(described) or "random parameters"
-    return f"start         a new run in {workdir}, from {origin}"
+    found = checkpoint.find(workdir, state)
+    if found is None:
+        _, origins = loop.start_parameters(config, state.params, init_from, motion_encoder)
+        described = [f"--{option}={facts['folder']}" for option, facts in origins.items()]
+        origin = " and ".join(described) or "random parameters"
+        yield f"start         a new run in {workdir}, from {origin}"
+        return
+    step, before, broken = found
+    for other, reason in broken.items():
+        yield f"warning       checkpoint {other} is broken and would be moved aside: {reason}"
+    total = config.motion_pretrain.steps + config.train.steps
+    yield f"start         would resume {workdir} at step {step} of {total}"
+    if changed := same_run.changes(before, config):
+        yield f"changes       {same_run.describe(changed)}"

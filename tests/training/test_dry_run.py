@@ -1,9 +1,12 @@
 """A dry run says what is there and touches nothing."""
 
+import dataclasses
 import re
+import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from instant_gs import cli, models
@@ -31,8 +34,11 @@ def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
     model = models.build(config.model)
     fresh = state.create(model, config)
     checkpointer = checkpoint.RunCheckpointer(tmp_path / "run")
-    checkpointer.save(fresh, {}, config)
+    for number in (2, 3):
+        checkpointer.save(dataclasses.replace(fresh, step=jnp.int32(number)), {}, config)
     checkpointer.close()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "3" / "config")
+    config.optimizer.learning_rate = 1e-5
     before = _files(tmp_path)
     text = "\n".join(dry_run.describe(config, tmp_path / "run"))
     assert _files(tmp_path) == before
@@ -42,7 +48,9 @@ def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
     assert f"{sum(counts.values()):,} in all" in text
     megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(fresh)) / 1e6
     assert f"{megabytes:,.1f} MB a device" in text
-    assert "would resume" in text and "at step 0 of 8" in text
+    assert "warning       checkpoint 3 is broken and would be moved aside: " in text
+    assert "would resume" in text and "at step 2 of 8" in text
+    assert "changes       optimizer.learning_rate was 0.0004 and is 1e-05" in text
     found = re.search(r"motion step: ([\d.]+) MB a device \(([\d.]+) arguments", text)
     total, arguments = map(float, found.groups())
     assert total > arguments >= round(megabytes, 1)  # printed to a tenth
