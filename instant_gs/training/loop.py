@@ -84,7 +84,8 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
     loader = _loader(config, "train", config.seed, jax.process_count(), broken)
     train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
-    if checkpointer.latest_step() is not None:
+    begins = checkpointer.latest_step() is None
+    if not begins:
         train_state, data_state, before = checkpointer.restore(train_state)
         loader.set_state(data_state)
         resumed = int(train_state.step)
@@ -100,9 +101,9 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
             )
         if origins:
             train_state = parallel.place(state.start_from(train_state, params), mesh)
-        if jax.process_index() == 0:
-            provenance.write(workdir, provenance.record(config, origins))
     run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
+    if begins and jax.process_index() == 0:
+        provenance.write(workdir, provenance.record(config, origins))
     metric_writer = writer.MetricWriter(workdir, int(train_state.step))
     try:
         return _run(

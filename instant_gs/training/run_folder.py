@@ -43,7 +43,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     """Creates the folder if need be and keeps other processes from training in it.
 
     The system frees the lock when its process ends, however it ends: no lock is ever stale. Of
-    several hosts, the first holds it.
+    several hosts, the first holds it. Folders that were created go again if nothing came into them.
 
     Raises:
         UserError: It cannot be written or is something else, or another process trains there.
@@ -52,6 +52,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     if jax.process_index() != 0:
         yield
         return
+    created = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = open(workdir / LOCK, "a+")  # noqa: SIM115
@@ -74,7 +75,23 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if created:
+                _remove_empty(workdir, created)
+
+
+def _remove_empty(workdir: pathlib.Path, created: list[pathlib.Path]) -> None:
+    """Removes a run's folder without a run, and those above it, innermost first, if created."""
+    with contextlib.suppress(OSError):  # something is in it
+        folder = workdir / checkpoint.CHECKPOINTS
+        if folder.exists():
+            folder.rmdir()
+        if [path.name for path in workdir.iterdir()] == [LOCK]:
+            (workdir / LOCK).unlink()
+        for folder in created:
+            folder.rmdir()
 
 
 def check_room(workdir: pathlib.Path, state, keep: int) -> None:

@@ -33,6 +33,25 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
         pass
 
 
+def test_a_refused_command_leaves_no_folder_and_removes_no_other(tmp_path):
+    def refused(folder, *left):
+        with pytest.raises(ValueError, match="refused"), run_folder.held(folder):
+            (folder / "checkpoints").mkdir()
+            for name in left:
+                (folder / name).touch()
+            raise ValueError("refused")
+
+    refused(tmp_path / "runs" / "a")
+    assert not list(tmp_path.iterdir())
+    refused(tmp_path / "runs" / "a", "metrics.jsonl")
+    assert (tmp_path / "runs" / "a" / "metrics.jsonl").is_file()
+    refused(tmp_path / "runs" / "b")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+    (tmp_path / "own").mkdir()
+    refused(tmp_path / "own")
+    assert (tmp_path / "own").is_dir()
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "report.json", "params"])
 def test_a_folder_of_something_else_is_left_alone(tmp_path, name):
     (tmp_path / name).touch()
