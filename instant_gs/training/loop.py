@@ -90,7 +90,6 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         loader.set_state(data_state)
         resumed = int(train_state.step)
         distributed.say(f"resumed {workdir} at step {resumed}")
-        same_run.note_changes(workdir, resumed, before, config)
     else:
         params, origins = start_parameters(config, train_state.params, init_from, motion_encoder)
         pretrain = config.motion_pretrain
@@ -102,6 +101,8 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         if origins:
             train_state = parallel.place(state.start_from(train_state, params), mesh)
     run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
+    if not begins and resumed < config.motion_pretrain.steps + config.train.steps:
+        same_run.note_changes(workdir, resumed, before, config)
     if begins and jax.process_index() == 0:
         provenance.write(workdir, provenance.record(config, origins))
     metric_writer = writer.MetricWriter(workdir, int(train_state.step))

@@ -8,7 +8,7 @@ import sys
 
 import jax
 
-from instant_gs import version
+from instant_gs import cli, version
 from instant_gs.config import Config
 from instant_gs.data import atomic, reader
 
@@ -24,9 +24,16 @@ def write(folder: str | pathlib.Path, facts: dict) -> None:
 
 
 def read(folder: str | pathlib.Path) -> dict:
-    """The facts that ``write`` left in a folder; empty if it left none."""
+    """The facts that ``write`` left in a folder; empty if it left none.
+
+    Raises:
+        UserError: What is there is not JSON.
+    """
     path = pathlib.Path(folder) / FILE_NAME
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise cli.UserError(f"{path}: not valid JSON ({error}); restore or remove it") from error
 
 
 def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
@@ -54,12 +61,20 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
 
 
 def packs(config: Config) -> dict[str, dict]:
-    """What the packs of a configuration say of themselves, people included, by their paths.
+    """What the packs of a configuration say of themselves, people included, in order.
+
+    They go by the names of their folders, for paths are nobody else's business; a second one of the
+    same name is "NAME (2)".
 
     Raises:
         PackError: One cannot be read.
     """
-    return {str(pack): _manifest(pack) for pack in config.data.packs}
+    found = {}
+    for pack in config.data.packs:
+        name = pathlib.Path(pack).resolve().name
+        number = 1 + sum(key.partition(" (")[0] == name for key in found)
+        found[name if number == 1 else f"{name} ({number})"] = _manifest(pack)
+    return found
 
 
 def show_licence(source, facts: dict) -> None:

@@ -104,7 +104,7 @@ def _fields(tree: dict, path: str = "") -> dict:
 
 def _check_start(option: str, given: str | None, noted: dict, workdir) -> None:
     """Refuses weights that a resumed run would ignore, unless it began with them."""
-    if not given:
+    if not given or not noted:
         return
     began = noted[option].get("folder", given) if option in noted else None  # older: not noted
     if began is None or pathlib.Path(given).resolve() != pathlib.Path(began).resolve():
@@ -117,23 +117,30 @@ def _check_start(option: str, given: str | None, noted: dict, workdir) -> None:
 
 def _same_packs(workdir, noted: dict, old: Config, config: Config) -> bool:
     """Whether packs hold what the run noted when it began, wherever they lie now."""
-    before, now = noted.get("packs", {}), provenance.packs(config)
-    hashes = [facts.get("content_sha256") for facts in before.values()]
+    before = list(noted.get("packs", {}).values())
+    now = list(provenance.packs(config).values())
+    hashes, hashes_now = ([pack.get("content_sha256") for pack in packs] for packs in (before, now))
     if len(hashes) != len(old.data.packs) or None in hashes:
         return False  # noted by an older version: their paths must do
-    if hashes == [facts["content_sha256"] for facts in now.values()]:
+    if hashes == hashes_now:
         return True
+    if sorted(hashes) == sorted(hashes_now):
+        fix = "give them in that order"
+    else:
+        fix = (
+            "give the packs that it began with, or go on from its weights in another folder: "
+            f"--workdir=NEW --init_from={workdir}"
+        )
     raise cli.UserError(
-        f"--workdir={workdir}: its run learns from {_describe_packs(before)}, and data.packs is "
-        f"now {_describe_packs(now)}; give the packs that it began with, or go on from its weights "
-        f"in another folder: --workdir=NEW --init_from={workdir}"
+        f"--workdir={workdir}: its run learns from {_describe_packs(old, before)}, and data.packs "
+        f"is now {_describe_packs(config, now)}; {fix}"
     )
 
 
-def _describe_packs(packs: dict[str, dict]) -> str:
+def _describe_packs(config: Config, packs: list[dict]) -> str:
     """Such as "packs/a (40 people, a00 to a39, content 1f0c9a33)"."""
     named = []
-    for path, facts in packs.items():
+    for path, facts in zip(config.data.packs, packs, strict=True):
         people = facts["identities"]
         span = f", {people['first']} to {people['last']}" if people["count"] else ""
         named.append(

@@ -1,5 +1,6 @@
 """What a command may change in the run that it goes on with, and what it must not."""
 
+import dataclasses
 import json
 import os
 import re
@@ -7,13 +8,14 @@ import shutil
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import demo
 from instant_gs import cli
 from instant_gs import config as config_lib
 from instant_gs.data import packing, synthetic
-from instant_gs.training import checkpoint, dry_run, loop, optimizer, provenance, same_run
+from instant_gs.training import checkpoint, dry_run, loop, optimizer, provenance, same_run, state
 from tests.training.test_broken_checkpoint import at
 
 
@@ -69,9 +71,57 @@ def test_clipping_can_be_switched_on_and_off_without_another_state(config):
     clipped = jax.tree.structure(states())
     config.optimizer.clip_norm = 0.0
     assert jax.tree.structure(states()) == clipped
+    older = optimizer.without_clipping(states())
+    assert (
+        jax.tree.structure(older) != clipped and len(jax.tree.leaves(older)) == clipped.num_leaves
+    )
     rule, grads = optimizer.build(config)["avatar"], jax.tree.map(lambda a: 1e6 * a, params)
     _, after = rule.update(grads, states()["avatar"], params)
     assert max(float(leaf.max()) for leaf in jax.tree.leaves(after)) > 1e5, "nothing is clipped"
+
+
+def test_a_run_of_an_older_version_without_clipping_resumes(config, tmp_path):
+    params = {"motion_encoder": {"a": jnp.ones(3)}, "decoder": {"b": jnp.arange(2.0)}}
+
+    def at_one(older):
+        states = {name: rule.init(params) for name, rule in optimizer.build(config).items()}
+        states = jax.tree.map(lambda leaf: leaf + 1, states)
+        if older:
+            states = optimizer.without_clipping(states)
+        return state.TrainState(jnp.int32(1), params, params, states, jnp.int32(-1))
+
+    config.optimizer.clip_norm = 0.0
+    checkpointer = checkpoint.RunCheckpointer(tmp_path)
+    checkpointer.save(at_one(older=True), {}, config)
+    checkpointer.close()
+    template = jax.tree.map(jnp.zeros_like, at_one(older=False))
+    checkpointer = checkpoint.RunCheckpointer(tmp_path)
+    restored, _, _ = checkpointer.restore(template)
+    checkpointer.close()
+    jax.tree.map(np.testing.assert_array_equal, restored, at_one(older=False))
+
+
+def test_training_checks_what_it_resumes_and_notes_what_changes(config, tmp_path, monkeypatch):
+    def idle(train_state, batch):
+        del batch
+        return dataclasses.replace(train_state, step=train_state.step + 1), {}
+
+    picture = np.zeros((8, 8, 3), np.uint8)
+    monkeypatch.setattr(loop.step, "make", lambda *_: idle)
+    monkeypatch.setattr(loop.sample_grid, "make", lambda *_: lambda *_: picture)
+    config.motion_pretrain.steps, config.train.steps = 0, 1
+    loop.train(config, tmp_path / "run")
+    config.train.steps = 2
+    with pytest.raises(cli.UserError, match=r"--init_from=elsewhere: .* began without it"):
+        loop.train(config, tmp_path / "run", "elsewhere")
+    config.optimizer.learning_rate, config.optimizer.clip_norm = 1e-5, 0.0
+    for _ in range(2):  # the second time nothing is left to do, and nothing to note
+        assert int(loop.train(config, tmp_path / "run").step) == 2
+        (line,) = provenance.read(tmp_path / "run")["changes"]
+        assert line["step"] == 1 and line["optimizer.clip_norm"] == [1.0, 0.0]
+    config.train.log_every += 1
+    loop.train(config, tmp_path / "run")
+    assert len(provenance.read(tmp_path / "run")["changes"]) == 1
 
 
 def test_whatever_else_differs_is_named_in_full_with_both_values(run, config):
@@ -105,6 +155,28 @@ def test_packs_are_known_by_what_they_hold(run, config, tmp_path, monkeypatch):
     )
     with pytest.raises(cli.UserError, match=said):
         same_run.check(run, config)
+
+
+def test_the_same_packs_in_another_order_are_told_so(run, config, pack, tmp_path):
+    source = synthetic.write_pack(tmp_path / "source", ["other0", "other1"], image_size=64)
+    packing.pack(source, tmp_path / "other", packing.Options(image_size=64), workers=1)
+    config.data.packs = (str(pack), str(tmp_path / "other"))
+    checkpointer = checkpoint.RunCheckpointer(tmp_path / "run")
+    checkpointer.save(at(1), {}, config)
+    checkpointer.close()
+    provenance.write(tmp_path / "run", provenance.record(config))
+    config.data.packs = config.data.packs[::-1]
+    with pytest.raises(cli.UserError, match="give them in that order"):
+        same_run.check(tmp_path / "run", config)
+
+
+def test_facts_that_are_missing_or_spoilt(run, config, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / provenance.FILE_NAME).write_text("")
+    with pytest.raises(cli.UserError, match=r"provenance\.json: not valid JSON"):
+        same_run.check(tmp_path / "run", config)
+    (tmp_path / "run" / provenance.FILE_NAME).unlink()
+    same_run.check(tmp_path / "run", config, "who knows")
 
 
 def test_other_weights_than_the_run_began_with_are_refused(run, config, tmp_path, monkeypatch):
