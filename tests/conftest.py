@@ -9,8 +9,15 @@ import os
 
 NUM_CPU_DEVICES = 4  # enough for a 2x2 mesh
 
+# Compiling takes most of the time of the tests, and LLVM's optimisations a fifth to a quarter of it
+# (2026-11-29). What the caller sets comes last and wins:
+# XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
 os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={NUM_CPU_DEVICES}"]
+    [
+        f"--xla_force_host_platform_device_count={NUM_CPU_DEVICES}",
+        "--xla_backend_optimization_level=0",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
 ).strip()
 # Several processes test at once, and may share a GPU.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
