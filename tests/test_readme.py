@@ -3,14 +3,22 @@
 import dataclasses
 import functools
 import importlib.util
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
+from absl import flags
+
+from instant_gs import cli
+from tests import own_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -98,8 +106,8 @@ def test_make_target_exists(target):
     assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"Makefile has no target {target}"
 
 
-@pytest.mark.parametrize("words", python_commands())
-def test_command_and_its_flags_exist(words):
+def check_command(words):
+    """Fails if the program, one of its flags or a field of its configuration does not exist."""
     program = tuple(words[1:3]) if words[1] == "-m" else (words[1],)
     arguments = words[len(program) + 1 :]
     if program[0] == "-m":
@@ -120,6 +128,71 @@ def test_command_and_its_flags_exist(words):
         bare = name.removeprefix("no")
         pattern = rf"--(\[no\])?({re.escape(name)}|{re.escape(bare)})\b"
         assert re.search(pattern, text), f"{' '.join(program)} has no flag --{name}"
+
+
+@pytest.mark.parametrize("words", python_commands())
+def test_command_and_its_flags_exist(words):
+    check_command(words)
+
+
+@pytest.fixture
+def demo():
+    """instant_gs.demo, with flags of its own."""
+    with own_flags.alone():
+        yield importlib.import_module("instant_gs.demo")
+        del sys.modules["instant_gs.demo"]
+
+
+# imageio leaves FFmpeg's pipes to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_demo_joins_commands_that_exist(demo, monkeypatch, tmp_path, capsys):
+    """All of `make demo` but the work itself: programs leave small results of their kinds."""
+    picture, done = np.zeros((16, 32, 3), np.uint8), []
+    scores = {"moved": {"psnr": {"mean": 26.0}, "fid": {"mean": None}}}
+    part = {"count": 2, "failure_rate": 0.0, "scores": scores, "ratios": {"eyes": {"ratio": 0.7}}}
+
+    def run(command, **options):
+        del options
+        check_command(["python", *command[1:]])
+        given = dict(word[2:].split("=", 1) for word in command[1:] if "=" in word)
+        program = command[2] if command[1] == "-m" else command[1]
+        done.append(program)
+        if program.endswith("procedural"):
+            frames = Path(given["pack"]) / "someone" / "neutral-0-v0.rgb"
+            frames.mkdir(parents=True)
+            iio.imwrite(frames / "00000.png", picture)
+        elif program.endswith("animate"):
+            assert Path(given["source"]).is_file() and any(Path(given["driving"]).iterdir())
+            iio.imwrite(given["out"], np.stack([picture] * 20), fps=25)
+        elif program == "eval.py":
+            (tmp_path / "out" / "report").mkdir()
+            text = json.dumps({"protocols": {"cross": part}})
+            (tmp_path / "out" / "report" / "report.json").write_text(text)
+        elif program == "train.py":
+            Path(given["workdir"]).mkdir()
+            lines = [json.dumps({"avatar/loss": value}) for value in (2.0, 1.5)]
+            (Path(given["workdir"]) / "metrics.jsonl").write_text("\n".join(lines))
+        return types.SimpleNamespace(returncode=0)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(demo, "subprocess", types.SimpleNamespace(run=run))
+    flags.FLAGS(["demo", f"--out={tmp_path / 'out'}"])
+    demo.main([])
+    with pytest.raises(cli.UserError, match="is not empty"):
+        demo.main([])
+    assert {"eval.py", "train.py", "instant_gs.animate", "instant_gs.data.pack"} < set(done)
+    sheet = iio.imread(tmp_path / "out" / "contact_sheet.png")
+    assert sheet.shape == (demo.SHEET_ROWS * 16, 64, 3)
+    said = capsys.readouterr().out
+    assert "cross-reenactment, 2 cases" in said and "loss 2.000 -> 1.500" in said
+    assert "0.70 of the error without motion" in said and "avatar.ply" in said
+
+
+def test_the_demo_stops_with_what_it_calls(demo, monkeypatch):
+    failed = types.SimpleNamespace(run=lambda *_, **__: types.SimpleNamespace(returncode=3))
+    monkeypatch.setattr(demo, "subprocess", failed)
+    with pytest.raises(cli.UserError, match="failed with code 3"):
+        demo._run("eval.py")
 
 
 def test_help_is_quick():
