@@ -38,6 +38,10 @@ def _has_gpu() -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Files with slow tests first (the Makefile keeps this order), so that quick ones fill the end,
+    # when one process waits for the other.
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
     # Not `in item.keywords`: these hold the names of folders, too.
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     # Set by `benchmarks.kernel_status --rehearse`: they then run in Triton's interpreter.
