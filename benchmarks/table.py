@@ -5,7 +5,7 @@
 
 A block lies between `<!-- table: NAME -->` and `<!-- end of table: NAME -->`. Numbers come from
 benchmarks/results/*.json (GPU, see benchmarks/on_gpu.sh), benchmarks/results/*.jsonl (lines of
-`python -m kernels.bench --case=target_200k`) and benchmarks/compiled_*.json.
+`python -m kernels.bench`) and benchmarks/compiled_*.json.
 What no file holds is "not measured".
 """
 
@@ -56,17 +56,16 @@ def read_results(folder: Path) -> list[dict]:
     return list(newest.values())
 
 
-def read_cpu(folder: Path) -> dict[str, dict]:
-    """`kernels.bench` lines of the xla backend by direction."""
+def read_cpu(folder: Path) -> dict[str, dict[str, dict]]:
+    """`kernels.bench` lines of the xla backend: case -> direction -> line."""
     lines = [
         line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().split("\n")
     ]
-    rows = [json.loads(line) for line in lines if line.strip()]
-    return {
-        row["direction"]: row
-        for row in rows
-        if row["case"] == _CPU_CASE and row["platform"] == "cpu"
-    }
+    table: dict[str, dict[str, dict]] = {}
+    for row in map(json.loads, filter(str.strip, lines)):
+        if row["platform"] == "cpu":
+            table.setdefault(row["case"], {})[row["direction"]] = row
+    return table
 
 
 def _rows(head: list[str], rows: list[list[str]]) -> str:
@@ -107,15 +106,11 @@ def _cases(record: dict) -> list[dict]:
 
 def summary(results: list[dict], cpu: dict[str, dict]) -> str:
     """README's table: the scene that targets are set for."""
-    times = [
-        _us(1000 * cpu[name]["median_ms"]) if name in cpu else NOT_MEASURED
-        for name in ("forward", "forward_backward")
-    ]
-    peak = cpu["forward_backward"]["peak_bytes"] if "forward_backward" in cpu else None
+    measured = cpu.get(_CPU_CASE, {})
     where = "CPU"
-    if "forward" in cpu:
-        where = f"{cpu['forward']['cores']} CPU cores, commit {cpu['forward']['commit'][:7]}"
-    rows = [[f"`xla`, {where}", *times, _bytes(peak, "the process")]]
+    for row in measured.values():
+        where = f"{row['cores']} CPU cores, commit {row['commit'][:7]}"
+    rows = [[f"`xla`, {where}", *_cpu_cells(measured)]]
     for record in results:
         for case in _cases(record)[:1]:
             ours, theirs = case["ours"], case.get("gsplat", {})
@@ -145,6 +140,27 @@ def summary(results: list[dict], cpu: dict[str, dict]) -> str:
         "memory",
     ]
     return _rows(head, rows)
+
+
+def _cpu_cells(measured: dict[str, dict]) -> list[str]:
+    """Forward, forward and backward, memory of the latter."""
+    both = [measured.get(name) for name in ("forward", "forward_backward")]
+    times = [_us(1000 * row["median_ms"]) if row else NOT_MEASURED for row in both]
+    return [*times, _bytes(both[1]["peak_bytes"] if both[1] else None, "the process")]
+
+
+def growth(results: list[dict], cpu: dict[str, dict]) -> str:
+    """Every case of the xla backend on a CPU."""
+    del results
+    rows, machines = [], set()
+    for name, measured in cpu.items():
+        for row in measured.values():
+            what = [f"{row['images']} x {row['splats']:,}", f"{row['height']} x {row['width']}"]
+            machines.add(f"{row['cores']} CPU cores, JAX {row['jax']}, commit {row['commit'][:7]}")
+        rows.append([f"`{name}`", *what, *_cpu_cells(measured)])
+    head = ["case", "images x splats", "image", "forward", "forward + backward", "memory"]
+    table = _rows(head, rows or [["all", "", "", *[NOT_MEASURED] * 3]])
+    return "".join(f"{machine}.\n\n" for machine in sorted(machines)) + table
 
 
 def _verdicts(case: dict) -> str:
@@ -329,6 +345,7 @@ BLOCKS: dict[str, Callable[[list[dict], dict[str, dict]], str]] = {
     "summary": summary,
     "speed": speed,
     "stages": stages,
+    "growth": growth,
     "profile": profile,
     "compiled": compiled,
     "program": program,

@@ -62,7 +62,7 @@ def test_every_block_is_in_a_document():
         assert f"<!-- table: {name} -->" in texts, f"nobody shows the table {name}"
 
 
-@pytest.mark.parametrize("name", ["summary", "speed", "stages", "profile"])
+@pytest.mark.parametrize("name", ["summary", "speed", "stages", "growth", "profile"])
 def test_without_results_nothing_is_measured(name, tmp_path):
     text = table.BLOCKS[name](table.read_results(tmp_path), table.read_cpu(tmp_path))
     assert table.NOT_MEASURED in text and " ms" not in text
@@ -78,6 +78,11 @@ def test_numbers_come_from_the_files(tmp_path):
         "cores": 2,
         "commit": "fedcba987",
         "peak_bytes": 1e9,
+        "images": 1,
+        "splats": 200_000,
+        "height": 512,
+        "width": 512,
+        "jax": "0.10",
     }
     backward = line | {"direction": "forward_backward", "median_ms": 3000.0}
     lines = [json.dumps(line), json.dumps(backward), json.dumps(line | {"case": "tiny"})]
@@ -88,6 +93,10 @@ def test_numbers_come_from_the_files(tmp_path):
     assert "| `triton`, Test GPU, commit 0123456 | 180 µs | 500 µs | 300 MB, XLA's plan |" in text
     assert "| 300 µs, its kernels alone 150 µs | 700 µs |" in text
     assert "gsplat 1.5.3" in text and text.startswith("a\n") and text.endswith("\nb\n")
+    growth = table.growth(results, cpu)
+    assert growth.startswith("2 CPU cores, JAX 0.10, commit fedcba9.\n\n| case |")
+    assert "| `target_200k` | 1 x 200,000 | 512 x 512 | 812.0 ms | 3000.0 ms | 1000 MB," in growth
+    assert "| `tiny` | 1 x 200,000 | 512 x 512 | 812.0 ms | not measured | not measured |" in growth
     speed = table.speed(results, cpu)
     assert "| 1 | 3 | 180 µs | 1.67x | 0.83x | 500 µs | 1.40x | not measured |" in speed
     assert "180 µs, 1.67x: reached" in speed and "500 µs, 1.40x: missed" in speed
