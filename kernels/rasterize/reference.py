@@ -82,7 +82,8 @@ def _render_one(
     # What overflows gets gradients of zero times infinity; so it is replaced and computed again.
     blur = options.eps2d * jnp.eye(2, dtype=points.dtype)[None]
     det = _determinant(jax.lax.stop_gradient(on_screen(points, axes)) + blur)
-    visible = in_depth & (det > 0) & jnp.isfinite(det)
+    centres = jax.lax.stop_gradient(points @ intrinsics[:2].T / points[:, 2:])
+    visible = in_depth & (det > 0) & jnp.isfinite(det) & jnp.isfinite(centres).all(axis=-1)
     points = jnp.where(visible[:, None], points, ahead)
     axes = jnp.where(visible[:, None, None], axes, 0.0)
     means2d = (points @ intrinsics[:2].T) / points[:, 2:]

@@ -25,7 +25,7 @@ def rasterize_sharded(
     Args:
         *arrays: means, quats, scales, opacities, features, viewmats, intrinsics as for
             `kernels.rasterize`, each with a leading batch axis B.
-        mesh: the devices, with axes of any type.
+        mesh: the devices; its axis is of type Auto or Explicit.
         axis: name of the mesh axis that B is spread over; its size divides B.
         image_size: (height, width), pixels.
         background: (B, C, D), or None for zero.
@@ -40,7 +40,7 @@ def rasterize_sharded(
         ValueError: the mesh has no such axis, the arrays have not the same B, or the axis does not
             divide it. Everything else as for `kernels.rasterize`.
     """
-    if not isinstance(mesh, jax.sharding.Mesh):
+    if not isinstance(mesh, jax.sharding.Mesh | jax.sharding.AbstractMesh):
         raise TypeError(
             f"mesh: expected a jax.sharding.Mesh, got {type(mesh).__name__}; "
             "make one with jax.make_mesh((jax.device_count(),), ('data',))"
@@ -53,7 +53,7 @@ def rasterize_sharded(
     named = dict(zip(names, arrays, strict=True), background=background)
     given = [array for array in validation.as_arrays(named).values() if array is not None]
     sizes = sorted({array.shape[0] if array.ndim else 0 for array in given})
-    if len(sizes) != 1 or sizes[0] % mesh.shape[axis]:
+    if len(sizes) != 1 or not sizes[0] or sizes[0] % mesh.shape[axis]:
         raise ValueError(
             f"arrays: expected one leading batch size that {mesh.shape[axis]} devices divide, got "
             f"{sizes}; stack scenes along the first axis of every array"

@@ -70,8 +70,9 @@ def finite_cameras(operands: Operands) -> Operands:
     It sees nothing in the forward pass anyway, so all its gradients are zero; without this they
     would be zero times NaN, and destroy those of other cameras that share its splats.
     """
-    finite = jnp.all(jnp.isfinite(operands.viewmats), axis=(-2, -1), keepdims=True)
-    finite &= jnp.all(jnp.isfinite(operands.intrinsics), axis=(-2, -1), keepdims=True)
+    used = operands.viewmats[..., :3, :], operands.intrinsics[..., :2, :]  # last rows are known
+    finite, also = (jnp.all(jnp.isfinite(a), axis=(-2, -1), keepdims=True) for a in used)
+    finite &= also
     dtype = operands.viewmats.dtype
     nowhere = jnp.zeros((1, 1, 4, 4), dtype).at[..., 2, 3].set(-1.0)
     plain = jnp.eye(3, dtype=dtype)[None, None]

@@ -63,8 +63,10 @@ def _project(means, quats, scales, opacities, features, viewmats, intrinsics, co
 
 def _geometry_table(projected: projection.Projected, visible: jax.Array) -> jax.Array:
     """(S C N, 7): centre x, y, conic a, b, c, log opacity, depth; what blending reads per splat."""
+    # Of what is not drawn nothing is left that overflows: its gradients are zero, times this.
     log_opacity = jnp.log(jnp.where(visible, projected.opacity, 1.0))
-    fields = [*projected[:5], log_opacity, projected.depth]
+    centre = (jnp.where(visible, place, 0.0) for place in projected[:2])
+    fields = [*centre, *projected[2:5], log_opacity, projected.depth]
     return jnp.stack(fields, axis=-1).reshape(-1, 7)
 
 

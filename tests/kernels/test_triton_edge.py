@@ -96,6 +96,28 @@ def test_a_camera_that_is_not_finite_sees_nothing(name, bad, implementation):
         assert not np.any(grads[array]), f"gradient of {array}"
 
 
+def test_a_number_that_no_camera_uses_may_be_anything():
+    scene = ts.make_scene()
+    spoilt = dict(scene)
+    spoilt["viewmats"] = scene["viewmats"].at[:, 3, 0].set(np.nan)
+    spoilt["intrinsics"] = scene["intrinsics"].at[:, 2, 2].set(np.nan)
+    run = ts.value_and_grad("triton", ts.SIZE, COUNT)
+    (out, grads), (expected, expected_grads) = run(spoilt), run(scene)
+    assert np.array_equal(out.image, expected.image)
+    for name in ts.NAMES[:5]:
+        assert np.array_equal(grads[name], expected_grads[name]), name
+
+
+@pytest.mark.parametrize("implementation", ["xla", "reference"])
+def test_what_is_far_beside_the_picture_leaves_no_nan(implementation):
+    run = ts.value_and_grad(implementation, ts.SIZE, COUNT)
+    scene = ts.make_scene()
+    for name, index, value in (("intrinsics", (0, 0, 2), 1e20), ("means", (3, 0), 1e38)):
+        _, grads = run(dict(scene, **{name: scene[name].at[index].set(value)}))
+        for array in ts.NAMES[:7]:
+            assert np.all(np.isfinite(grads[array])), f"{name}: gradient of {array}"
+
+
 @pytest.mark.parametrize("implementation", ["triton", "xla", "reference"])
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
 def test_a_splat_too_large_for_float32_is_as_if_absent(mode, implementation):
