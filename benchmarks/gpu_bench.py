@@ -246,14 +246,15 @@ def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
     return record["cases"]
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Command line."""
     del argv
-    cases = shrunk() if _REHEARSE.value else CASES
-    results = run(cases[: _FIRST.value], Path(_OUT.value))
+    cases = (shrunk() if _REHEARSE.value else CASES)[: _FIRST.value]
+    results = run(cases, Path(_OUT.value))
     failed = [entry["gsplat"] for entry in results if "error" in entry.get("gsplat", {})]
     if failed:
         raise cli.UserError(f"gsplat: {failed[0]['error']}")
+    return 0 if len(results) == len(cases) else provenance.NOT_WHOLE
 
 
 if __name__ == "__main__":

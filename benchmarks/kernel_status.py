@@ -159,12 +159,15 @@ def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False
     return path
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     del argv
+    not_run = []
     if _RECORD.value:
         path = record(Path(_OUT.value), seconds=_SECONDS.value, rehearse=_REHEARSE.value)
         print(f"wrote {path}")
+        not_run = json.loads(path.read_text(encoding="utf-8"))["tests"]["not_run"]
     print(describe())
+    return provenance.NOT_WHOLE if not_run else 0
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@
 # kernels/rasterize/triton_tuned.json. Then: python -m benchmarks.table
 #
 # A step that fails does not stop the next; the last line tells which failed and which were asked for
-# but did not run (out of time, something missing): without any of both the exit status is 0. Nothing
+# but did not run, or not to their end (out of time, something missing): without any of both the exit status is 0. Nothing
 # is installed, and the GPU's settings stay as they are.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -67,14 +67,14 @@ GSPLAT_PYTHON=${GSPLAT_PYTHON:-}
 PYTHON=${PYTHON:-python3}
 KEEP_SCRATCH=${SCRATCH:-}
 SCRATCH=${SCRATCH:-$(mktemp -d)}
-MISSING=69 # exit status of a step that lacks a program
+NOT_WHOLE=69 # exit status of a step that lacks a program, or ends for want of time
 LOG=$OUT/log.txt
 : >"$LOG"
 FAILED= NOT_RUN=
 COMMIT=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || true)}
 # JAX would take three quarters of the memory at once; the sanitizer and torch need some.
 export PYTHONUNBUFFERED=1 XLA_PYTHON_CLIENT_PREALLOCATE=false
-export OUT PYTHON COMMIT MISSING REHEARSE SCRATCH GSPLAT_WHEEL
+export OUT PYTHON COMMIT NOT_WHOLE REHEARSE SCRATCH GSPLAT_WHEEL
 
 left() { echo $((DEADLINE - $(date +%s))); }
 
@@ -112,7 +112,7 @@ step() {
   say "$name: exit $status after $(($(date +%s) - start)) s"
   case $status in
     0) ;;
-    "$MISSING") NOT_RUN="$NOT_RUN $name" ;;
+    "$NOT_WHOLE") NOT_RUN="$NOT_RUN $name" ;;
     *) FAILED="$FAILED $name" ;;
   esac
 }
@@ -153,7 +153,7 @@ memcheck() {
     watch=()
   elif ! command -v compute-sanitizer >/dev/null; then
     echo "compute-sanitizer is not on the PATH, not run" | tee "$OUT/sanitizer.txt"
-    return "$MISSING"
+    return "$NOT_WHOLE"
   fi
   echo "memcheck: not finished" >"$OUT/sanitizer.txt"
   XLA_PYTHON_CLIENT_ALLOCATOR=platform \
@@ -191,7 +191,7 @@ fi
 step environment 15 environment
 if [ -n "$GSPLAT_WHEEL" ] && { wanted bench || wanted gsplat; }; then
   seconds=$(limit gsplat 130)
-  timeout -k 5 "$seconds" bash -c gsplat_build >"$OUT/gsplat_build.txt" 2>&1 &
+  timeout -k 5 "$((seconds > 1 ? seconds : 1))" bash -c gsplat_build >"$OUT/gsplat_build.txt" 2>&1 &
   builder=$!
 fi
 step parity 100 "$PYTHON" -m benchmarks.gpu_parity --first=3 --out="$OUT/parity.json" \
@@ -237,5 +237,5 @@ if compgen -G "$OUT/parity*.json" >/dev/null || [ -f "$OUT/bench.json" ]; then
   ONLY='' step collect 15 "$PYTHON" -m benchmarks.collect --folder="$OUT"
 fi
 [ -n "$KEEP_SCRATCH" ] || rm -rf "$SCRATCH"
-say "done; failed:${FAILED:- none}; not run:${NOT_RUN:- none}"
+say "done; failed:${FAILED:- none}; not run, or not whole:${NOT_RUN:- none}"
 [ -z "$FAILED$NOT_RUN" ]

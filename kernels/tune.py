@@ -212,8 +212,9 @@ def read(path: Path) -> dict:
         table = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON ({error})") from error
-    if not isinstance(table, dict) or not isinstance(table.get("entries"), dict):
-        raise ValueError('no table: it has no "entries"')
+    entries = table.get("entries") if isinstance(table, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise ValueError('no table: it has no "entries" by GPU')
     return table
 
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def run(tmp_path, *arguments, **variables):
 
 def test_all_that_was_asked_for_ran(tmp_path):
     visit = run(tmp_path, ONLY="environment parity")
-    assert visit.stdout.splitlines()[-1] == "== done; failed: none; not run: none"
+    assert visit.stdout.splitlines()[-1] == "== done; failed: none; not run, or not whole: none"
     assert visit.returncode == 0
 
 
@@ -28,13 +29,30 @@ def test_all_that_was_asked_for_ran(tmp_path):
 def test_what_did_not_run_is_no_success(only, seconds, tmp_path):
     """Out of time, or without compute-sanitizer."""
     visit = run(tmp_path, seconds, ONLY=only)
-    assert visit.stdout.splitlines()[-1] == f"== done; failed: none; not run: {only}"
+    assert visit.stdout.splitlines()[-1] == f"== done; failed: none; not run, or not whole: {only}"
+    assert visit.returncode == 1
+
+
+def test_a_step_that_ends_for_want_of_time_is_no_success(tmp_path):
+    """The real modules write what they have and say so by their exit status."""
+    visit = run(
+        tmp_path,
+        "20",
+        ONLY="parity_rest",
+        PYTHON=sys.executable,
+        REHEARSE="1",
+        LIMIT_parity_rest="19",
+    )
+    assert "out of time; the remaining cases are not checked" in visit.stdout
+    assert visit.stdout.splitlines()[-1].endswith(
+        "failed: none; not run, or not whole: parity_rest"
+    )
     assert visit.returncode == 1
 
 
 def test_a_step_that_fails_is_named(tmp_path):
     visit = run(tmp_path, ONLY="parity", PYTHON="false")
-    assert visit.stdout.splitlines()[-1] == "== done; failed: parity; not run: none"
+    assert visit.stdout.splitlines()[-1] == "== done; failed: parity; not run, or not whole: none"
     assert visit.returncode == 1
 
 
