@@ -409,7 +409,7 @@ def _read_weights(folder: pathlib.Path) -> tuple[Config, dict, dict]:
         # Weights from before checksums existed have none.
         noted = (folder / CHECKSUMS).is_file()
         expected = json.loads((folder / CHECKSUMS).read_text()) if noted else {}
-    except ValueError as error:
+    except (ValueError, cli.UserError) as error:
         what = f"{CHECKSUMS} or {provenance.FILE_NAME}: {error}"
         raise cli.UserError(f"{folder}: damaged ({what}); {fix}") from error
     found = _checksums(folder) if noted else {}

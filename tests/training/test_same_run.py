@@ -116,12 +116,10 @@ def test_training_checks_what_it_resumes_and_notes_what_changes(config, tmp_path
         loop.train(config, tmp_path / "run", "elsewhere")
     config.optimizer.learning_rate, config.optimizer.clip_norm = 1e-5, 0.0
     for _ in range(2):  # the second time nothing is left to do, and nothing to note
+        config.train.log_every += 1
         assert int(loop.train(config, tmp_path / "run").step) == 2
         (line,) = provenance.read(tmp_path / "run")["changes"]
         assert line["step"] == 1 and line["optimizer.clip_norm"] == [1.0, 0.0]
-    config.train.log_every += 1
-    loop.train(config, tmp_path / "run")
-    assert len(provenance.read(tmp_path / "run")["changes"]) == 1
 
 
 def test_whatever_else_differs_is_named_in_full_with_both_values(run, config):
