@@ -71,9 +71,12 @@ def packs(config: Config) -> dict[str, dict]:
     """
     found = {}
     for pack in config.data.packs:
-        name = pathlib.Path(pack).resolve().name
-        number = 1 + sum(key.partition(" (")[0] == name for key in found)
-        found[name if number == 1 else f"{name} ({number})"] = _manifest(pack)
+        name = key = pathlib.Path(pack).resolve().name
+        number = 1
+        while key in found:
+            number += 1
+            key = f"{name} ({number})"
+        found[key] = _manifest(pack)
     return found
 
 

@@ -97,11 +97,11 @@ def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
 
 def test_packs_of_one_name_are_both_recorded(config, tmp_path):
     (pack,) = config.data.packs
-    config.data.packs = tuple(str(tmp_path / folder / "train_96") for folder in "ab")
+    config.data.packs = tuple(str(tmp_path / folder / "train (old)") for folder in "abc")
     for copy in config.data.packs:
         shutil.copytree(pack, copy)
     facts = provenance.record(config)["packs"]
-    assert tuple(facts) == ("train_96", "train_96 (2)")
+    assert tuple(facts) == ("train (old)", "train (old) (2)", "train (old) (3)")
     assert {one["licence"] for one in facts.values()} == {"Apache-2.0"}
 
 
