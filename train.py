@@ -39,10 +39,7 @@ def main(argv):
 
     from instant_gs.training import checkpoint, distributed, dry_run, loop, profile
 
-    try:
-        window = profile.parse(_PROFILE.value)
-    except cli.UserError as error:
-        raise cli.UserError(str(error), cli.EXIT_USAGE) from None
+    window = profile.parse(_PROFILE.value)
     if _RELEASE.value:
         checkpoint.check_new(_RELEASE.value, "--release")
     if _CACHE.value:

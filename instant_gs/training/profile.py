@@ -18,7 +18,8 @@ def parse(text: str | None) -> tuple[int, int] | None:
     numbers = [int(part) for part in text.split(",") if part.strip().isdigit()]
     if len(numbers) != 2 or text.count(",") != 1 or not 1 <= numbers[0] <= numbers[1]:
         raise cli.UserError(
-            f"--profile_steps={text}: expected the numbers of the first and the last step, as 10,15"
+            f"--profile_steps={text}: expected the numbers of the first and last step, as 10,15",
+            cli.EXIT_USAGE,
         )
     return numbers[0], numbers[1]
 
