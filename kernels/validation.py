@@ -12,7 +12,7 @@ import numpy as np
 from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
 
 _NUMBERS = ("max_alpha", "min_compensation", "eps2d", "near", "far", "radius_clip")
-_PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
+PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
 _FLAGS = ("expected_depth", "deterministic")
 _MAX_CAPACITY = 2**31 - 1  # slots are numbered with 32 bits
 
@@ -136,7 +136,7 @@ def check_shapes(arrays: dict[str, Any]) -> None:
             )
     viewmats, features = arrays["viewmats"], arrays["features"]
     # N is what most arrays say, so that the one that differs is named; of two, the first.
-    counts = [arrays[name].shape[0] for name in _PER_SPLAT if arrays[name].ndim]
+    counts = [arrays[name].shape[0] for name in PER_SPLAT if arrays[name].ndim]
     n = max(counts, key=counts.count, default="N")
     c = viewmats.shape[0] if viewmats.ndim else "C"
     d = features.shape[-1] if features.ndim else "D"

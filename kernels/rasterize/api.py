@@ -21,9 +21,6 @@ from kernels.types import (
 IMPLEMENTATIONS = ("triton", "xla", "reference")
 
 
-_PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
-
-
 def _one_splat(array: jax.Array) -> list[tuple[int, int]]:
     return [(0, 1)] + [(0, 0)] * (array.ndim - 1)
 
@@ -138,7 +135,7 @@ def rasterize(
     dtype = jnp.result_type(jnp.float32, *given)
     background = arrays.pop("background")
     if arrays["means"].shape[0] == 0:  # a transparent splat spares every backend the empty scene
-        arrays = {k: jnp.pad(v, _one_splat(v)) if k in _PER_SPLAT else v for k, v in arrays.items()}
+        arrays |= {k: jnp.pad(arrays[k], _one_splat(arrays[k])) for k in validation.PER_SPLAT}
     operands = Operands(*(array.astype(dtype)[None] for array in arrays.values()))
     capacity = options.capacity or automatic_capacity(operands.means.shape[1], image_size)
     config = RasterizeConfig(options, *image_size, capacity)
