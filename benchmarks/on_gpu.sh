@@ -31,9 +31,9 @@
 # verification that `make test` looks for; OUT/tuned.json, if tuned, is the new
 # kernels/rasterize/triton_tuned.json. Then: python -m benchmarks.table
 #
-# A step that fails does not stop the next; the last line tells which failed and which were asked for
-# but did not run, or not to their end (out of time, something missing): without any of both the exit status is 0. Nothing
-# is installed, and the GPU's settings stay as they are.
+# A step that fails does not stop the next; the last line tells which failed, and which did not run,
+# or not to their end (out of time, a program missing). The exit status is 0 if there are none of
+# both. Nothing is installed, and the GPU's settings stay as they are.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 if [ $# -lt 1 ]; then
