@@ -37,11 +37,11 @@ def main(argv):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import jax
 
-    from instant_gs.training import checkpoint, distributed, dry_run, loop, profile
+    from instant_gs.training import distributed, dry_run, loop, profile, weights
 
     window = profile.parse(_PROFILE.value)
     if _RELEASE.value:
-        checkpoint.check_new(_RELEASE.value, "--release")
+        weights.check_new(_RELEASE.value, "--release")
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
     distributed.start(
@@ -59,8 +59,8 @@ def main(argv):
         return
     loop.train(*what, window)
     if _RELEASE.value:
-        config, params, run = checkpoint.load_weights(_WORKDIR.value)
-        checkpoint.save_weights(_RELEASE.value, config, params, run)
+        config, params, run = weights.load(_WORKDIR.value)
+        weights.save(_RELEASE.value, config, params, run)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def convert(
         ValueError: A file does not fit; the message lists everything.
     """
     from instant_gs.inference import avatar, motion_bank
-    from instant_gs.training import checkpoint as checkpoint_lib
+    from instant_gs.training import weights
 
     if not checkpoint and not motion_encoder:
         raise cli.UserError(
@@ -277,7 +277,7 @@ def convert(
         names = ", ".join(file["name"] for file in files)
         raise ValueError(f"{names}: {error}; is it the authors' checkpoint, whole?") from error
     provenance = _provenance(config, states, files, unused)
-    checkpoint_lib.save_weights(out, config, params, provenance, half=False)
+    weights.save(out, config, params, provenance, half=False)
     if len(states) == 2:
         bank = avatar.InstantAvatar(config, params).bank
         motion_bank.save(out, bank, config.model.motion.crop)

@@ -232,11 +232,11 @@ def test_avatar_snippet_runs(tmp_path, monkeypatch):
     import skimage.io
 
     from instant_gs.inference import avatar
-    from instant_gs.training import checkpoint
+    from instant_gs.training import weights
     from tests.inference import tiny
 
     engine = tiny.build(residual_scale=0.03)  # of order one, an untrained decoder paints black
-    checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
+    weights.save(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     monkeypatch.setattr(avatar, "SHIPPED_WEIGHTS", tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
     skimage.io.imsave("photo.png", skimage.data.astronaut())

@@ -15,7 +15,7 @@ from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
 from instant_gs.inference import argument, culling, motion_bank
 from instant_gs.models import folded
-from instant_gs.training import checkpoint, completeness
+from instant_gs.training import completeness, weights
 
 #: What ships with the package.
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "demo"
@@ -369,10 +369,10 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     directory = Path(directory)
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"{directory}: no such folder of weights; give one that {checkpoint.WRITERS} wrote, or "
+            f"{directory}: no such folder of weights; give one that {weights.WRITERS} wrote, or "
             f"none for those that ship ({SHIPPED_WEIGHTS})"
         )
-    config, params, provenance = checkpoint.load_weights(directory)
+    config, params, provenance = weights.load(directory)
     if "backbone" not in params:
         raise cli.UserError(
             f"{directory}: holds {', '.join(sorted(params))} only; convert it together with the "

@@ -1,39 +1,29 @@
-"""Checkpoints of a run, and the weights that are released from one.
+"""Checkpoints of a run.
 
-A run's checkpoint is one Orbax unit: state, the averaged parameters as their own item, the data
-iterator, the configuration, and checksums of all of these. A weights directory is what inference
-needs: parameters (bfloat16 on disk), ``config.json`` and ``provenance.json``.
+One is one Orbax unit: state, the averaged parameters as their own item, the data iterator, the
+configuration, and checksums of all of these.
 """
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import os
 import pathlib
 import re
-import shutil
 import tempfile
 
 import jax
-import jax.numpy as jnp
-import ml_dtypes
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import completeness, integrity, optimizer, provenance
+from instant_gs.training import completeness, integrity, optimizer
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
-CHECKSUMS = "checksums.json"  # in a weights directory
 BROKEN = "broken_checkpoints"  # beside it; nothing here reads or deletes them
-
-#: What makes folders of weights, for messages.
-WRITERS = "train.py or `python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER`"
 
 _ITEMS = ("state", "ema", "data", "config", "checksum")
 _REASON = 200  # characters of a library's error worth a place in one line
@@ -306,131 +296,28 @@ def read_run_config(workdir: str | pathlib.Path) -> Config | None:
         return Config.from_json(json.dumps(item["config"]))
 
 
+def read_average(workdir: str | pathlib.Path) -> tuple[Config, dict, int] | None:
+    """What a run has learned: the averaged parameters of its newest whole checkpoint.
+
+    Returns:
+        Configuration, parameters and step, or None if there is no checkpoint.
+
+    Raises:
+        UserError: There are checkpoints and none can be read.
+    """
+    config = read_run_config(workdir)
+    if config is None:
+        return None
+    with _opened(workdir) as manager:
+        step, item, broken = _read_newest(manager, {"ema": None})
+    for other, reason in broken.items():
+        _log.warning("%s: using step %d; step %d is broken: %s", workdir, step, other, reason)
+    return config, item["ema"], step
+
+
 def _without_ema(state: TrainState) -> dict:
     items = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     del items["ema"]
     if not state.discriminator:  # Orbax keeps no empty dictionary
         del items["discriminator"]
     return items
-
-
-def check_new(folder: str | pathlib.Path, name: str) -> None:
-    """Raises UserError if a folder to be written exists; ``name`` is what the message calls it."""
-    if pathlib.Path(folder).exists():
-        raise cli.UserError(f"{name}: {folder} exists already; choose another folder or remove it")
-
-
-def save_weights(
-    folder: str | pathlib.Path,
-    config: Config,
-    params: dict,
-    facts: dict,
-    *,
-    half: bool = True,
-) -> None:
-    """Writes a weights directory; it appears whole or not at all.
-
-    Args:
-        folder: Must not exist yet.
-        config: Configuration of the run.
-        params: Parameters.
-        facts: JSON-able provenance: command, commit, data, licence, scores.
-        half: Store as bfloat16 what is float32, as a release; False keeps every bit.
-
-    Raises:
-        UserError: The folder exists.
-    """
-    check_new(folder, "weights")
-    folder = pathlib.Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stored = jax.tree.map(
-        lambda a: np.asarray(a, ml_dtypes.bfloat16 if half and a.dtype == jnp.float32 else a.dtype),
-        params,
-    )
-    whole = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(whole / "params", stored)
-        (whole / "config.json").write_text(config.to_json() + "\n")
-        write_checksums(whole)
-        provenance.write(whole, facts)
-        os.chmod(whole, 0o755)  # mkdtemp's is private
-        os.rename(whole, folder)
-    finally:
-        shutil.rmtree(whole, ignore_errors=True)
-
-
-def load_weights(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
-    """Reads a weights directory, or the averaged parameters of a run's newest whole checkpoint.
-
-    Args:
-        folder: A weights directory or a run's folder.
-
-    Returns:
-        Configuration, parameters (float32) and provenance, whose licence, if it states one, is
-        shown on stderr.
-
-    Raises:
-        FileNotFoundError: Neither kind is there.
-        UserError: The weights are damaged, or none of a run's checkpoints can be read.
-    """
-    folder = pathlib.Path(folder).absolute()
-    if (folder / "config.json").is_file() and (folder / "params").is_dir():
-        config, params, facts = _read_weights(folder)
-    elif (config := read_run_config(folder)) is not None:
-        with _opened(folder) as manager:
-            step, item, broken = _read_newest(manager, {"ema": None})
-        params = item["ema"]
-        for other, reason in broken.items():
-            _log.warning("%s: using step %d; step %d is broken: %s", folder, step, other, reason)
-        facts = provenance.read(folder) | {"step": step}
-    else:
-        raise FileNotFoundError(
-            f"{folder}: neither a weights directory (config.json, params/) nor a run with "
-            f"checkpoints/; give a folder that {WRITERS} wrote"
-        )
-    provenance.show_licence(folder, facts)
-    params = jax.tree.map(
-        lambda a: jnp.asarray(a, jnp.float32 if a.dtype == jnp.bfloat16 else a.dtype), params
-    )
-    return config, params, facts
-
-
-def _read_weights(folder: pathlib.Path) -> tuple[Config, dict, dict]:
-    """Configuration, parameters as they are stored, and provenance of a weights directory."""
-    fix = "download or copy the whole folder again"
-    try:
-        config = Config.from_json((folder / "config.json").read_text())
-        config.validate()
-    except ValueError as error:  # JSON's and Unicode's are, too
-        raise cli.UserError(f"{folder / 'config.json'}: {error}; {fix}") from error
-    try:
-        facts = provenance.read(folder)
-        # Weights from before checksums existed have none.
-        noted = (folder / CHECKSUMS).is_file()
-        expected = json.loads((folder / CHECKSUMS).read_text()) if noted else {}
-    except (ValueError, cli.UserError) as error:
-        what = f"{CHECKSUMS} or {provenance.FILE_NAME}: {error}"
-        raise cli.UserError(f"{folder}: damaged ({what}); {fix}") from error
-    found = _checksums(folder) if noted else {}
-    changed = sorted(name for name in expected if expected[name] != found.get(name))
-    if changed:
-        what = f"{changed[0]} is not what was written, or missing"
-        raise cli.UserError(f"{folder}: damaged ({what}); {fix}")
-    with ocp.StandardCheckpointer() as checkpointer:
-        params = checkpointer.restore(folder / "params")
-    return config, params, facts
-
-
-def write_checksums(folder: pathlib.Path) -> None:
-    """Notes SHA-256 of the parameters' files in a weights directory; loading compares them."""
-    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder), indent=1) + "\n")
-
-
-def _checksums(folder: pathlib.Path) -> dict[str, str]:
-    sums = {}
-    for path in sorted(path for path in (folder / "params").rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            name = path.relative_to(folder).as_posix()
-            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums

@@ -30,6 +30,7 @@ from instant_gs.training import (
     state,
     step,
     throughput,
+    weights,
     writer,
 )
 
@@ -135,13 +136,13 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
     """
     params, origins = own, {}
     if init_from:
-        made, params, facts = checkpoint.load_weights(init_from)
+        made, params, facts = weights.load(init_from)
         origins["init_from"] = facts | {"folder": init_from}
         # A motion encoder that is replaced below may have seen other crops.
         names = state.HEAD_MEANING + (() if motion_encoder else state.READER_MEANING)
         state.check_same_meaning(made.model, config.model, f"--init_from={init_from}", names)
     if motion_encoder:
-        made, other, facts = checkpoint.load_weights(motion_encoder)
+        made, other, facts = weights.load(motion_encoder)
         origins["motion_encoder"] = facts | {"folder": motion_encoder}
         origin = f"--motion_encoder={motion_encoder}"
         state.check_same_meaning(made.model, config.model, origin, state.READER_MEANING)

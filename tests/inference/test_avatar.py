@@ -11,7 +11,7 @@ from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
 from instant_gs.geometry import camera
 from instant_gs.inference import animate, avatar, camera_path, motion_file, still_face
-from instant_gs.training import checkpoint, objective
+from instant_gs.training import objective, weights
 from tests.inference import fake, tiny
 
 SIZE = tiny.SIZE
@@ -194,7 +194,7 @@ def test_wrong_range_says_what_is_expected(engine, bad):
 
 
 def test_load_reads_what_training_exported(engine, photos, tmp_path):
-    checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
+    weights.save(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     loaded = instant_gs.load(tmp_path / "weights")
     assert loaded.config == engine.config and loaded.culling == "envelope"
     # Stored in bfloat16.
@@ -208,7 +208,7 @@ def test_load_reads_what_training_exported(engine, photos, tmp_path):
 def test_damaged_weights_are_one_clear_error(engine, tmp_path):
     """A flipped bit, a cut file, and configurations that are none."""
     whole = tmp_path / "whole"
-    checkpoint.save_weights(whole, engine.config, engine.params, {"commit": "x"}, half=False)
+    weights.save(whole, engine.config, engine.params, {"commit": "x"}, half=False)
     largest = max((whole / "params").rglob("*"), key=lambda path: path.stat().st_size)
     name, data = largest.relative_to(whole), largest.read_bytes()
     damages = {

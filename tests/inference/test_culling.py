@@ -10,7 +10,7 @@ from instant_gs.data import format as format_lib
 from instant_gs.inference import avatar as avatar_lib
 from instant_gs.inference import culling, motion_bank
 from instant_gs.inference.asset import make
-from instant_gs.training import checkpoint
+from instant_gs.training import weights
 from tests.inference import tiny
 
 
@@ -161,7 +161,7 @@ def test_the_releases_bank_is_read_from_drawn_pictures_cut_out_as_drivers_are(mo
 def test_a_stored_bank_is_taken_unless_it_is_of_other_pictures(tmp_path, monkeypatch, bank):
     engine, folder = tiny.build(), tmp_path / "weights"
     facts = {"step": 7, "commit": "abc"}
-    checkpoint.save_weights(folder, engine.config, engine.params, facts)
+    weights.save(folder, engine.config, engine.params, facts)
     fresh = avatar_lib.load(folder)
     assert fresh.stored_bank is None
     assert fresh.with_culling("none").provenance == facts, "what eval.py reports"

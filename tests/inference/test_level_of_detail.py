@@ -14,7 +14,7 @@ from PIL import Image
 from instant_gs import cli, types
 from instant_gs.geometry import camera
 from instant_gs.inference import animate, camera_path, level_of_detail
-from instant_gs.training import checkpoint
+from instant_gs.training import weights
 from tests.inference import tiny
 
 COUNTS = (16, 64, 5000)  # the avatar has 256
@@ -152,7 +152,7 @@ def test_levels_are_numbers_of_gaussians(text):
 
 @pytest.mark.slow
 def test_command_prints_a_table_and_writes_it(engine, tmp_path):
-    checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
+    weights.save(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     Image.fromarray(tiny.photos()[0]).save(tmp_path / "photo.png")
     done = subprocess.run(
         [

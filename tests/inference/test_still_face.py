@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from instant_gs.inference import animate, camera_path, still_face
-from instant_gs.training import checkpoint
+from instant_gs.training import weights
 from tests.inference import fake, tiny
 
 
@@ -77,7 +77,7 @@ def test_one_frame_is_no_test(engine, face):
 
 @pytest.mark.slow
 def test_command_prints_the_flicker_with_and_without_the_filter(engine, face, tmp_path):
-    checkpoint.save_weights(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
+    weights.save(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     Image.fromarray(face).save(tmp_path / "photo.png")
     done = subprocess.run(
         [

@@ -16,7 +16,7 @@ import numpy as np
 from instant_gs import convert
 from instant_gs.inference import source
 from instant_gs.models import gaussian_decoder
-from instant_gs.training import checkpoint
+from instant_gs.training import weights
 from tests.models import synthetic_checkpoint
 
 #: Mean and standard deviation of the decoder's outputs: opacity 0.5, all colours, a cloud as wide
@@ -52,7 +52,7 @@ def main(photo: str, out: str) -> None:
     features = np.asarray(engine.encode(image).features)
     params = engine.params | {"decoder": spread(engine.params["decoder"], features)}
     provenance = {"kind": "random numbers, scaled"}
-    checkpoint.save_weights(out, engine.config, params, provenance, half=False)
+    weights.save(out, engine.config, params, provenance, half=False)
 
 
 if __name__ == "__main__":

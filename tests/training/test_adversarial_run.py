@@ -17,11 +17,11 @@ from instant_gs import models, types
 from instant_gs.config import AdversarialConfig, LossSteps
 from instant_gs.training import (
     adversary,
-    checkpoint,
     loop,
     objective,
     sample_grid,
     state,
+    weights,
 )
 
 BEGIN, SAVED, END = 2, 4, 7  # saved while the penalty, every second step, is not due
@@ -81,7 +81,7 @@ def test_the_discriminator_begins_at_its_step_and_is_not_released(run):
         lambda a, b: float(np.abs(a - b).max()), fresh.discriminator, final.discriminator
     )
     assert min(jax.tree.leaves(moved)) > 0
-    _, params, _ = checkpoint.load_weights(workdir)
+    _, params, _ = weights.load(workdir)
     assert sorted(params) == sorted(final.params)
 
 

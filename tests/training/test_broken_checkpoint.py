@@ -13,7 +13,7 @@ import pytest
 from configs import demo
 from instant_gs import cli
 from instant_gs.data.error import PackError
-from instant_gs.training import checkpoint, loop, state
+from instant_gs.training import checkpoint, loop, state, weights
 
 # Orbax drops the rest of a read when one array of it fails; collected while it is ignored.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -109,7 +109,7 @@ def test_weights_come_from_the_newest_whole_checkpoint(run, tmp_path, caplog):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     shutil.rmtree(folder / "checkpoints" / "2" / "ema")
-    _, params, facts = checkpoint.load_weights(folder)
+    _, params, facts = weights.load(folder)
     jax.tree.map(np.testing.assert_array_equal, params, at(1).ema)
     assert facts["step"] == 1 and "step 2 is broken" in caplog.text
     assert (folder / "checkpoints" / "2").is_dir()  # reading weights moves nothing

@@ -70,8 +70,8 @@ def test_a_run_on_four_devices_is_read_on_one(tmp_path, shards):
     program = """
 import sys
 import jax
-from instant_gs.training import checkpoint
-_, params, _ = checkpoint.load_weights(sys.argv[1])
+from instant_gs.training import weights
+_, params, _ = weights.load(sys.argv[1])
 print(jax.device_count(), params["a"].sharding.num_devices, float(params["a"].sum()))
 """
     run = subprocess.run(

@@ -7,7 +7,7 @@ import pytest
 import instant_gs
 from configs import demo
 from instant_gs import cli, models
-from instant_gs.training import checkpoint, completeness, dry_run, loop, state
+from instant_gs.training import checkpoint, completeness, dry_run, loop, state, weights
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def whole(shapes):
 
 
 def save(folder, config, params):
-    checkpoint.save_weights(folder, config, params, {"made": "by a test"})
+    weights.save(folder, config, params, {"made": "by a test"})
     return str(folder)
 
 

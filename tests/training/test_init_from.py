@@ -14,7 +14,6 @@ from instant_gs import convert, models
 from instant_gs.geometry import camera
 from instant_gs.training import (
     abstract,
-    checkpoint,
     curriculum,
     loop,
     objective,
@@ -23,6 +22,7 @@ from instant_gs.training import (
     provenance,
     state,
     step,
+    weights,
 )
 from tests.inference import tiny
 from tests.kernels import quick
@@ -40,7 +40,7 @@ def test_the_released_weights_fit_the_papers_model():
 def test_weights_that_would_show_other_heads_are_refused(monkeypatch):
     """Positions in the release are absolute; the paper's recipe here anchors them."""
     config, released = ablation.get_config("fan"), convert.released_config()
-    monkeypatch.setattr(checkpoint, "load_weights", lambda folder: (released, {"x": 1}, {}))
+    monkeypatch.setattr(weights, "load", lambda folder: (released, {"x": 1}, {}))
     message = (
         "--init_from=weights: made with model.gaussians.position=absolute, and this configuration "
         "says anchored; set --config.model.gaussians.position=absolute"
@@ -64,7 +64,7 @@ def test_the_crop_is_that_of_the_motion_encoder_which_is_used(monkeypatch):
     made = {"heads": released, "read": shipped}
     groups = {"decoder": {"x": np.zeros(1)}, "motion_encoder": {"y": np.zeros(2)}}
     params = {"heads": groups, "read": groups | {"motion_encoder": {"y": np.ones(2)}}}
-    monkeypatch.setattr(checkpoint, "load_weights", lambda name: (made[name], params[name], {}))
+    monkeypatch.setattr(weights, "load", lambda name: (made[name], params[name], {}))
     assert released.model.motion.crop != shipped.model.motion.crop
     config.model.motion.crop = shipped.model.motion.crop
     with pytest.raises(ValueError, match=r"^--init_from=heads: made with .*crop=0\.52, and"):
@@ -88,10 +88,8 @@ def test_a_licence_goes_on_to_what_is_trained_and_is_shown(tmp_path, capfd):
     twice = provenance.record(config, {"init_from": first, "motion_encoder": first})
     assert twice["licence"] == "no commerce"
     assert "licence" not in provenance.record(config, {"init_from": {"step": 1}})
-    checkpoint.save_weights(
-        tmp_path / "weights", config, {"x": {"y": np.zeros(2, np.float32)}}, facts
-    )
-    assert checkpoint.load_weights(tmp_path / "weights")[2] == facts
+    weights.save(tmp_path / "weights", config, {"x": {"y": np.zeros(2, np.float32)}}, facts)
+    assert weights.load(tmp_path / "weights")[2] == facts
     assert f"{tmp_path}/weights: no commerce no weapons\n" in capfd.readouterr().err
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from configs import demo
 from instant_gs import cli, models
-from instant_gs.training import checkpoint, completeness, loop, sample_grid, state
+from instant_gs.training import checkpoint, completeness, loop, sample_grid, state, weights
 
 
 def read_metrics(workdir):
@@ -62,7 +62,7 @@ def test_a_run_leaves_metrics_pictures_and_weights(finished_run):
     result, truth, residual, right, left = (columns[sample_grid.COLUMNS.index(n)] for n in names)
     assert residual.std() > 1 and np.all(residual[..., :1] == residual)
     assert all(np.abs(a - b).mean() > 1 for a, b in ((result, truth), (right, left)))
-    loaded_config, params, provenance = checkpoint.load_weights(workdir)
+    loaded_config, params, provenance = weights.load(workdir)
     assert loaded_config.to_json() == config.to_json() and provenance["step"] == 8
     jax.tree.map(np.testing.assert_array_equal, params, final.ema)
     (trace,) = (workdir / "profile").rglob("*.json.gz")
@@ -119,8 +119,8 @@ def test_a_finished_run_does_nothing_more(finished_run):
 
 def test_a_run_can_start_from_weights(finished_run, tmp_path):
     config, _, final = finished_run
-    checkpoint.save_weights(tmp_path / "weights", config, final.ema, {"made": "by a test"})
-    _, params, provenance = checkpoint.load_weights(tmp_path / "weights")
+    weights.save(tmp_path / "weights", config, final.ema, {"made": "by a test"})
+    _, params, provenance = weights.load(tmp_path / "weights")
     assert provenance == {"made": "by a test"}
     fresh = state.create(models.build(config.model), config)
     completeness.check_fits(fresh.params, params, "weights")
@@ -134,7 +134,7 @@ def test_a_run_can_start_from_weights(finished_run, tmp_path):
     with pytest.raises(ValueError, match=r"init_from=weights.*decoder"):
         completeness.check_fits(other.params, params, "init_from=weights")
     with pytest.raises(cli.UserError, match=r"weights: .* exists already"):
-        checkpoint.save_weights(tmp_path / "weights", config, params, {})
+        weights.save(tmp_path / "weights", config, params, {})
 
 
 def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path, monkeypatch):
@@ -152,14 +152,14 @@ def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path, monk
     jax.tree.map(
         np.testing.assert_array_equal, run.params["motion_encoder"], final.ema["motion_encoder"]
     )
-    _, _, facts = checkpoint.load_weights(tmp_path / "run")
+    _, _, facts = weights.load(tmp_path / "run")
     assert facts["motion_encoder"]["step"] == 8 and "init_from" not in facts
     assert facts["motion_encoder"]["folder"] == str(workdir)
 
 
 def test_no_weights_is_a_clear_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"give a folder that train\.py or `python -m inst"):
-        checkpoint.load_weights(tmp_path)
+        weights.load(tmp_path)
 
 
 def test_a_run_of_another_configuration_is_refused(finished_run):
