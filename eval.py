@@ -21,6 +21,9 @@ _PROTOCOL = flags.DEFINE_multi_enum(
 )
 _LIMIT = flags.DEFINE_integer("limit", 64, "Cases a protocol.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.")
+_SIZE = flags.DEFINE_integer(
+    "size", None, "Side of the pictures that are scored; default and least: the model's."
+)
 _CULLING = flags.DEFINE_enum(
     "culling", None, ["envelope", "source", "none"], "Gaussians an avatar keeps [envelope]."
 )
@@ -35,7 +38,7 @@ def main(argv):
 
     import instant_gs
     from instant_gs.data import reader
-    from instant_gs.evaluation import evaluator, report
+    from instant_gs.evaluation import evaluator, reenactment, report
 
     report.check_out(_OUT.value, overwrite=_OVERWRITE.value)
     options = evaluator.Options(
@@ -50,9 +53,15 @@ def main(argv):
     pack = reader.open_pack(_PACK.value)
     evaluator.check(pack, options)
     animator = instant_gs.load(_WEIGHTS.value or None)
-    evaluator.check_model(pack, animator)
     if _CULLING.value:
         animator = animator.with_culling(_CULLING.value)
+    size = _SIZE.value or animator.image_size
+    if size < animator.image_size:
+        raise cli.UserError(
+            f"--size: expected at least the model's {animator.image_size}, got {size}", 2
+        )
+    seen = reenactment.Enlarged(animator, size)
+    evaluator.check_model(pack, seen)
     about = {
         "weights": _WEIGHTS.value or "shipped",
         "config": animator.config.name,
@@ -62,7 +71,7 @@ def main(argv):
     }
     with evaluator.default_scorers(options) as scorers:
         show = functools.partial(tqdm.tqdm, unit="case")
-        done = evaluator.evaluate(animator, pack, options, scorers, about=about, progress=show)
+        done = evaluator.evaluate(seen, pack, options, scorers, about=about, progress=show)
     page = report.write(_OUT.value, done, overwrite=_OVERWRITE.value)
     print(report.text_summary(done.result))
     print(f"report: {page}")

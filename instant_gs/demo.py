@@ -24,6 +24,7 @@ _CASES = flags.DEFINE_integer("cases", 16, "Cases a protocol of the evaluation."
 SEED = 7  # of the teacher, the same as the shipped weights'
 HELD_OUT = 900_000  # identities from here on were in no training pack
 SHEET_ROWS = 8
+SIZE, TRAINED_SIZE = 256, 96  # of the shipped weights' pictures, and of those of configs/demo.py
 
 
 def main(argv):
@@ -51,12 +52,7 @@ def main(argv):
     _animate(out, photo, "astronaut", f"--show_crop={out}/astronaut_crop.png")
     sheet = _contact_sheet(out / "avatar.mp4", out / "contact_sheet.png")
     _title("3. Evaluation against true images")
-    _module(
-        "instant_gs.data.pack",
-        f"--source={out}/test_source",
-        f"--out={out}/test",
-        "--image_size=96",
-    )
+    _pack(out, "test", SIZE)
     _run(
         "eval.py",
         f"--pack={out}/test",
@@ -65,13 +61,9 @@ def main(argv):
         f"--out={out}/report",
     )
     _title("4. Training from scratch, for a look at the loop")
-    _render(out / "train_source", start=0, identities=12, performances=6, frames=4)
-    _module(
-        "instant_gs.data.pack",
-        f"--source={out}/train_source",
-        f"--out={out}/train",
-        "--image_size=96",
-    )
+    people = {"identities": 12, "performances": 6, "frames": 4}
+    _render(out / "train_source", start=0, size=TRAINED_SIZE, **people)
+    _pack(out, "train", TRAINED_SIZE)
     _train(out)
     _summary(out, sheet, first, time.monotonic() - start)
 
@@ -87,7 +79,7 @@ def _folder(wanted: str | None) -> pathlib.Path:
     raise cli.UserError(f"--out={out} is not empty; remove it or choose another folder")
 
 
-def _render(folder, *, start, identities, performances, frames, views=2):
+def _render(folder, *, start, identities, performances, frames, views=2, size=SIZE):
     _module(
         "instant_gs.teacher.procedural",
         f"--pack={folder}",
@@ -98,8 +90,17 @@ def _render(folder, *, start, identities, performances, frames, views=2):
         f"--bank={performances}",
         f"--frames={frames}",
         f"--views={views}",
-        "--image_size=96",
+        f"--image_size={size}",
         "--workers=2",
+    )
+
+
+def _pack(out: pathlib.Path, name: str, size: int) -> None:
+    _module(
+        "instant_gs.data.pack",
+        f"--source={out}/{name}_source",
+        f"--out={out}/{name}",
+        f"--image_size={size}",
     )
 
 
@@ -120,7 +121,6 @@ def _animate(out, source, name, *options):
         f"--driving={out}/driving_frames",
         "--driving_aligned",
         "--side_by_side",
-        "--size=192",
         f"--out={out}/{name}.mp4",
         *options,
     )

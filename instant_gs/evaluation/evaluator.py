@@ -161,14 +161,14 @@ def check_model(pack: reader.Pack, animator: reenactment.Animator) -> None:
     """Refuses a pack that does not fit the model, before the scorers' networks are loaded.
 
     Raises:
-        ValueError: The pack's frames are smaller than the model's.
+        ValueError: The pack's frames are smaller than the model's pictures.
         UserError: The pack shows another view than the model's.
     """
     size = animator.image_size
     if size > min(pack.image_size):
         raise ValueError(
-            f"{pack.path}: its frames are {pack.image_size}, smaller than the model's "
-            f"{size}x{size}; pack the source again with --image_size={size}"
+            f"{pack.path}: its frames are {pack.image_size}, smaller than the pictures that are "
+            f"scored, {size}x{size}; pack the source again with --image_size={size}"
         )
     framing.check([pack], animator.fov_degrees)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from instant_gs import types
@@ -34,6 +35,41 @@ class Animator(Protocol):
 
     def render(self, gaussians: Any, camera: types.Camera) -> Any:
         """Object with ``image`` (S, S, 3), about [0, 1]."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Enlarged:
+    """A model that sees and draws pictures of another side than its own, at least as large.
+
+    Attributes:
+        animator: As ``instant_gs.load`` returns.
+        image_size: Side of the pictures; those that go in are shrunk as a pack's are.
+    """
+
+    animator: Any
+    image_size: int
+
+    @property
+    def fov_degrees(self) -> float:
+        return self.animator.fov_degrees
+
+    def motion_code(self, image):
+        return self.animator.motion_code(self._shrunk(image))
+
+    def encode(self, image, code):
+        return self.animator.encode(self._shrunk(image), code)
+
+    def animate(self, avatar, code_source, code_driving):
+        return self.animator.animate(avatar, code_source, code_driving)
+
+    def rest(self, avatar):
+        return self.animator.rest(avatar)
+
+    def render(self, gaussians, camera):
+        return self.animator.render(gaussians, camera, self.image_size)
+
+    def _shrunk(self, image):
+        return cv2.resize(image, (self.animator.image_size,) * 2, interpolation=cv2.INTER_AREA)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

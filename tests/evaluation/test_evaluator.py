@@ -1,6 +1,7 @@
 """The whole evaluation on colour blobs, and its report."""
 
 import base64
+import dataclasses
 import importlib.util
 import io
 import json
@@ -15,8 +16,9 @@ from PIL import Image
 import instant_gs
 from instant_gs import cli
 from instant_gs.data.error import PackError
-from instant_gs.evaluation import evaluator, protocol, report, score
+from instant_gs.evaluation import evaluator, protocol, reenactment, report, score
 from tests import own_flags
+from tests.evaluation.conftest import Rendered
 
 OPTIONS = evaluator.Options(limit=5, identity=False, shown=2, worst=1, strips=1)
 
@@ -117,10 +119,38 @@ def test_nothing_is_loaded_for_a_pack_that_cannot_serve(animator, pack, monkeypa
         monkeypatch.setattr(instant_gs, "load", lambda folder: animator)
         monkeypatch.setattr(evaluator, "default_scorers", lambda options: pytest.fail("loaded"))
         monkeypatch.setattr(animator, "image_size", 64, raising=False)
-        expected = rf"^{re.escape(str(pack.path))}: .* smaller than the model's 64x64; pack the"
-        with pytest.raises(ValueError, match=expected):
+        expected = rf"^{re.escape(str(pack.path))}: .* are scored, {{0}}x{{0}}; pack the source"
+        with pytest.raises(ValueError, match=expected.format(64)):
+            command.main(["eval"])
+        flags.FLAGS.size = 128
+        with pytest.raises(ValueError, match=expected.format(128)):
+            command.main(["eval"])
+        flags.FLAGS.size = 63
+        with pytest.raises(cli.UserError, match="^--size: expected at least the model's 64, got"):
             command.main(["eval"])
     del sys.modules["eval"]
+
+
+def test_larger_pictures_than_the_models_may_be_scored(animator, pack, image_scorer, monkeypatch):
+    """The model sees them at its own side, and draws them at theirs."""
+    seen = []
+    monkeypatch.setattr(animator, "image_size", 16, raising=False)
+    monkeypatch.setattr(animator, "motion_code", lambda image: seen.append(image) or image)
+    monkeypatch.setattr(
+        animator,
+        "render",
+        lambda picture, camera, size: Rendered(picture.repeat(size // 16, 0).repeat(size // 16, 1)),
+    )
+    larger = reenactment.Enlarged(animator, 32)
+    options = dataclasses.replace(OPTIONS, protocols=("self",), limit=2)
+    done = evaluator.evaluate(larger, pack, options, [image_scorer])
+    assert done.result["image_size"] == 32
+    assert {image.shape for image in seen} == {(16, 16, 3)}
+    first = next(protocol.cases(pack, "test", "self", image_size=32, limit=1))
+    small = next(protocol.cases(pack, "test", "self", image_size=16, limit=1))
+    assert np.array_equal(seen[0], small.source), "shrunk as the pack itself does it"
+    moved = reenactment.run(larger, first).moved
+    assert np.array_equal(moved, small.driver.repeat(2, 0).repeat(2, 1))
 
 
 def test_missing_network_names_the_command(monkeypatch):
