@@ -15,7 +15,7 @@
 #   parity_rest 90   the other scenes
 #   tests            the gpu tests, a process a file, until SECONDS are over
 #   tune             only if ONLY names it, in a visit of its own
-#   train            only with TRAIN="python train.py --config=configs/demo.py --workdir=ELSEWHERE",
+#   train            only with TRAIN="python train.py --config=configs/small.py --workdir=ELSEWHERE",
 #                    in a visit of its own: ONLY=train
 #
 # Environment:

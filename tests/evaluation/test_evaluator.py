@@ -126,7 +126,7 @@ def test_nothing_is_loaded_for_a_pack_that_cannot_serve(animator, pack, monkeypa
         with pytest.raises(ValueError, match=expected.format(128)):
             command.main(["eval"])
         flags.FLAGS.size = 63
-        with pytest.raises(cli.UserError, match="^--size: expected at least the model's 64, got"):
+        with pytest.raises(cli.UserError, match=r"^--size: expected at least the model's 64, got"):
             command.main(["eval"])
     del sys.modules["eval"]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ablation, demo
+from configs import ablation, demo, small
 from instant_gs import convert, models
 from instant_gs.geometry import camera
 from instant_gs.training import (
@@ -114,6 +114,18 @@ def test_the_first_releases_weights_go_on_as_they_were_drawn():
     config.model.raster_mode = legacy.model.raster_mode
     with pytest.raises(ValueError, match=r"instantiation=ray, and .* says plane"):
         state.check_same_meaning(legacy.model, config.model, "--init_from=weights")
+
+
+def test_a_finer_map_may_have_smaller_gaussians():
+    """As configs/small.py goes on from the demo's weights."""
+    made, config = demo.get_config(), small.get_config()
+    state.check_same_meaning(made.model, config.model, "--init_from=weights")
+    assert shapes(made) == shapes(config), "not a parameter is new"
+    config.model.gaussians.max_scale = 0.02
+    with pytest.raises(ValueError, match=r"max_scale=0\.05, and .* says 0\.02; set"):
+        state.check_same_meaning(made.model, config.model, "--init_from=weights")
+    config.model.gaussians.max_scale = made.model.gaussians.max_scale
+    state.check_same_meaning(made.model, config.model, "--init_from=weights")
 
 
 @pytest.mark.slow
