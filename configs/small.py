@@ -2,7 +2,7 @@
 
 It goes on from the demo's weights, which learned on pictures that cost a seventh: a curriculum of
 resolutions. The planes keep their size; what is finer comes from the photo itself, where the
-Gaussians read it again and are compared with it (docs/decisions/0010).
+Gaussians read it again and are compared with it (docs/decisions/0014).
 
 Command:
     python -m instant_gs.teacher.procedural --pack=packs/small --identities=1000 --image_size=256
@@ -10,8 +10,9 @@ Command:
     python train.py --config=configs/small.py --workdir=runs/small
         --init_from=instant_gs/weights/demo --config.motion_pretrain.steps=0
         --config.data.packs='("packs/small_256",)'
-Hardware: one NVIDIA GPU with 24 GB or more. Time: meant to be an hour, not measured.
-TODO
+Hardware: one NVIDIA GPU with 24 GB or more. Time: meant to be an hour, not measured. Score: not
+measured. The shipped weights are the mean of two runs on a CPU core each: batch_size=4, steps=460,
+1.4 h, 25.4 dB for held-out people; instant_gs/weights/small/provenance.json has commands and scores.
 """
 
 from configs import demo, smoke

@@ -18,7 +18,7 @@ from instant_gs.models import folded
 from instant_gs.training import completeness, weights
 
 #: What ships with the package.
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "demo"
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "small"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
