@@ -22,7 +22,10 @@ _PROTOCOL = flags.DEFINE_multi_enum(
 _LIMIT = flags.DEFINE_integer("limit", 64, "Cases a protocol.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.")
 _SIZE = flags.DEFINE_integer(
-    "size", None, "Side of the pictures that are scored; default and least: the model's."
+    "size",
+    None,
+    "Side of the pictures that are scored; default and least: the model's.",
+    lower_bound=1,
 )
 _CULLING = flags.DEFINE_enum(
     "culling", None, ["envelope", "source", "none"], "Gaussians an avatar keeps [envelope]."
@@ -66,6 +69,7 @@ def main(argv):
         "weights": _WEIGHTS.value or "shipped",
         "config": animator.config.name,
         "culling": animator.culling,
+        "side of the model's photos": animator.image_size,
         # Of a run they are the newest step's, and the commit is the one that the run began with.
         **{key: animator.provenance.get(key, "unknown") for key in ("step", "commit")},
     }

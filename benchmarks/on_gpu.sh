@@ -15,8 +15,8 @@
 #   parity_rest 90   the other scenes
 #   tests            the gpu tests, a process a file, until SECONDS are over
 #   tune             only if ONLY names it, in a visit of its own
-#   train            only with TRAIN="python train.py --config=configs/small.py --workdir=ELSEWHERE",
-#                    in a visit of its own: ONLY=train
+#   train            only with TRAIN="python train.py ...", the command at the head of
+#                    configs/small.py with another --workdir, in a visit of its own: ONLY=train
 #
 # Environment:
 #   PYTHON        interpreter with jax (CUDA), triton, absl-py and pytest   [python3]

@@ -2,8 +2,8 @@
 
 Command: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python train.py --config=configs/demo.py
     --workdir=runs/demo --config.data.packs='("packs/demo_96",)'
-Hardware: two CPU cores. The whole run: not measured. The shipped weights took 60,000 motion steps
-(5.5 h) and 30,660 avatar steps (11.7 h, one core); their history and scores are in
+Hardware: two CPU cores. The whole run: not measured. instant_gs/weights/demo took 60,000 motion
+steps (5.5 h) and 30,660 avatar steps (11.7 h, one core); their history and scores are in
 instant_gs/weights/demo/provenance.json.
 """
 

@@ -39,6 +39,12 @@ def test_it_is_valid_and_says_what_it_is(name):
         load(name, "smok")
 
 
+@pytest.mark.parametrize("name", ["demo", "small"])
+def test_the_weights_that_ship_are_of_its_model(name):
+    made = (FOLDER.parent / "instant_gs" / "weights" / name / "config.json").read_text()
+    assert config_lib.Config.from_json(made).model == load(name).model
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

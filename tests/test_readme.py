@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+from configs import demo as demo_config
+from configs import small as small_config
 from instant_gs import cli
 from tests import own_flags
 
@@ -175,6 +177,8 @@ def test_the_demo_joins_commands_that_exist(demo, monkeypatch, tmp_path, capsys)
         return types.SimpleNamespace(returncode=0)
 
     monkeypatch.chdir(ROOT)
+    sizes = [config.get_config().model.image_size for config in (small_config, demo_config)]
+    assert [demo.SIZE, demo.TRAINED_SIZE] == sizes
     monkeypatch.setattr(demo, "subprocess", types.SimpleNamespace(run=run))
     flags.FLAGS(["demo", f"--out={tmp_path / 'out'}"])
     demo.main([])

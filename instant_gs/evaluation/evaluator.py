@@ -168,7 +168,8 @@ def check_model(pack: reader.Pack, animator: reenactment.Animator) -> None:
     if size > min(pack.image_size):
         raise ValueError(
             f"{pack.path}: its frames are {pack.image_size}, smaller than the pictures that are "
-            f"scored, {size}x{size}; pack the source again with --image_size={size}"
+            f"scored, {size}x{size}; render and pack at --image_size={size}, or take weights of "
+            "smaller pictures"
         )
     framing.check([pack], animator.fov_degrees)
 

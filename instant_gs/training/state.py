@@ -92,19 +92,18 @@ def check_same_meaning(
     """
     for name in names:
         read = operator.attrgetter(name)
-        if name == "gaussians.max_scale" and _as_many_cells(made, ours):
-            continue
-        if read(made) != read(ours):
+        wanted, fix = read(made), ""
+        if name == "gaussians.max_scale" and made.gaussians.grid != ours.gaussians.grid:
+            # A Gaussian may span as many cells as before: on a finer map it is smaller.
+            scaled = wanted * made.gaussians.grid / ours.gaussians.grid
+            if math.isclose(read(ours), scaled, rel_tol=1e-5):
+                continue
+            fix = f", or {scaled:.6g} for as many cells of the map as before"
+        if wanted != read(ours):
             raise ValueError(
-                f"{origin}: made with model.{name}={read(made)}, and this configuration says "
-                f"{read(ours)}; set --config.model.{name}={read(made)}"
+                f"{origin}: made with model.{name}={wanted}, and this configuration says "
+                f"{read(ours)}; set --config.model.{name}={wanted}{fix}"
             )
-
-
-def _as_many_cells(made: ModelConfig, ours: ModelConfig) -> bool:
-    """Whether the largest Gaussian spans as many cells: a finer map has smaller ones."""
-    span, our_span = (c.gaussians.max_scale * c.gaussians.grid for c in (made, ours))
-    return math.isclose(span, our_span, rel_tol=1e-6)
 
 
 def start_from(fresh: TrainState, params: dict) -> TrainState:

@@ -17,8 +17,10 @@ import instant_gs
 from instant_gs import cli
 from instant_gs.data.error import PackError
 from instant_gs.evaluation import evaluator, protocol, reenactment, report, score
+from instant_gs.geometry import camera
 from tests import own_flags
 from tests.evaluation.conftest import Rendered
+from tests.inference import tiny
 
 OPTIONS = evaluator.Options(limit=5, identity=False, shown=2, worst=1, strips=1)
 
@@ -119,7 +121,7 @@ def test_nothing_is_loaded_for_a_pack_that_cannot_serve(animator, pack, monkeypa
         monkeypatch.setattr(instant_gs, "load", lambda folder: animator)
         monkeypatch.setattr(evaluator, "default_scorers", lambda options: pytest.fail("loaded"))
         monkeypatch.setattr(animator, "image_size", 64, raising=False)
-        expected = rf"^{re.escape(str(pack.path))}: .* are scored, {{0}}x{{0}}; pack the source"
+        expected = rf"^{re.escape(str(pack.path))}: .* are scored, {{0}}x{{0}}; render and pack"
         with pytest.raises(ValueError, match=expected.format(64)):
             command.main(["eval"])
         flags.FLAGS.size = 128
@@ -151,6 +153,14 @@ def test_larger_pictures_than_the_models_may_be_scored(animator, pack, image_sco
     assert np.array_equal(seen[0], small.source), "shrunk as the pack itself does it"
     moved = reenactment.run(larger, first).moved
     assert np.array_equal(moved, small.driver.repeat(2, 0).repeat(2, 1))
+
+
+def test_a_real_model_draws_pictures_of_that_size():
+    larger = reenactment.Enlarged(tiny.build().with_culling("none"), 2 * tiny.SIZE)
+    photo = tiny.photos()[0].repeat(2, 0).repeat(2, 1)
+    avatar = larger.encode(photo, larger.motion_code(photo))
+    drawn = larger.render(larger.rest(avatar), camera.orbit_camera(0.0, 0.0))
+    assert drawn.image.shape == photo.shape
 
 
 def test_missing_network_names_the_command(monkeypatch):

@@ -117,12 +117,16 @@ def test_the_first_releases_weights_go_on_as_they_were_drawn():
 
 
 def test_a_finer_map_may_have_smaller_gaussians():
-    """As configs/small.py goes on from the demo's weights."""
+    """As ``configs/small.py`` goes on from the demo's weights."""
     made, config = demo.get_config(), small.get_config()
     state.check_same_meaning(made.model, config.model, "--init_from=weights")
     assert shapes(made) == shapes(config), "not a parameter is new"
     config.model.gaussians.max_scale = 0.02
-    with pytest.raises(ValueError, match=r"max_scale=0\.05, and .* says 0\.02; set"):
+    message = r"max_scale=0\.05, and .* says 0\.02; set .*max_scale=0\.05, or 0\.025 for as many"
+    with pytest.raises(ValueError, match=message):
+        state.check_same_meaning(made.model, config.model, "--init_from=weights")
+    config.model.gaussians.grid = made.model.gaussians.grid
+    with pytest.raises(ValueError, match=r"set --config\.model\.gaussians\.max_scale=0\.05$"):
         state.check_same_meaning(made.model, config.model, "--init_from=weights")
     config.model.gaussians.max_scale = made.model.gaussians.max_scale
     state.check_same_meaning(made.model, config.model, "--init_from=weights")
