@@ -29,6 +29,6 @@ def test_a_pair_of_one_expression_has_a_small_residual():
         return float(residual.norm(moved))
 
     itself, other_side, other_expression = norm(0), norm(1), norm(2)
-    # With the shipped weights: 0.106, 0.100 and 0.422; features have a norm of about 8.
+    # With the shipped weights: 0.021, 0.023 and 0.425; features have a norm of about 12.
     assert itself < 0.5 * other_expression
     assert other_side < 0.5 * other_expression
