@@ -1,9 +1,16 @@
-"""What devices could do at best: dense matrix products, from their makers' data sheets.
+"""What devices could do at best: dense matrix products, from their makers' data sheets or timed.
 
 NVIDIA: data sheets of A100, H100, H200 and L4 (their figures with sparsity, halved), where float32
 products run as TF32, JAX's default on these devices. Google: cloud.google.com/tpu/docs, one page a
 version; float32 products run as bfloat16, JAX's default there.
 """
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+_SIDE, _ROUNDS = 2048, 3  # of the matrices that are timed
 
 # device_kind: FLOP/s with bfloat16, with float32
 _PEAK = {
@@ -31,3 +38,20 @@ def flops_per_second(device_kind: str, dtype: str) -> float | None:
     """
     peak = _PEAK.get(device_kind)
     return None if peak is None else peak[("bfloat16", "float32").index(dtype)]
+
+
+def timed(dtype: str) -> float:
+    """FLOP/s that products of large matrices reach on the first device, the best of three.
+
+    Args:
+        dtype: As above.
+    """
+    matrix = jnp.ones((_SIDE, _SIDE), dtype)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(matrix, matrix))
+    seconds = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        jax.block_until_ready(product(matrix, matrix))
+        seconds.append(time.perf_counter() - start)
+    return 2 * _SIDE**3 / min(seconds)

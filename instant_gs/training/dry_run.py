@@ -109,13 +109,15 @@ def _step(model, config, phase, mesh, shapes, batch):
     if flops is None:
         yield f"{_title(phase)}: FLOPs not counted, which needs the platform cpu beside yours"
         return
-    line = f"{_title(phase)}: {flops:.3g} FLOPs a device without the rasterizer"
     kind = jax.devices()[0].device_kind
-    peak = device_peak.flops_per_second(kind, config.model.dtype)
+    peak, origin = device_peak.flops_per_second(kind, config.model.dtype), f"the {kind}'s peak"
     if peak is None:
-        yield f"{line}; the peak of a {kind} is not known here: no estimate of steps per second"
-    else:
-        yield f"{line}; at most {peak / flops:.1f} steps/s at the {kind}'s peak, an upper bound"
+        peak = device_peak.timed(config.model.dtype)
+        origin = f"the {peak / 1e9:,.0f} GFLOP/s that a matrix product has on this {kind} now"
+    yield (
+        f"{_title(phase)}: {flops:.3g} FLOPs a device without the rasterizer; at most "
+        f"{peak / flops:.3g} steps/s at {origin}, an upper bound"
+    )
 
 
 def _data(config: Config):

@@ -54,8 +54,14 @@ def test_it_describes_the_run_and_writes_nothing(config, tmp_path, monkeypatch):
     found = re.search(r"motion step: ([\d.]+) MB a device \(([\d.]+) arguments", text)
     total, arguments = map(float, found.groups())
     assert total > arguments >= round(megabytes, 1)  # printed to a tenth
-    assert float(re.search(r"motion step: ([\d.e+]+) FLOPs", text)[1]) > 1000
-    assert "no estimate of steps per second" in text
+    flops, steps, timed = re.search(
+        r"motion step: (\S+) FLOPs .* at most (\S+) steps/s at the ([\d,]+) GFLOP/s that a matrix "
+        r"product has on this cpu now, an upper bound",
+        text,
+    ).groups()
+    assert float(flops) > 1000
+    speed = 1e9 * float(timed.replace(",", ""))
+    assert float(steps) * float(flops) == pytest.approx(speed, rel=0.05)
 
 
 @pytest.mark.parametrize("does", ["describe", "train"])
@@ -88,6 +94,7 @@ def test_the_table_of_peaks_knows_two_precisions():
     assert device_peak.flops_per_second("NVIDIA H100 80GB HBM3", "bfloat16") == 989.5e12
     assert device_peak.flops_per_second("NVIDIA H100 80GB HBM3", "float32") == 494.5e12
     assert device_peak.flops_per_second("cpu", "float32") is None
+    assert 1e8 < device_peak.timed("float32") < 1e15
 
 
 @pytest.mark.parametrize("text", ["10", "15,10", "0,3", "a,b", "1,2,3", "1,,2"])
