@@ -125,6 +125,14 @@ def test_a_finer_map_may_have_smaller_gaussians():
     message = r"max_scale=0\.05, and .* says 0\.02; set .*max_scale=0\.05, or 0\.025 for as many"
     with pytest.raises(ValueError, match=message):
         state.check_same_meaning(made.model, config.model, "--init_from=weights")
+    for rays in (made, config):  # which have no map
+        rays.model.gaussians.instantiation = "ray"
+    config.model.gaussians.max_scale = 0.025
+    with pytest.raises(ValueError, match=r"says 0\.025; set --config\S+max_scale=0\.05$"):
+        state.check_same_meaning(made.model, config.model, "--init_from=weights")
+    for cells in (made, config):
+        cells.model.gaussians.instantiation = "plane"
+    config.model.gaussians.max_scale = 0.02
     config.model.gaussians.grid = made.model.gaussians.grid
     with pytest.raises(ValueError, match=r"set --config\.model\.gaussians\.max_scale=0\.05$"):
         state.check_same_meaning(made.model, config.model, "--init_from=weights")
