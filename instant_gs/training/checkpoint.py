@@ -6,12 +6,15 @@ configuration, and checksums of all of these.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
 import pathlib
 import re
+import sys
 import tempfile
+import traceback
 
 import jax
 import orbax.checkpoint as ocp
@@ -41,7 +44,7 @@ class RunCheckpointer:
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
         self._workdir = pathlib.Path(workdir)
-        logging.getLogger("absl").addFilter(_said_once)
+        _quieten()
         self._manager = ocp.CheckpointManager(
             self._workdir.absolute() / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
@@ -152,9 +155,25 @@ class RunCheckpointer:
             ) from error
 
 
+def _quieten() -> None:
+    """Keeps off stderr what else is said of a failed write, of which we say one line."""
+    for logger in ("absl", "asyncio"):  # Orbax's pages; asyncio's, on the arrays beside the one
+        logging.getLogger(logger).addFilter(_said_once)
+    if getattr(sys.unraisablehook, "func", None) is not _unless_loop_closed:
+        sys.unraisablehook = functools.partial(_unless_loop_closed, sys.unraisablehook)
+
+
 def _said_once(record: logging.LogRecord) -> bool:
-    """Refuses the pages that Orbax logs about errors which it hands on to us as well."""
-    return not (record.exc_info and "/orbax/" in record.pathname)
+    """Refuses records of errors that passed through Orbax, which hands them on to us as well."""
+    frames = traceback.walk_tb(record.exc_info[2]) if record.exc_info else ()
+    return not any("/orbax/" in frame.f_code.co_filename for frame, _ in frames)
+
+
+def _unless_loop_closed(show, unraisable) -> None:
+    """TensorStore's threads end after Orbax closed the loop of a write that failed already."""
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        show(unraisable)
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:

@@ -1,5 +1,6 @@
 """Checkpoints on a disk that takes no more, and on other devices than they came from."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -47,13 +48,39 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path,
         check=False,
         timeout=60,
     )
-    assert run.returncode != 0
-    (line,) = [line for line in run.stderr.splitlines() if line.startswith("error:")]
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error:")]
+    assert run.returncode == 1 and len(lines) == 1, f"exit {run.returncode}: {run.stderr}"
+    (line,) = lines
     assert f"--workdir={tmp_path / 'run'}: a checkpoint could not be written: File too" in line
     assert "step 1 is whole" in line and "resume" in line
     assert "orbax" not in run.stderr.replace(".orbax-checkpoint", "")
+    assert "Traceback" not in run.stderr, "whichever thread met it"
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names[0] == "1" and "2" not in names
+
+
+def test_other_threads_are_quiet_about_a_failed_write_only(tmp_path, monkeypatch, caplog):
+    class Spoilt:
+        def __init__(self, message):
+            self.message = message
+
+        def __del__(self):
+            raise RuntimeError(self.message)
+
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: shown.append(str(what.exc_value)))
+    for folder in "ab":  # the second one adds nothing
+        checkpoint.RunCheckpointer(tmp_path / folder).close()
+    for message in ("Event loop is closed", "something else"):
+        Spoilt(message)
+    assert shown == ["something else"]
+
+    for path in ("/packages/orbax/write.py", "/packages/other.py"):
+        try:
+            exec(compile("1 / 0", path, "exec"))
+        except ZeroDivisionError:
+            logging.getLogger("asyncio").exception("from %s", path)
+    assert [record.getMessage() for record in caplog.records] == ["from /packages/other.py"]
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="needs 4 virtual CPU devices")
