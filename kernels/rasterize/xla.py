@@ -41,6 +41,14 @@ def _refuse_atomics(config: RasterizeConfig) -> None:
         )
 
 
+def _refuse_large(images: int, config: RasterizeConfig) -> None:
+    if images * config.capacity >= 1 << 31:
+        raise ValueError(
+            f"options.capacity: lists have 32-bit indices, and {images} images x "
+            f"{config.capacity} slots reach 2^31; use fewer images a call or a smaller capacity"
+        )
+
+
 def _grid(config: RasterizeConfig) -> binning.TileGrid:
     return binning.TileGrid(config.height, config.width, *choose_tile_size(config))
 
@@ -125,6 +133,7 @@ def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Re
     grid = _grid(config)
     scenes, cameras = operands.viewmats.shape[:2]
     images = scenes * cameras
+    _refuse_large(images, config)
     projected, visible = _project(
         *_scene_operands(operands),
         operands.features,

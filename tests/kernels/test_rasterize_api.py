@@ -43,6 +43,17 @@ def _call(helpers, **changes):
         ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
         ({"options": kernels.RasterizeOptions(capacity=0)}, ValueError, r"options\.capacity"),
         ({"options": kernels.RasterizeOptions(capacity=2**31)}, ValueError, r"options\.capacity"),
+        (
+            {
+                "options": kernels.RasterizeOptions(capacity=2**30),
+                "viewmats": jnp.ones((2, 4, 4)),
+                "intrinsics": jnp.ones((2, 3, 3)),
+                "background": None,
+                "implementation": "xla",
+            },
+            ValueError,
+            r"options\.capacity: .* 2 images x 1073741824 slots",
+        ),
         ({"options": kernels.RasterizeOptions(max_alpha=1.5)}, ValueError, r"options\.max_alpha"),
         ({"means": None}, TypeError, "means: expected a floating-point array, got NoneType"),
         ({"means": "abc"}, TypeError, "means: expected a floating-point array, got str"),
