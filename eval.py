@@ -11,7 +11,7 @@ from absl import flags
 
 from instant_gs import cli
 
-_WEIGHTS = flags.DEFINE_string("weights", None, "Weights or run; default: the shipped ones.")
+_WEIGHTS = flags.DEFINE_string("weights", None, "Weights or run; default: small, which ships.")
 _PACK = flags.DEFINE_string("pack", None, "Packed teacher pack.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Folder for report.html and report.json.", required=True)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report in --out.")

@@ -8,7 +8,7 @@ Command:
     python -m instant_gs.teacher.procedural --pack=packs/small --identities=1000 --image_size=256
     python -m instant_gs.data.pack --source=packs/small --out=packs/small_256 --image_size=256
     python train.py --config=configs/small.py --workdir=runs/small
-        --init_from=instant_gs/weights/demo --config.data.packs='("packs/small_256",)'
+        --init_from=demo --config.data.packs='("packs/small_256",)'
 Hardware: one NVIDIA GPU with 24 GB or more. Time: meant to be an hour, not measured. Score: not
 measured. The shipped weights are the mean of two runs on a CPU core each: batches of 4, 460 steps,
 warm-up of 20, 1.4 h; 25.4 dB for held-out people. Their provenance.json has commands and scores.

@@ -21,7 +21,7 @@ from absl import flags
 from instant_gs import cli
 
 _WEIGHTS = flags.DEFINE_string(
-    "weights", None, "Folder of weights or of a training run; default: those that ship."
+    "weights", None, "Folder of weights or of a run, or demo; default: small, which ships."
 )
 _SOURCE = flags.DEFINE_string("source", None, "Photo of one face: PNG, JPEG or WebP.")
 _DRIVING = flags.DEFINE_string(

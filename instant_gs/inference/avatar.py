@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from instant_gs.models import folded
 from instant_gs.training import completeness, weights
 
 #: What ships with the package.
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights" / "small"
+SHIPPED_WEIGHTS = weights.SHIPPED / "small"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -356,8 +355,8 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     """Loads exported weights.
 
     Args:
-        directory: Written by training or by ``instant_gs.convert``; the default ships with the
-            package.
+        directory: Written by training or by ``instant_gs.convert``, or the name of weights that
+            ship with the package, "small" (the default) or "demo".
 
     Returns:
         InstantAvatar. The licence that the weights state is shown on stderr.
@@ -366,20 +365,21 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
         FileNotFoundError: There are no weights in the folder.
         cli.UserError: They are the motion encoder's alone, or lack what the model needs.
     """
-    directory = Path(directory)
-    if not directory.is_dir():
+    folder = weights.find(directory)
+    if not folder.is_dir():
+        names = ", ".join(sorted(shipped.name for shipped in weights.SHIPPED.iterdir()))
         raise FileNotFoundError(
             f"{directory}: no such folder of weights; give one that {weights.WRITERS} wrote, or "
-            f"none for those that ship ({SHIPPED_WEIGHTS})"
+            f"the name of shipped ones ({names})"
         )
-    config, params, provenance = weights.load(directory)
+    config, params, provenance = weights.load(folder)
     if "backbone" not in params:
         raise cli.UserError(
             f"{directory}: holds {', '.join(sorted(params))} only; convert it together with the "
             "authors' checkpoint"
         )
     completeness.check_weights(config.model, params, str(directory))
-    bank = motion_bank.load(directory, config.model.motion.crop)
+    bank = motion_bank.load(folder, config.model.motion.crop)
     return InstantAvatar(config, params, stored_bank=bank, provenance=provenance)
 
 

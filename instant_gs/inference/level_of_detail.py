@@ -263,7 +263,7 @@ def _count(text: str) -> int:
 if __name__ == "__main__":
     flags.DEFINE_string("source", None, "Photo of one face.")
     flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
-    flags.DEFINE_string("weights", None, "Folder of weights; default: those that ship.")
+    flags.DEFINE_string("weights", None, "Folder of weights, or demo; default: small, which ships.")
     flags.DEFINE_list("levels", [str(count) for count in LEVELS], "Prefixes to measure.")
     flags.DEFINE_string("out", None, "JSON file to write, too.")
     cli.run(main)

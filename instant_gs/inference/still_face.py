@@ -151,7 +151,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_string("source", None, "Photo of one face.")
     flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
-    flags.DEFINE_string("weights", None, "Folder of weights; default: those that ship.")
+    flags.DEFINE_string("weights", None, "Folder of weights, or demo; default: small, which ships.")
     flags.DEFINE_integer("frames", 50, "Frames to make.", lower_bound=2)
     flags.DEFINE_float("fps", 25.0, "Frames a second that the filter counts with.", lower_bound=1)
     cli.run(main)

@@ -22,8 +22,18 @@ from instant_gs.training import checkpoint, provenance
 
 CHECKSUMS = "checksums.json"
 
+SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "weights"  # a folder each
+
 #: What makes folders of weights, for messages.
 WRITERS = "train.py or `python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER`"
+
+
+def find(name: str | os.PathLike) -> pathlib.Path:
+    """A folder's absolute path; a shipped folder's where the name is one's, and of none here."""
+    folder = pathlib.Path(name)
+    shipped = SHIPPED / folder
+    inside = shipped.parent == SHIPPED and shipped.is_dir()
+    return shipped if inside and not folder.exists() else folder.absolute()
 
 
 def check_new(folder: str | pathlib.Path, name: str) -> None:
@@ -76,7 +86,7 @@ def load(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
     """Reads a weights directory, or the averaged parameters of a run's newest whole checkpoint.
 
     Args:
-        folder: A weights directory or a run's folder.
+        folder: A weights directory or a run's folder, or the name of shipped weights.
 
     Returns:
         Configuration, parameters (float32) and provenance, whose licence, if it states one, is
@@ -86,7 +96,7 @@ def load(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
         FileNotFoundError: Neither kind is there.
         UserError: The weights are damaged, or none of a run's checkpoints can be read.
     """
-    folder = pathlib.Path(folder).absolute()
+    folder = find(folder)
     if (folder / "config.json").is_file() and (folder / "params").is_dir():
         config, params, facts = _read(folder)
     elif (run := checkpoint.read_average(folder)) is not None:

@@ -205,6 +205,15 @@ def test_load_reads_what_training_exported(engine, photos, tmp_path):
         instant_gs.load(tmp_path / "nowhere")
 
 
+def test_weights_that_ship_go_by_name_unless_a_folder_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert weights.find("demo") == weights.SHIPPED / "demo" and weights.find("demo").is_dir()
+    assert instant_gs.load("demo").config.name == "demo"
+    assert weights.find("other") == tmp_path / "other"
+    (tmp_path / "demo").mkdir()
+    assert weights.find("demo") == tmp_path / "demo"
+
+
 def test_damaged_weights_are_one_clear_error(engine, tmp_path):
     """A flipped bit, a cut file, and configurations that are none."""
     whole = tmp_path / "whole"
