@@ -66,7 +66,7 @@ def main(argv):
     seen = reenactment.Enlarged(animator, size)
     evaluator.check_model(pack, seen)
     about = {
-        "weights": _WEIGHTS.value or "shipped",
+        "weights": _WEIGHTS.value or "small",
         "config": animator.config.name,
         "culling": animator.culling,
         "side of the model's photos": animator.image_size,

@@ -2,14 +2,16 @@
 
     python -m instant_gs.average --weights=runs/a,runs/b --out=weights/mean
 
-For runs that started from the same weights and differ in seed, packs or rates: beside one another
-they need no fast network, and their mean is often better than each ("model soups", Wortsman et al.,
-arXiv 2203.05482). The mean of runs that started apart is noise.
+For runs that started from the same weights and differ in seed, packs or rates; their authors found
+such means better than each run ("model soups", Wortsman et al., arXiv 2203.05482). The mean of runs
+that started apart is noise. Like every release it is rounded to bfloat16; motion codes that lie
+beside converted weights are not taken over, and made anew where they are needed.
 """
 
 import copy
+import itertools
 import os
-import pathlib
+import sys
 from typing import Any
 
 from absl import flags
@@ -21,48 +23,58 @@ def average(folders: list[str], out: str | os.PathLike) -> dict[str, Any]:
     """Writes the mean of parameters, each weighed the same; whole or not at all.
 
     Args:
-        folders: Weights directories, or runs' folders, whose averaged parameters count. At least
-            two, of one model.
+        folders: Weights directories, runs' folders, whose averaged parameters count, or names of
+            shipped weights. At least two, of one model.
         out: Must not exist yet. Its configuration is the first one's.
 
     Returns:
-        The provenance that was recorded: each folder's own by its name, and all their licences.
+        The provenance that was recorded: each folder's own under "mean_of", and all licences.
 
     Raises:
-        cli.UserError: Fewer than two folders, one twice, or ``out`` exists; or the models differ.
+        cli.UserError: Fewer than two folders, or one twice; ``out`` exists or cannot be written;
+            the models differ; parameters are not finite.
         FileNotFoundError: A folder holds no weights.
+        ValueError: Parameters differ in name or shape.
     """
     import jax
+    import jax.numpy as jnp
 
     from instant_gs.training import completeness, provenance, same_run, weights
 
-    if len({pathlib.Path(folder).resolve() for folder in folders}) < max(len(folders), 2):
+    distinct = {weights.find(folder).resolve() for folder in folders if folder}
+    if len(distinct) < max(len(folders), 2):
         raise cli.UserError(
             f"--weights={','.join(folders)}: give two or more different folders, with commas", 2
         )
     output.check_parents(out, option="--out")
     weights.check_new(out, "--out")
-    loaded = [weights.load(folder) for folder in folders]
-    config, first, _ = loaded[0]
-    for folder, (other, params, _) in zip(folders, loaded, strict=True):
-        differing = {
-            name: pair
-            for name, pair in same_run.changes(config, other).items()
+    configs, params, facts = zip(*(weights.load(folder) for folder in folders), strict=True)
+    for folder, config, tree in zip(folders, configs, params, strict=True):
+        differing = [
+            f"{name} is {ours!r} in {folders[0]} and {theirs!r} in {folder}"
+            for name, (ours, theirs) in same_run.changes(configs[0], config).items()
             if name.startswith("model.") and name != "model.encoder.remat"
-        }
+        ]
         if differing:
-            raise cli.UserError(
-                f"--weights: {folder} is of another model than {folders[0]}: "
-                f"{same_run.describe(differing)}; average runs of one model"
-            )
-        completeness.check_fits(first, params, f"--weights: {folder}")
-    mean = jax.tree.map(lambda *same: sum(same) / len(same), *(one[1] for one in loaded))
-    without_packs = copy.deepcopy(config)
+            raise cli.UserError(f"--weights: of different models: {', '.join(differing)}")
+        completeness.check_fits(params[0], tree, f"--weights: {folder}")
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree)):
+            raise cli.UserError(f"--weights: {folder}: parameters are not finite; leave it out")
+    starts = [one.get("init_from") for one in facts]
+    if None in starts or any(a != b for a, b in itertools.pairwise(starts)):
+        print(
+            "warning: these weights did not start from the same ones (provenance.json, init_from); "
+            "the mean of what started apart is noise",
+            file=sys.stderr,
+        )
+    mean = jax.tree.map(lambda *same: sum(same) / len(same), *params)
+    without_packs = copy.deepcopy(configs[0])
     without_packs.data.packs = ()  # they need not be here; each folder's provenance names its own
-    origins = {folder: facts for folder, (_, _, facts) in zip(folders, loaded, strict=True)}
-    facts = provenance.record(without_packs, origins) | {"kind": "mean of weights"}
-    weights.save(out, config, mean, facts)
-    return facts
+    record = provenance.record(without_packs) | provenance.joined_licences(facts)
+    del record["packs"]
+    record["mean_of"] = [{"folder": f} | one for f, one in zip(folders, facts, strict=True)]
+    weights.save(out, configs[0], mean, record)
+    return record
 
 
 def main(argv):
@@ -71,13 +83,14 @@ def main(argv):
     for name in ("weights", "out"):
         if not given[name].value:
             raise cli.UserError(f"--{name} is missing (--help)", 2)
-    average(given.weights, given.out)
-    print(f"{given.out}: the mean of {len(given.weights)} weights")
+    parts = average(given.weights, given.out)["mean_of"]
+    steps = ", ".join(f"{part['folder']} (step {part.get('step', 'unknown')})" for part in parts)
+    print(f"{given.out}: the mean of {steps}")
 
 
 def _define_flags() -> None:
     """Not at import: this module is a library, too, and other commands have an --out."""
-    flags.DEFINE_list("weights", None, "Weights directories or runs' folders, with commas.")
+    flags.DEFINE_list("weights", None, "Two or more weights directories or runs, with commas.")
     flags.DEFINE_string("out", None, "Weights directory to write; must not exist.")
 
 

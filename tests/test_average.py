@@ -1,44 +1,87 @@
 """The mean of several weights, and what is refused."""
 
+import subprocess
+import sys
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import demo
 from instant_gs import average, cli
-from instant_gs.training import weights
+from instant_gs.training import checkpoint, provenance, state, weights
 
 
-def write(folder, value, *, grid=6, extra=(), **facts):
+def config_of(grid=6):
     config = demo.get_config("smoke")
     config.data.packs = ("a/pack/that/is/elsewhere",)
     config.model.gaussians.grid = grid
+    return config
+
+
+def write(folder, value, *, grid=6, extra=(), **facts):
     params = {"x": {name: np.full(3, value, np.float32) for name in ("y", *extra)}}
-    weights.save(folder, config, params, facts)
+    weights.save(folder, config_of(grid), params, facts)
     return str(folder)
 
 
-def test_it_is_the_mean_and_says_of_what(tmp_path):
+def test_it_is_the_mean_and_says_of_what(tmp_path, capfd):
+    start = {"folder": "demo", "step": 1}
     given = [
-        write(tmp_path / "a", 1.0, step=7, licence="no commerce"),
-        write(tmp_path / "b", 2.0, step=8, licence="no weapons"),
-        write(tmp_path / "c", 6.0, step=9, licence="no commerce"),
+        write(tmp_path / "licence", 1.0, step=7, licence="no commerce", init_from=start),
+        write(tmp_path / "packs", 2.0, step=8, licence="no weapons", init_from=start),
+        write(tmp_path / "c", 6.0, step=9, licence="no commerce", init_from=start),
     ]
     facts = average.average(given, tmp_path / "mean")
     config, params, read = weights.load(tmp_path / "mean")
     np.testing.assert_array_equal(params["x"]["y"], np.full(3, 3.0))
     assert read == facts and config == weights.load(given[0])[0]
-    assert [facts[folder]["step"] for folder in given] == [7, 8, 9]
+    assert [one["folder"] for one in facts["mean_of"]] == given
+    assert [one["step"] for one in facts["mean_of"]] == [7, 8, 9]
     assert facts["licence"] == "no commerce no weapons"
+    assert "warning" not in capfd.readouterr().err
+    average.average([given[0], write(tmp_path / "apart", 1.0)], tmp_path / "noise")
+    assert "warning: these weights did not start from the same" in capfd.readouterr().err
+
+
+def test_the_command_takes_runs(tmp_path):
+    for name, value in (("a", 1.0), ("b", 4.0)):
+        arrays = {"x": {"y": jnp.full(3, value)}}
+        checkpointer = checkpoint.RunCheckpointer(tmp_path / name)
+        checkpointer.save(
+            state.TrainState(jnp.int32(5), {"x": {"y": jnp.zeros(3)}}, arrays, {}, jnp.int32(-1)),
+            {},
+            config_of(),
+        )
+        checkpointer.close()
+        provenance.write(tmp_path / name, {"init_from": {"folder": "demo"}})
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "instant_gs.average"),
+            *(f"--weights={tmp_path}/a,{tmp_path}/b", f"--out={tmp_path}/mean"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    said = f"{tmp_path}/mean: the mean of {tmp_path}/a (step 5), {tmp_path}/b (step 5)\n"
+    assert run.stdout == said
+    np.testing.assert_array_equal(weights.load(tmp_path / "mean")[1]["x"]["y"], np.full(3, 2.5))
 
 
 def test_what_cannot_be_averaged_is_refused(tmp_path):
     one = write(tmp_path / "one", 1.0)
     finer = write(tmp_path / "finer", 1.0, grid=8)
     more = write(tmp_path / "more", 1.0, extra=["z"])
+    spoilt = write(tmp_path / "spoilt", np.nan)
     for given, message in (
         ([one], "--weights=.*one: give two or more different folders"),
         ([one, one + "/"], "give two or more different folders"),
-        ([one, finer], "--weights: .*finer is of another model than .*grid was 6 and is 8"),
+        ([one, ""], "give two or more different folders"),
+        (["small", str(weights.SHIPPED / "small")], "give two or more different folders"),
+        ([one, finer], "--weights: of different models: model.* is 6 in .*one and 8 in .*finer"),
+        ([one, spoilt], "--weights: .*spoilt: parameters are not finite"),
     ):
         with pytest.raises(cli.UserError, match=message):
             average.average(given, tmp_path / "mean")

@@ -367,11 +367,7 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
     """
     folder = weights.find(directory)
     if not folder.is_dir():
-        names = ", ".join(sorted(shipped.name for shipped in weights.SHIPPED.iterdir()))
-        raise FileNotFoundError(
-            f"{directory}: no such folder of weights; give one that {weights.WRITERS} wrote, or "
-            f"the name of shipped ones ({names})"
-        )
+        raise FileNotFoundError(f"{directory}: no such folder of weights; give {weights.KINDS}")
     config, params, provenance = weights.load(folder)
     if "backbone" not in params:
         raise cli.UserError(

@@ -6,15 +6,11 @@ configuration, and checksums of all of these.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import os
 import pathlib
-import re
-import sys
 import tempfile
-import traceback
 
 import jax
 import orbax.checkpoint as ocp
@@ -22,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import completeness, integrity, optimizer
+from instant_gs.training import completeness, failed_write, integrity, optimizer
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
@@ -44,7 +40,7 @@ class RunCheckpointer:
 
     def __init__(self, workdir: str | pathlib.Path, *, keep: int = 3):
         self._workdir = pathlib.Path(workdir)
-        _quieten()
+        failed_write.quieten()
         self._manager = ocp.CheckpointManager(
             self._workdir.absolute() / CHECKPOINTS,
             options=ocp.CheckpointManagerOptions(
@@ -142,10 +138,9 @@ class RunCheckpointer:
         try:
             yield
         except (OSError, ValueError) as error:
-            code = re.search(r"os_error_code='(\d+)'", str(error))
-            if not code and not isinstance(error, OSError):
+            reason = failed_write.reason(error)
+            if reason is None:
                 raise
-            reason = os.strerror(int(code[1])) if code else error.strerror or str(error)
             self._manager.reload()  # forgets the step that it counted already
             whole = self._manager.latest_step()
             before = "there is none before it" if whole is None else f"step {whole} is whole"
@@ -153,27 +148,6 @@ class RunCheckpointer:
                 f"--workdir={self._workdir}: a checkpoint could not be written: {reason}; {before}."
                 " Make room, then run the same command again to resume"
             ) from error
-
-
-def _quieten() -> None:
-    """Keeps off stderr what else is said of a failed write, of which we say one line."""
-    for logger in ("absl", "asyncio"):  # Orbax's pages; asyncio's, on the arrays beside the one
-        logging.getLogger(logger).addFilter(_said_once)
-    if getattr(sys.unraisablehook, "func", None) is not _unless_loop_closed:
-        sys.unraisablehook = functools.partial(_unless_loop_closed, sys.unraisablehook)
-
-
-def _said_once(record: logging.LogRecord) -> bool:
-    """Refuses records of errors that passed through Orbax, which hands them on to us as well."""
-    frames = traceback.walk_tb(record.exc_info[2]) if record.exc_info else ()
-    return not any("/orbax/" in frame.f_code.co_filename for frame, _ in frames)
-
-
-def _unless_loop_closed(show, unraisable) -> None:
-    """TensorStore's threads end after Orbax closed the loop of a write that failed already."""
-    error = unraisable.exc_value
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        show(unraisable)
 
 
 def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:

@@ -48,8 +48,8 @@ def train(
         config: What to train; validated here.
         workdir: Receives checkpoints, ``metrics.jsonl``, TensorBoard events, sample pictures
             and, with each of these, a page about the run, ``report.html``.
-        init_from: Weights directory or run whose parameters a fresh run starts from; a run that
-            is resumed must have begun with it, or it is None.
+        init_from: Weights directory, name of shipped weights, or run, whose parameters a fresh run
+            starts from; a run that is resumed must have begun with it, or it is None.
         motion_encoder: Another one whose motion encoder a fresh run starts from.
         profile_steps: Number of the first and of the last step that ``workdir/profile`` shows.
 

@@ -5,6 +5,7 @@ import json
 import pathlib
 import platform
 import sys
+from collections.abc import Iterable
 
 import jax
 
@@ -45,7 +46,6 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
             licences among it hold for what is trained, too.
     """
     origins = origins or {}
-    licences = dict.fromkeys(facts["licence"] for facts in origins.values() if "licence" in facts)
     return {
         "command": " ".join(sys.argv),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -56,8 +56,14 @@ def record(config: Config, origins: dict[str, dict] | None = None) -> dict:
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "packs": packs(config),
         **origins,
-        **({"licence": " ".join(licences)} if licences else {}),
+        **joined_licences(origins.values()),
     }
+
+
+def joined_licences(origins: Iterable[dict]) -> dict[str, str]:
+    """The licences among provenances, each once, as the fact "licence"; empty if none has one."""
+    licences = dict.fromkeys(facts["licence"] for facts in origins if "licence" in facts)
+    return {"licence": " ".join(licences)} if licences else {}
 
 
 def packs(config: Config) -> dict[str, dict]:

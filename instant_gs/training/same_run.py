@@ -8,7 +8,7 @@ import jax
 
 from instant_gs import cli
 from instant_gs.config import Config, TrainConfig
-from instant_gs.training import checkpoint, distributed, provenance
+from instant_gs.training import checkpoint, distributed, provenance, weights
 
 # May differ between a run and its continuation: how long, how often, how fast, with which memory.
 _FREE = {
@@ -107,7 +107,7 @@ def _check_start(option: str, given: str | None, noted: dict, workdir) -> None:
     if not given or not noted:
         return
     began = noted[option].get("folder", given) if option in noted else None  # older: not noted
-    if began is None or pathlib.Path(given).resolve() != pathlib.Path(began).resolve():
+    if began is None or weights.find(given).resolve() != weights.find(began).resolve():
         raise cli.UserError(
             f"--{option}={given}: --workdir={workdir} holds a run already, which began "
             f"{f'with {began}' if began else 'without it'}; leave it out to go on with that run, "

@@ -18,22 +18,24 @@ import orbax.checkpoint as ocp
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import checkpoint, provenance
+from instant_gs.training import checkpoint, failed_write, provenance
 
 CHECKSUMS = "checksums.json"
 
-SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "weights"  # a folder each
+SHIPPED = pathlib.Path(__file__).resolve().parent.parent / "weights"
+SHIPPED_NAMES = ("small", "demo")
 
-#: What makes folders of weights, for messages.
-WRITERS = "train.py or `python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER`"
+#: What can be given as weights, for messages.
+KINDS = (
+    "a folder that train.py or `python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER` "
+    f"wrote, or the name of shipped weights ({', '.join(SHIPPED_NAMES)})"
+)
 
 
 def find(name: str | os.PathLike) -> pathlib.Path:
-    """A folder's absolute path; a shipped folder's where the name is one's, and of none here."""
-    folder = pathlib.Path(name)
-    shipped = SHIPPED / folder
-    inside = shipped.parent == SHIPPED and shipped.is_dir()
-    return shipped if inside and not folder.exists() else folder.absolute()
+    """A folder's absolute path; a shipped one's for its bare name, where no such folder is."""
+    here = pathlib.Path(name).absolute()
+    return SHIPPED / name if os.fspath(name) in SHIPPED_NAMES and not here.exists() else here
 
 
 def check_new(folder: str | pathlib.Path, name: str) -> None:
@@ -60,7 +62,7 @@ def save(
         half: Store as bfloat16 what is float32, as a release; False keeps every bit.
 
     Raises:
-        UserError: The folder exists.
+        UserError: The folder exists, or cannot be written, e.g. because the disk is full.
     """
     check_new(folder, "weights")
     folder = pathlib.Path(folder).absolute()
@@ -71,8 +73,7 @@ def save(
     )
     whole = pathlib.Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(whole / "params", stored)
+        _write(whole / "params", stored, folder)
         (whole / "config.json").write_text(config.to_json() + "\n")
         write_checksums(whole)
         provenance.write(whole, facts)
@@ -80,6 +81,20 @@ def save(
         os.rename(whole, folder)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
+
+
+def _write(path: pathlib.Path, params: dict, folder: pathlib.Path) -> None:
+    failed_write.quieten()
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, params)
+    except (OSError, ValueError) as error:
+        reason = failed_write.reason(error)
+        if reason is None:
+            raise
+        raise cli.UserError(
+            f"{folder}: weights could not be written: {reason}; make room or choose another folder"
+        ) from error
 
 
 def load(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
@@ -105,7 +120,7 @@ def load(folder: str | pathlib.Path) -> tuple[Config, dict, dict]:
     else:
         raise FileNotFoundError(
             f"{folder}: neither a weights directory (config.json, params/) nor a run with "
-            f"checkpoints/; give a folder that {WRITERS} wrote"
+            f"checkpoints/; give {KINDS}"
         )
     provenance.show_licence(folder, facts)
     params = jax.tree.map(

@@ -41,11 +41,13 @@ def _refuse_atomics(config: RasterizeConfig) -> None:
         )
 
 
-def _refuse_large(images: int, config: RasterizeConfig) -> None:
-    if images * config.capacity >= 1 << 31:
-        raise ValueError(
-            f"options.capacity: lists have 32-bit indices, and {images} images x "
-            f"{config.capacity} slots reach 2^31; use fewer images a call or a smaller capacity"
+def _refuse_large(operands: Operands, config: RasterizeConfig) -> None:
+    scenes, cameras = operands.viewmats.shape[:2]
+    largest = scenes * cameras * max(operands.means.shape[1], config.capacity)
+    if largest >= 1 << 31:
+        raise NotImplementedError(
+            "implementation 'xla' has 32-bit indices: images x splats (or capacity) must stay "
+            f"below 2^31, got {largest}; use fewer images a call or a smaller options.capacity"
         )
 
 
@@ -130,10 +132,10 @@ def _scene_operands(operands: Operands) -> list[jax.Array]:
 def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Residuals]:
     """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes."""
     _refuse_atomics(config)
+    _refuse_large(operands, config)
     grid = _grid(config)
     scenes, cameras = operands.viewmats.shape[:2]
     images = scenes * cameras
-    _refuse_large(images, config)
     projected, visible = _project(
         *_scene_operands(operands),
         operands.features,

@@ -200,9 +200,9 @@ def test_missing_weights_in_a_process_of_its_own(inputs):
     )
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith(f"error: {inputs}/nowhere: no such folder of weights; give one that ")
+    assert message.startswith(f"error: {inputs}/nowhere: no such folder of weights; give a folder ")
     assert "python -m instant_gs.convert --checkpoint=ckpt.pth --out=FOLDER" in message
-    assert message.endswith("or the name of shipped ones (demo, small)")
+    assert message.endswith("or the name of shipped weights (small, demo)")
     assert not (inputs / "out.mp4").exists()
 
 

@@ -210,6 +210,7 @@ def test_weights_that_ship_go_by_name_unless_a_folder_has_it(tmp_path, monkeypat
     assert weights.find("demo") == weights.SHIPPED / "demo" and weights.find("demo").is_dir()
     assert instant_gs.load("demo").config.name == "demo"
     assert weights.find("other") == tmp_path / "other"
+    assert weights.find("./demo") == tmp_path / "demo", "a path is a path"
     (tmp_path / "demo").mkdir()
     assert weights.find("demo") == tmp_path / "demo"
 

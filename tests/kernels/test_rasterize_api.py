@@ -43,17 +43,6 @@ def _call(helpers, **changes):
         ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
         ({"options": kernels.RasterizeOptions(capacity=0)}, ValueError, r"options\.capacity"),
         ({"options": kernels.RasterizeOptions(capacity=2**31)}, ValueError, r"options\.capacity"),
-        (
-            {
-                "options": kernels.RasterizeOptions(capacity=2**30),
-                "viewmats": jnp.ones((2, 4, 4)),
-                "intrinsics": jnp.ones((2, 3, 3)),
-                "background": None,
-                "implementation": "xla",
-            },
-            ValueError,
-            r"options\.capacity: .* 2 images x 1073741824 slots",
-        ),
         ({"options": kernels.RasterizeOptions(max_alpha=1.5)}, ValueError, r"options\.max_alpha"),
         ({"means": None}, TypeError, "means: expected a floating-point array, got NoneType"),
         ({"means": "abc"}, TypeError, "means: expected a floating-point array, got str"),
@@ -68,6 +57,27 @@ def _call(helpers, **changes):
 def test_wrong_arguments_are_named(changes, error, message, helpers):
     with pytest.raises(error, match=message):
         _call(helpers, **changes)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "splats", "capacity"), [(2, 40, 2**30), (60_000, 40_000, 8192)]
+)
+def test_lists_beyond_32_bits_are_refused(cameras, splats, capacity):
+    shapes = ((3,), (4,), (3,), (), (3,))
+    arrays = [jax.ShapeDtypeStruct((splats, *shape), jnp.float32) for shape in shapes]
+    arrays += [jax.ShapeDtypeStruct((cameras, n, n), jnp.float32) for n in (4, 3)]
+    options = kernels.RasterizeOptions(capacity=capacity)
+    needed = str(cameras * max(splats, capacity))
+
+    def render(implementation):
+        return lambda *arrays: kernels.rasterize(
+            *arrays, image_size=(8, 8), options=options, implementation=implementation
+        )
+
+    with pytest.raises(NotImplementedError, match=f"'xla' has 32-bit .* got {needed}"):
+        jax.eval_shape(render("xla"), *arrays)
+    with pytest.raises(ExceptionGroup, match="no rasterizer backend accepts this call"):
+        jax.eval_shape(render(None), *arrays)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 import logging
 import os
+import pathlib
 import subprocess
 import sys
 
 import jax
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 
 from configs import demo
-from instant_gs.training import checkpoint, parallel, state
+from instant_gs.training import checkpoint, failed_write, parallel, state
 
 # In a process of its own: a limit on the size of files stands for a full disk, and stays.
 _PROGRAM = """
@@ -59,7 +61,35 @@ def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path,
     assert names[0] == "1" and "2" not in names
 
 
-def test_other_threads_are_quiet_about_a_failed_write_only(tmp_path, monkeypatch, caplog):
+_WEIGHTS = """
+import resource, sys
+import numpy as np
+from configs import demo
+from instant_gs import cli
+from instant_gs.training import weights
+
+def main(argv):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    noise = np.random.default_rng(0).normal(size=(3, 100_000)).astype("f4")
+    weights.save(argv[1], demo.get_config("smoke"), {"x": dict(zip("abc", noise))}, {})
+
+cli.run(main, positional=True)
+"""
+
+
+def test_weights_on_a_full_disk_are_one_line_and_leave_nothing(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", _WEIGHTS, str(tmp_path / "weights")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"error: {tmp_path}/weights: weights could not be written: File too large; make room or"
+    assert run.returncode == 1 and run.stderr.startswith(said), run.stderr
+    assert run.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_other_threads_are_quiet_about_a_failed_write_only(monkeypatch, caplog):
     class Spoilt:
         def __init__(self, message):
             self.message = message
@@ -69,18 +99,25 @@ def test_other_threads_are_quiet_about_a_failed_write_only(tmp_path, monkeypatch
 
     shown = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: shown.append(str(what.exc_value)))
-    for folder in "ab":  # the second one adds nothing
-        checkpoint.RunCheckpointer(tmp_path / folder).close()
+    for _ in range(2):  # the second one adds nothing
+        failed_write.quieten()
     for message in ("Event loop is closed", "something else"):
         Spoilt(message)
     assert shown == ["something else"]
 
-    for path in ("/packages/orbax/write.py", "/packages/other.py"):
-        try:
-            exec(compile("1 / 0", path, "exec"))
-        except ZeroDivisionError:
-            logging.getLogger("asyncio").exception("from %s", path)
-    assert [record.getMessage() for record in caplog.records] == ["from /packages/other.py"]
+    orbax = pathlib.Path(ocp.__file__).parent / "write.py"
+    for path in (str(orbax), "/home/orbax/mine.py"):
+        for logger in ("asyncio", "absl"):
+            try:
+                exec(compile("1 / 0", path, "exec"))
+            except ZeroDivisionError:
+                logging.getLogger(logger).exception("%s of %s", logger, path)
+    # What a user logs of an error from Orbax is shown; only Orbax's own pages are not.
+    assert [record.getMessage() for record in caplog.records] == [
+        f"absl of {orbax}",
+        "asyncio of /home/orbax/mine.py",
+        "absl of /home/orbax/mine.py",
+    ]
 
 
 @pytest.mark.skipif(jax.device_count() < 4, reason="needs 4 virtual CPU devices")
