@@ -2,14 +2,12 @@
 
     python -m instant_gs.average --weights=runs/a,runs/b --out=weights/mean
 
-For runs that started from the same weights and differ in seed, packs or rates; their authors found
-such means better than each run ("model soups", Wortsman et al., arXiv 2203.05482). The mean of runs
-that started apart is noise. Like every release it is rounded to bfloat16; motion codes that lie
-beside converted weights are not taken over, and made anew where they are needed.
+For runs that started from the same weights and differ in seed, packs or rates: a uniform "model
+soup", which Wortsman et al. (arXiv 2203.05482) found better than single runs. The mean of runs that
+started apart is noise. Like every release it is rounded to bfloat16; motion codes that lie beside
+converted weights are not taken over, and made anew where they are needed.
 """
 
-import copy
-import itertools
 import os
 import sys
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from instant_gs import cli, output
+from instant_gs import config as config_lib
 
 
 def average(folders: list[str], out: str | os.PathLike) -> dict[str, Any]:
@@ -61,17 +60,15 @@ def average(folders: list[str], out: str | os.PathLike) -> dict[str, Any]:
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree)):
             raise cli.UserError(f"--weights: {folder}: parameters are not finite; leave it out")
     starts = [one.get("init_from") for one in facts]
-    if None in starts or any(a != b for a, b in itertools.pairwise(starts)):
+    if None in starts or any(start != starts[0] for start in starts):
         print(
             "warning: these weights did not start from the same ones (provenance.json, init_from); "
             "the mean of what started apart is noise",
             file=sys.stderr,
         )
     mean = jax.tree.map(lambda *same: sum(same) / len(same), *params)
-    without_packs = copy.deepcopy(configs[0])
-    without_packs.data.packs = ()  # they need not be here; each folder's provenance names its own
-    record = provenance.record(without_packs) | provenance.joined_licences(facts)
-    del record["packs"]
+    # Of no packs: they need not be here, and each folder's provenance names its own.
+    record = provenance.record(config_lib.Config()) | provenance.joined_licences(facts)
     record["mean_of"] = [{"folder": f} | one for f, one in zip(folders, facts, strict=True)]
     weights.save(out, configs[0], mean, record)
     return record
