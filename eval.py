@@ -42,6 +42,7 @@ def main(argv):
     import instant_gs
     from instant_gs.data import reader
     from instant_gs.evaluation import evaluator, reenactment, report
+    from instant_gs.inference import avatar
 
     report.check_out(_OUT.value, overwrite=_OVERWRITE.value)
     options = evaluator.Options(
@@ -66,7 +67,7 @@ def main(argv):
     seen = reenactment.Enlarged(animator, size)
     evaluator.check_model(pack, seen)
     about = {
-        "weights": _WEIGHTS.value or "small",
+        "weights": _WEIGHTS.value or avatar.SHIPPED_WEIGHTS.name,
         "config": animator.config.name,
         "culling": animator.culling,
         "side of the model's photos": animator.image_size,
