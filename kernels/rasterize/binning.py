@@ -73,12 +73,12 @@ class _Ellipse(NamedTuple):
     conic_a: jax.Array
     conic_b: jax.Array
     conic_c: jax.Array
+    det: jax.Array  # of the covariance: the conic's own would be less exact
     level: jax.Array
 
 
 def _half_height(ellipse: _Ellipse) -> jax.Array:
-    det = ellipse.conic_a * ellipse.conic_c - ellipse.conic_b * ellipse.conic_b
-    return jnp.sqrt(ellipse.level * ellipse.conic_a / jnp.maximum(det, 1e-30))
+    return jnp.sqrt(ellipse.level * ellipse.conic_a * ellipse.det)
 
 
 def _swap_axes(ellipse: _Ellipse) -> _Ellipse:
@@ -88,6 +88,7 @@ def _swap_axes(ellipse: _Ellipse) -> _Ellipse:
         ellipse.conic_c,
         ellipse.conic_b,
         ellipse.conic_a,
+        ellipse.det,
         ellipse.level,
     )
 
@@ -101,11 +102,11 @@ def _span_in_slab(
     an interval is therefore at that y clipped to the interval. Likewise on the left.
     """
     a, b, c = ellipse.conic_a, ellipse.conic_b, ellipse.conic_c
-    det = jnp.maximum(a * c - b * b, 1e-30)
+    det = 1.0 / ellipse.det
     half_height = _half_height(ellipse)
     low = jnp.clip(low - ellipse.mean_y, -half_height, half_height)
     high = jnp.clip(high - ellipse.mean_y, -half_height, half_height)
-    y_of_max = -b * jnp.sqrt(ellipse.level / (c * det))
+    y_of_max = -b * jnp.sqrt(ellipse.level * ellipse.det / c)
     inverse_a = 1.0 / a
 
     def boundary(y: jax.Array, sign: float) -> jax.Array:
@@ -127,6 +128,7 @@ def _ellipse(projected: Projected) -> _Ellipse:
         projected.conic_a,
         projected.conic_b,
         projected.conic_c,
+        projected.det,
         extent * extent + constants.TILE_TEST_SLACK,
     )
 

@@ -23,6 +23,7 @@ class Projected(NamedTuple):
         conic_a, conic_b, conic_c: inverse covariance (a b; b c), 1 / pixels squared.
         opacity: opacity, times the antialiasing factor in that mode.
         depth: camera z, world units.
+        det: determinant of the covariance, pixels^4; no gradient passes through it.
     """
 
     mean_x: jax.Array
@@ -32,6 +33,7 @@ class Projected(NamedTuple):
     conic_c: jax.Array
     opacity: jax.Array
     depth: jax.Array
+    det: jax.Array
 
 
 def _rotations(quats: jax.Array) -> jax.Array:
@@ -70,21 +72,70 @@ def _slope_limits(
     return jnp.where(is_zero, -jnp.inf, low), jnp.where(is_zero, jnp.inf, high)
 
 
-def _covariance(
-    scale: jax.Array, slopes: jax.Array, factor: jax.Array, eps2d: float
-) -> tuple[jax.Array, ...]:
-    """Covariance xx, yy, xy on the screen and its determinant with `eps2d`, each (S, C, N).
+def _rows(scale: jax.Array, slopes: jax.Array, factor: jax.Array) -> jax.Array:
+    """Square root (S, C, 2, 3, N) of the covariance on the screen.
 
     Args:
         scale: focal length / z, both ways, (S, C, 2, N).
         slopes: x/z and y/z of the Jacobian, (S, C, 2, N).
         factor: square root of the covariance in the camera's axes, (S, C, 3, 3, N).
-        eps2d: the option, pixels squared.
     """
-    rows = scale[:, :, :, None] * (factor[:, :, :2] - slopes[:, :, :, None] * factor[:, :, 2:])
-    xx, yy = (jnp.sum(rows[:, :, i] ** 2, axis=2) for i in range(2))
-    xy = jnp.sum(rows[:, :, 0] * rows[:, :, 1], axis=2)
-    return xx, yy, xy, (xx + eps2d) * (yy + eps2d) - xy * xy
+    return scale[:, :, :, None] * (factor[:, :, :2] - slopes[:, :, :, None] * factor[:, :, 2:])
+
+
+def _cross(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Cross product of vectors along the axis before the last."""
+    one_2, one_3 = jnp.roll(one, -1, axis=-2), jnp.roll(one, -2, axis=-2)
+    return one_2 * jnp.roll(other, -2, axis=-2) - one_3 * jnp.roll(other, -1, axis=-2)
+
+
+def _determinants(rows: jax.Array, eps2d: float) -> tuple[jax.Array, jax.Array]:
+    """Determinants of R R' and of R R' + `eps2d` for rows R (S, C, 2, 3, N): (S, C, N) each.
+
+    That of R R' is the square of the rows' cross product. Spelled out, xx yy - xy xy, it would be
+    rounding errors alone for a long, thin splat.
+    """
+    cross = _cross(rows[:, :, 0], rows[:, :, 1])
+    det_0 = jnp.sum(cross * cross, axis=2)
+    return det_0, det_0 + eps2d * (jnp.sum(rows * rows, axis=(2, 3)) + eps2d)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _conic(rows: jax.Array, eps2d: float) -> tuple[jax.Array, ...]:
+    """Inverse of R R' + `eps2d` for rows R (S, C, 2, 3, N): conic a, b, c, then the share of its
+    determinant that is there without `eps2d`; each (S, C, N). Zero determinants count as one.
+
+    A gradient G of the inverse Q is -2 Q G (Q R) for R. For a long, thin splat Q R multiplied out
+    would be rounding errors; from cross products it is not. So differentiation does not see inside.
+    """
+    return _conic_forward(rows, eps2d)[0]
+
+
+def _conic_forward(rows, eps2d):
+    det_0, det = _determinants(rows, eps2d)
+    inverse_det = 1.0 / jnp.where(det > 0, det, 1.0)
+    squares = jnp.sum(rows * rows, axis=3) + eps2d
+    product = jnp.sum(rows[:, :, 0] * rows[:, :, 1], axis=2)
+    conic = (squares[:, :, 1] * inverse_det, -product * inverse_det, squares[:, :, 0] * inverse_det)
+    return (*conic, det_0 * inverse_det), (rows, conic, inverse_det)
+
+
+def _conic_backward(eps2d, residuals, cotangents):
+    rows, (a, b, c), inverse_det = residuals
+    g_a, g_b, g_c, g_ratio = (cotangent[:, :, None] for cotangent in cotangents)
+    a, b, c, inverse_det = (array[:, :, None] for array in (a, b, c, inverse_det))
+    one, two = rows[:, :, 0], rows[:, :, 1]
+    normal = _cross(one, two)
+    own_1, own_2 = _cross(two, normal) * inverse_det, _cross(normal, one) * inverse_det
+    inner_1, inner_2 = own_1 + eps2d * inverse_det * one, own_2 + eps2d * inverse_det * two
+    mixed_1, mixed_2 = g_a * inner_1 + 0.5 * g_b * inner_2, 0.5 * g_b * inner_1 + g_c * inner_2
+    ratio = jnp.sum(normal * normal, axis=2, keepdims=True) * inverse_det
+    grad_1 = -2 * (a * mixed_1 + b * mixed_2) + 2 * g_ratio * (own_1 - ratio * inner_1)
+    grad_2 = -2 * (b * mixed_1 + c * mixed_2) + 2 * g_ratio * (own_2 - ratio * inner_2)
+    return (jnp.stack([grad_1, grad_2], axis=2),)
+
+
+_conic.defvjp(_conic_forward, _conic_backward)
 
 
 def project(
@@ -139,26 +190,24 @@ def project(
     centre = intrinsics[..., :2, 2, None]
     clamped = jnp.clip(slopes, *_slope_limits(focal, centre, size))
     parts = (focal / z, clamped, factor)
-    *_, det = _covariance(*jax.lax.stop_gradient(parts), options.eps2d)
+    det = _determinants(_rows(*jax.lax.stop_gradient(parts)), options.eps2d)[1]
     has_area = (det > 0) & jnp.isfinite(det)
     # Numbers that overflow would turn gradients of zero into NaN: such splats become points.
     masks = (has_area[:, :, None], has_area[:, :, None], has_area[:, :, None, None])
     parts = (jnp.where(mask, part, 0.0) for mask, part in zip(masks, parts, strict=True))
-    cov_xx, cov_yy, cov_xy, det = _covariance(*parts, options.eps2d)
-    blurred_xx, blurred_yy = cov_xx + options.eps2d, cov_yy + options.eps2d
-    inverse_det = 1.0 / jnp.where(has_area, det, 1.0)
+    a, b, c, ratio = _conic(_rows(*parts), options.eps2d)
     opacity = jnp.broadcast_to(opacities[:, None], in_depth.shape)
     if options.mode == "antialiased":
         # The square root's slope at 0 is infinite: below the floor the factor is a constant.
-        ratio = (cov_xx * cov_yy - cov_xy * cov_xy) * inverse_det
         above = ratio > options.min_compensation**2
         root = jnp.sqrt(jnp.where(above, ratio, 1.0))
         opacity = opacity * jnp.where(above, root, options.min_compensation)
 
     # Everything that decides what is drawn is a constant for differentiation.
     extent = splat_extent(jax.lax.stop_gradient(opacity))
-    radius_x = jnp.ceil(extent * jnp.sqrt(jax.lax.stop_gradient(blurred_xx)))
-    radius_y = jnp.ceil(extent * jnp.sqrt(jax.lax.stop_gradient(blurred_yy)))
+    det = jnp.where(has_area, det, 1.0)
+    radius_x = jnp.ceil(extent * jnp.sqrt(jax.lax.stop_gradient(c) * det))
+    radius_y = jnp.ceil(extent * jnp.sqrt(jax.lax.stop_gradient(a) * det))
     visible = in_depth & has_area & (opacity >= constants.MIN_ALPHA)
     visible &= (radius_x > options.radius_clip) | (radius_y > options.radius_clip)
     mean_x, mean_y = centres[:, :, 0], centres[:, :, 1]
@@ -167,11 +216,12 @@ def project(
     projected = Projected(
         mean_x=mean_x,
         mean_y=mean_y,
-        conic_a=blurred_yy * inverse_det,
-        conic_b=-cov_xy * inverse_det,
-        conic_c=blurred_xx * inverse_det,
+        conic_a=a,
+        conic_b=b,
+        conic_c=c,
         opacity=opacity,
         depth=z[:, :, 0],
+        det=det,
     )
     return projected, visible
 
