@@ -22,11 +22,17 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     kernel = triton_config.choose(config, operands.features.shape[-1])
     sizes = triton_fwd.sizes_of(operands, config, kernel.tile)
 
-    def project(views, operands):
-        return triton_fwd._project(operands._replace(viewmats=views), config, kernel)
+    def find_limits(views, operands):
+        return triton_fwd._limits(operands._replace(viewmats=views), sizes)
 
-    def emit(boxes, order, records, counts):
-        return triton_fwd._emit(order, records, counts, boxes, sizes, kernel)[1][0]
+    def project(views, operands, limits):
+        return triton_fwd._project(operands._replace(viewmats=views), limits, config, kernel)
+
+    def first_slots(tallies, projected):
+        return triton_fwd._first_slots(projected._replace(tallies=tallies), sizes)
+
+    def emit(boxes, projected, slots):
+        return triton_fwd._emit(projected._replace(boxes=boxes), *slots, sizes, kernel)[0]
 
     def tile_sort(keys, slots):
         return jax.lax.sort((keys, slots), num_keys=1, is_stable=True)
@@ -50,8 +56,9 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     views = operands.viewmats
     output, residuals = jax.jit(lambda o: triton_backend.forward(o, config))(operands)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), residuals)
-    records, depths, counts, numbers, boxes = jax.jit(project)(views, operands)
-    order = jax.jit(triton_fwd._depth_order)(depths, numbers)
+    limits = jax.jit(find_limits)(views, operands)
+    projected = jax.jit(project)(views, operands, limits)
+    handed_out = jax.jit(first_slots)(projected.tallies, projected)
     lists = {name: getattr(flat, name) for name in ("splats", "slots")}
     cotangents = (output.image, output.transmittance, output.depth)
     backward = (residuals.ranges, operands, residuals, cotangents)
@@ -59,9 +66,10 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     grads = jax.jit(gather)(residuals.first_slots, residuals, rows)[0]
     keys, slots = flat.keys.reshape(-1), flat.slots.reshape(-1)
     return {
-        "project": microseconds(project, (views, operands)),
-        "depth sort": microseconds(triton_fwd._depth_order, (depths, numbers)),
-        "emit": microseconds(emit, (boxes, order, records, counts)),
+        "limits": microseconds(find_limits, (views, operands)),
+        "project": microseconds(project, (views, operands, limits)),
+        "first slots": microseconds(first_slots, (projected.tallies, projected)),
+        "emit": microseconds(emit, (projected.boxes, projected, handed_out)),
         "tile sort": microseconds(tile_sort, (keys, slots)),
         "blend": microseconds(blend, (flat.ranges, operands, flat.records, lists)),
         "blend backward": microseconds(blend_backward, backward),

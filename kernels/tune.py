@@ -32,7 +32,6 @@ TILE = {"tile": ((8, 8), (8, 16), (16, 16))}
 FORWARD = {
     "forward_warps": (1, 2, 4),
     "forward_chunk": (16, 32),
-    "emit_step": (4, 8, 16),
     "emit_block": (32, 64, 128),
     "project_block": (32, 64, 128),
     "forward_registers": (120, 128),

@@ -10,82 +10,49 @@ import triton.language as tl
 from kernels.rasterize import triton_ellipse, triton_splat
 
 RECORD = triton_splat.RECORD
-nth_tile = triton_ellipse.nth_tile
-tile_hit = triton_ellipse.tile_hit
-tile_terms = triton_ellipse.tile_terms
-
-
-@triton.jit
-def prefix_kernel(order, counts, before, sums, total, BLOCK: tl.constexpr):
-    """Grid (blocks of depth-sorted splats, images): tile intersections of each block.
-
-    `before`: of the splats before each one in its block, by depth order. The emission adds blocks.
-    """
-    image = tl.program_id(1)
-    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = position < total
-    splat = tl.load(order + image * total + position, mask=live, other=0)
-    count = tl.load(counts + splat, mask=live, other=0)
-    inclusive = tl.cumsum(count, axis=0)
-    tl.store(before + image * total + position, inclusive - count, mask=live)
-    tl.store(sums + image * tl.num_programs(0) + tl.program_id(0), tl.sum(count))
+ellipse_terms = triton_ellipse.ellipse_terms
+row_span = triton_ellipse.row_span
 
 
 @triton.jit
 def emit_kernel(
-    order, counts, records, boxes, before, sums,
-    keys, slots, slot_splats, first_slots, emitted,
-    total, capacity, tiles_x, tiles_per_image, blocks,
-    TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
-    PREFIX: tl.constexpr, SUMS: tl.constexpr,
+    counts, first_slots, needed, records, boxes,
+    keys, slots, slot_splats, emitted,
+    total, capacity, tiles_x, tiles_per_image,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, FILL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of depth-sorted splats, images): writes each splat's tiles into its slots.
+    """Grid (blocks of splats, images): writes each splat's tiles into its slots.
 
     A key is 1 + tile, in the image's own range of keys; slots without a tile get the first of the
     range, which belongs to none. Splats and slots are numbered within their image, so that nothing
-    here refers to another. Splats come nearest first, so that what does not fit into the capacity
-    is what is farthest. `before` and the `blocks` sums are of blocks of PREFIX splats.
+    here refers to another. Slots go from near to far, so that what does not fit into the capacity
+    is what is farthest.
     """
     image = tl.program_id(1)
     first_key = image * (tiles_per_image + 1)
     keys += image * capacity
     slots += image * capacity
     slot_splats += image * capacity
-    # 64 bits: a scene can ask for more intersections than 32 bits count.
-    start = tl.zeros([SUMS], tl.int64)
-    needed = tl.zeros([SUMS], tl.int64)
-    own = tl.program_id(0) * BLOCK // PREFIX
-    begin = 0
-    while begin < blocks:  # not range: Triton 3.6 cannot interpret it over tensors with NumPy 2.5
-        index = begin + tl.arange(0, SUMS)
-        value = tl.load(sums + image * blocks + index, mask=index < blocks, other=0).to(tl.int64)
-        start += tl.where(index < own, value, 0)
-        needed += value
-        begin += SUMS
 
     # The program's share of all slots: their numbers, and no tile where nothing is emitted.
-    share = tl.cdiv(capacity, tl.num_programs(0))
-    used = tl.minimum(tl.sum(needed), capacity).to(tl.int32)
+    share = tl.cdiv(tl.cdiv(capacity, tl.num_programs(0)), FILL) * FILL
+    used = tl.minimum(tl.load(needed + image), capacity)
     begin = tl.program_id(0) * share
     end_share = tl.minimum(begin + share, capacity)
     while begin < end_share:
-        slot = begin + tl.arange(0, BLOCK)
+        slot = tl.multiple_of(begin, FILL) + tl.arange(0, FILL)
         tl.store(slots + slot, slot, mask=slot < end_share)
-        junk = tl.zeros([BLOCK], tl.int32) + first_key
+        junk = tl.zeros([FILL], tl.int32) + first_key
         unused = (slot < end_share) & (slot >= used)
         tl.store(keys + slot, junk.to(keys.dtype.element_ty), mask=unused)
-        begin += BLOCK
+        begin += FILL
 
-    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    in_order = position < total
-    splat = tl.load(order + image * total + position, mask=in_order, other=0)
-    count = tl.load(counts + splat, mask=in_order, other=0)
-    local = tl.load(before + image * total + position, mask=in_order, other=0)
-    written = tl.sum(start) + local.to(tl.int64)
-    begin_slot = tl.minimum(written, capacity).to(tl.int32)
-    end = tl.minimum(written + count, capacity)
-    live = in_order & (count > 0) & (written < capacity)
-    end = tl.where(live, end, written)
+    owner = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    splat = image * total + owner
+    count = tl.load(counts + splat, mask=owner < total, other=0)
+    begin_slot = tl.load(first_slots + splat, mask=count > 0, other=0)
+    end = tl.minimum(begin_slot + count, capacity)
+    live = begin_slot < end
     record = records + splat * RECORD
     mean_x = tl.load(record, mask=live, other=0.0)
     mean_y = tl.load(record + 1, mask=live, other=0.0)
@@ -93,39 +60,42 @@ def emit_kernel(
     b = tl.load(record + 3, mask=live, other=0.0)
     c = tl.load(record + 4, mask=live, other=1.0)
     opacity = tl.load(record + 5, mask=live, other=1.0)
-    corner = tl.load(boxes + splat * 2, mask=live, other=0)
-    size = tl.load(boxes + splat * 2 + 1, mask=live, other=0)
-    left, top, columns = corner & 0xFFFF, corner >> 16, size & 0xFFFF
-    area = columns * (size >> 16)
-    slope_x, slope_y, limit = tile_terms(a, b, c, opacity)
-    owner = splat - image * total
-    largest = tl.max(area)
-    first = 0
-    while first < largest:
-        index = first + tl.arange(0, STEP)[None, :]
-        tile_x, tile_y = nth_tile(index, left[:, None], top[:, None], columns[:, None])
-        hit = tile_hit(
-            mean_x[:, None], mean_y[:, None], a[:, None], b[:, None], c[:, None],
-            slope_x[:, None], slope_y[:, None], limit[:, None], tile_x, tile_y, TILE_W, TILE_H,
+    det = tl.load(record + 7, mask=live, other=1.0)
+    vertical = tl.load(boxes + splat * 2, mask=live, other=0)
+    horizontal = tl.load(boxes + splat * 2 + 1, mask=live, other=0)
+    top, rows = vertical & 0xFFFF, vertical >> 16
+    left, right = (horizontal & 0xFFFF).to(tl.float32), (horizontal >> 16).to(tl.float32)
+    level_a, inverse_a, slope, inverse_det, half_height, height_of_right = ellipse_terms(
+        a, b, c, opacity, det
+    )
+    written = begin_slot
+    most_rows = tl.max(rows)
+    row = 0
+    while row < most_rows:
+        tile_y = top + row
+        tile_x, columns = row_span(
+            mean_x, mean_y, level_a, inverse_a, slope, inverse_det, half_height, height_of_right,
+            left, right, tile_y.to(tl.float32), TILE_W, TILE_H,
         )  # fmt: skip
-        hit &= index < area[:, None]
-        ones = hit.to(tl.int32)
-        place = written[:, None] + (tl.cumsum(ones, axis=1) - ones)
-        kept = hit & (place < end[:, None])
-        slot = tl.where(kept, place, 0).to(tl.int32)
+        columns = tl.where(row < rows, columns, 0)
         key = first_key + 1 + tile_y * tiles_x + tile_x
-        tl.store(keys + slot, key.to(keys.dtype.element_ty), mask=kept)
-        tl.store(slot_splats + slot, tl.broadcast_to(owner[:, None], slot.shape), mask=kept)
-        written += tl.sum(ones, axis=1)
-        first += STEP
+        most_columns = tl.max(columns)
+        column = 0
+        while column < most_columns:
+            slot = written + column
+            kept = (column < columns) & (slot < end)
+            tl.store(keys + slot, (key + column).to(keys.dtype.element_ty), mask=kept)
+            tl.store(slot_splats + slot, owner, mask=kept)
+            column += 1
+        written += columns
+        row += 1
     written = tl.minimum(written, end)
-    tl.store(first_slots + splat, begin_slot, mask=in_order)
-    tl.store(emitted + splat, tl.where(live, written.to(tl.int32) - begin_slot, 0), mask=in_order)
+    tl.store(emitted + splat, tl.where(live, written - begin_slot, 0), mask=owner < total)
     # The count decided with the same function, so there is nothing left; if ever there were, those
     # slots must not hold garbage.
     left_over = tl.max(end - written)
     while left_over > 0:
-        slot = tl.where(written < end, written, 0).to(tl.int32)
+        slot = tl.where(written < end, written, 0)
         junk = tl.zeros([BLOCK], tl.int32) + first_key
         tl.store(keys + slot, junk.to(keys.dtype.element_ty), mask=written < end)
         written += 1
@@ -138,18 +108,21 @@ def range_kernel(
 ):
     """Grid (blocks of sorted entries): first entry of each key and the one after its last.
 
-    Entries are numbered within the image. Ranges are zeroed before. Also looks up the splats.
+    Entries are numbered within the image. Ranges are zeroed before. Also looks up the splats. An
+    element a thread: more would have to change hands, as numbers of two bytes meet such of four.
     """
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = index < total
     key = tl.load(keys + index, mask=live, other=0).to(tl.int32)
     before = tl.load(keys + index - 1, mask=live & (index > 0), other=0).to(tl.int32)
-    after = tl.load(keys + index + 1, mask=index + 1 < total, other=0).to(tl.int32)
     image = key // keys_per_image
     start = image * capacity
     entry = index - start
-    tl.store(ranges + key * 2, entry, mask=live & ((index == 0) | (key != before)))
-    tl.store(ranges + key * 2 + 1, entry + 1, mask=live & ((index + 1 == total) | (key != after)))
+    is_first = live & ((index == 0) | (key != before))
+    tl.store(ranges + key * 2, entry, mask=is_first)
+    end = tl.where(entry == 0, capacity, entry)  # of the key before, maybe of the image before
+    tl.store(ranges + before * 2 + 1, end, mask=is_first & (index > 0))
+    tl.store(ranges + key * 2 + 1, entry + 1, mask=index + 1 == total)
     in_tile = live & (key > image * keys_per_image)
     slot = tl.load(slots + index, mask=in_tile, other=0)
     tl.store(splats + index, tl.load(slot_splats + start + slot, mask=in_tile, other=0), mask=live)

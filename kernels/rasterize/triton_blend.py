@@ -19,27 +19,17 @@ unclamped_alpha = triton_tile.unclamped_alpha
 
 
 @triton.jit
-def _load_features(
-    features, records, splat, live, first, CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr
-):
-    """(chunk, BLOCK_D) features from channel `first`; the channel after the last is the depth."""
+def _load_features(features, splat, live, first, CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr):
+    """(chunk, BLOCK_D) features from channel `first`, zeros after the last channel."""
     channel = first + tl.arange(0, BLOCK_D)[None, :]
-    value = tl.load(
-        features + splat[:, None] * CHANNELS + channel,
-        mask=live[:, None] & (channel < CHANNELS), other=0.0,
-    )  # fmt: skip
-    depth = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
-    return pin(tl.where(channel == CHANNELS, depth[:, None], value))
+    mask = live[:, None] & (channel < CHANNELS)
+    return pin(tl.load(features + splat[:, None] * CHANNELS + channel, mask=mask, other=0.0))
 
 
 @triton.jit
-def _store_pixel_channel(
-    images, depths, pixel, inside, value, index: tl.constexpr, CHANNELS: tl.constexpr
-):
-    if index < CHANNELS:
-        tl.store(images + pixel * CHANNELS + index, value, mask=inside)
-    elif index == CHANNELS:
-        tl.store(depths + pixel, value, mask=inside)
+def _sum(values, weight):
+    """Sum over a chunk's splats, for each pixel, of a value times its weight."""
+    return tl.sum(pin(values)[:, None] * weight, axis=0)
 
 
 @triton.jit
@@ -50,7 +40,10 @@ def blend_kernel(
     CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr, MAX_ALPHA: tl.constexpr,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr, CHUNK: tl.constexpr, USE_DOT: tl.constexpr,
 ):  # fmt: skip
-    """Grid (tiles, images, blocks of channels): front-to-back blending."""
+    """Grid (tiles, images, blocks of channels): front-to-back blending.
+
+    The first block's programs write what is not a channel, the depth among it.
+    """
     PIXELS: tl.constexpr = TILE_W * TILE_H
     tile = tl.program_id(0)
     image = tl.program_id(1)
@@ -70,24 +63,22 @@ def blend_kernel(
     running = tl.where(inside, 1.0, 0.0)  # 0 once a pixel is full
     remaining = tl.full([PIXELS], 1.0, tl.float32)  # the transmittance where it got full
     last = tl.zeros([PIXELS], tl.int32)
-    # Up to three channels and the depth live in four sums, more in one matrix.
+    # Up to three channels live in sums of their own, more in one matrix; so does the depth.
     blended = tl.zeros([BLOCK_D if USE_DOT else 1, PIXELS], tl.float32)
     zero = tl.zeros([PIXELS], tl.float32)
-    sum_0, sum_1, sum_2, sum_3 = zero, zero, zero, zero
+    sum_0, sum_1, sum_2, sum_depth = zero, zero, zero, zero
     base = start
     splat = load_splats(splats, base, end, CHUNK)
     while (base < end) & (tl.max(running) > 0.0):
         live = base + tl.arange(0, CHUNK) < end
         mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
+        depth = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
         if USE_DOT:
-            colour = _load_features(
-                features, records, splat, live, first_channel, CHANNELS, BLOCK_D
-            )
+            colour = _load_features(features, splat, live, first_channel, CHANNELS, BLOCK_D)
         else:
             value_0 = load_channel(features, records, splat, live, 0, CHANNELS)
             value_1 = load_channel(features, records, splat, live, 1, CHANNELS)
             value_2 = load_channel(features, records, splat, live, 2, CHANNELS)
-            value_3 = load_channel(features, records, splat, live, 3, CHANNELS)
         alpha = unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
         alpha = tl.where(alpha >= MIN_ALPHA, tl.minimum(alpha, MAX_ALPHA), 0.0)
         # Transmittance after each splat, relative to the chunk's beginning. It only falls, so that
@@ -99,12 +90,12 @@ def blend_kernel(
             added = tl.dot(tl.trans(colour), weight, input_precision="tf32x3")
             blended += added * running[None, :]
         else:
-            sum_0 += running * tl.sum(pin(value_0)[:, None] * weight, axis=0)
-            sum_1 += running * tl.sum(pin(value_1)[:, None] * weight, axis=0)
+            sum_0 += running * _sum(value_0, weight)
             if CHANNELS > 1:
-                sum_2 += running * tl.sum(pin(value_2)[:, None] * weight, axis=0)
+                sum_1 += running * _sum(value_1, weight)
             if CHANNELS > 2:
-                sum_3 += running * tl.sum(pin(value_3)[:, None] * weight, axis=0)
+                sum_2 += running * _sum(value_2, weight)
+        sum_depth += running * _sum(depth, weight)
         rest = tl.min(tl.where(is_open, after, 1.0), axis=0)
         remaining = tl.where(running > 0.0, running * rest, remaining)
         passed = tl.sum(is_open.to(tl.int32), axis=0)
@@ -116,15 +107,15 @@ def blend_kernel(
     pixel = (image * height + row) * width + column
     if USE_DOT:
         channel = first_channel + tl.arange(0, BLOCK_D)[:, None]
-        target = pixel[None, :] * CHANNELS + channel
-        tl.store(image_out + target, blended, mask=inside[None, :] & (channel < CHANNELS))
-        target = pixel[None, :] + channel * 0
-        tl.store(depth_out + target, blended, mask=inside[None, :] & (channel == CHANNELS))
+        target = image_out + pixel[None, :] * CHANNELS + channel
+        tl.store(target, blended, mask=inside[None, :] & (channel < CHANNELS))
     else:
-        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_0, 0, CHANNELS)
-        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_1, 1, CHANNELS)
-        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_2, 2, CHANNELS)
-        _store_pixel_channel(image_out, depth_out, pixel, inside, sum_3, 3, CHANNELS)
+        tl.store(image_out + pixel * CHANNELS, sum_0, mask=inside)
+        if CHANNELS > 1:
+            tl.store(image_out + pixel * CHANNELS + 1, sum_1, mask=inside)
+        if CHANNELS > 2:
+            tl.store(image_out + pixel * CHANNELS + 2, sum_2, mask=inside)
     if first_channel == 0:
+        tl.store(depth_out + pixel, sum_depth, mask=inside)
         tl.store(transmittance_out + pixel, remaining, mask=inside)
         tl.store(last_out + pixel, last, mask=inside)

@@ -20,6 +20,7 @@ from kernels.rasterize import (
 from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
 from kernels.types import Operands, RasterizeConfig
 
+_FEATURE_BLOCK = 16  # channels, depth among them, of a program for gradients of many channels
 _PROJECT_BLOCK = 128  # splats of a program of the projection's gradient
 _GATHER_BLOCK = 64  # splats of a program that sums slots
 _GATHER_STEP = 4  # slots of each that it adds at a time
@@ -69,7 +70,6 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
         num_warps=kernel.backward_warps,
     )
     if not fused:
-        block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
         (slot_features,) = triton_call.triton_call(
             triton_blend_bwd.feature_backward_kernel,
             residuals.ranges,
@@ -81,9 +81,9 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
             image_grads,
             depth_grads,
             outputs=(features_shape,),
-            grid=(sizes.tiles, images, _cdiv(channels + 1, block_d)),
+            grid=(sizes.tiles, images, _cdiv(channels + 1, _FEATURE_BLOCK)),
             scalars={"total": sizes.splats, "capacity": sizes.capacity, **image_scalars},
-            constants={"CHANNELS": channels, "BLOCK_D": block_d, **tile_constants},
+            constants={"CHANNELS": channels, "BLOCK_D": _FEATURE_BLOCK, **tile_constants},
             num_warps=kernel.feature_warps,
         )
     return moments, slot_features

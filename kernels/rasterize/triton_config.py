@@ -17,14 +17,10 @@ from kernels.types import RasterizeConfig
 TABLE = Path(__file__).with_name("triton_tuned.json")
 # The table has an entry for at most this many channels, depth included.
 CHANNEL_CLASSES = (4, 64)
-# More channels than this are blended in several passes.
-MAX_CHANNEL_BLOCK = 64
 # From here on sums over channels and splats are matrix products for the tensor cores.
 MIN_DOT_CHANNELS = 8
 # Coordinates about a tile's centre, squared, are quarters that tf32 holds exactly up to this side.
 MAX_TILE_SIDE = 32
-# A chunk is the inner dimension of a tensor-core product, whose minimum is 16.
-MIN_CHUNK = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +29,16 @@ class KernelConfig:
 
     Attributes:
         tile: tile (height, width) in pixels, powers of two up to 32, at least 16 pixels.
-        forward_chunk, backward_chunk: splats blended at a time, powers of two from 16 on.
+        forward_chunk, backward_chunk: splats blended at a time, powers of two from 16 on (the least
+            inner dimension of a tensor-core product).
         forward_warps, backward_warps: warps of a tile's program.
         feature_warps: warps of the program for feature gradients of more than three channels.
-        channel_block: channels, depth included, blended by one program, a power of two.
+        channel_block: most channels that one program blends, a power of two, depth not counted.
         forward_registers: registers a thread of blending may use; None leaves it to ptxas, which
             spills a few to fit one more program.
         project_block, project_warps: splats and warps of a projection program.
         project_registers: registers a thread of the projection's gradient may use.
-        emit_block, emit_step, emit_warps: splats, tiles at a time and warps of an emission program.
+        emit_block, emit_warps: splats and warps of an emission program.
         measured: True when timings on this GPU chose the numbers.
     """
 
@@ -57,9 +54,12 @@ class KernelConfig:
     project_warps: int = 1
     project_registers: int = 128
     emit_block: int = 32
-    emit_step: int = 4
     emit_warps: int = 1
     measured: bool = False
+
+    def block_of(self, channels: int) -> int:
+        """Channels that each program blends: no more than there are, up to the next power of 2."""
+        return min(self.channel_block, max(16, 1 << (channels - 1).bit_length()))
 
     @property
     def use_dot(self) -> bool:

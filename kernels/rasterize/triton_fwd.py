@@ -1,10 +1,9 @@
 """Forward pass of the Triton backend: projection, binning, blending.
 
-    project -> depth sort (XLA) -> prefix sums -> emit -> sort by tile (XLA) -> ranges -> blend
+    limits -> project -> tally, bin, first slots -> emit -> sort by tile (XLA) -> ranges -> blend
 
-Both sorts take XLA's radix path on GPUs: two operands, unsigned keys of 16 or 32 bits, all images
-flattened into one array. Float keys would not: JAX compares floats in a total order of its own, and
-XLA knows a radix sort of pairs only by the plain "less than" of integers.
+`triton_depth` says how slots are handed out from near to far. The sort takes XLA's radix path on
+GPUs: two operands, unsigned keys of 16 or 32 bits, all images flattened into one array.
 """
 
 from typing import NamedTuple
@@ -17,17 +16,21 @@ from kernels.rasterize import (
     triton_binning,
     triton_blend,
     triton_config,
+    triton_depth,
     triton_projection,
     triton_splat,
 )
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
-_PREFIX_BLOCK = 512  # splats of a prefix sum; more could overflow 32 bits
-_SUM_CHUNK = 256  # their sums that the emission adds at a time
-_FILL = 8  # slots that a thread numbers
-_RANGE_BLOCK = 1024
+_SAMPLED = 64  # splats of which one is a bin's limit
+_MAX_SAMPLES = 8192  # each is compared with each
+_LIMITS_BLOCK, _LIMITS_STEP = 16, 512  # samples of a program, and others that it compares at a time
+_TALLY_BLOCK = 2048  # bins added up at a time
+_BIN_BLOCK = 128  # splats of a program that puts them into bins
+_SLOTS_BLOCK, _SLOTS_STEP = 32, 16  # splats of a program, and others that it compares at a time
+_FILL = 256  # slots that a program numbers at a time
+_RANGE_BLOCK = 128
 _INT32_MAX = 2**31 - 1
-_MAX_TILES = 2**21  # what nth_tile can number
 _MAX_TILES_A_SIDE = 2**15 - 1  # `boxes` holds two in one int32
 _MAX_IMAGES = 65_535  # programs along a CUDA grid's second axis
 
@@ -41,7 +44,8 @@ class Residuals(NamedTuple):
     Attributes:
         records: (S, C, N, 8), see triton_splat.
         keys: (S, C, capacity) uint16 or uint32, the tile of each slot.
-        first_slots, emitted: (S, C, N) int32, first slot of each splat, and how many it has.
+        first_slots, emitted: (S, C, N) int32, first slot of each splat, junk for one without any,
+            and how many it has.
         splats: (S, C, capacity) int32, the tiles' lists.
         slots: (S, C, capacity) int32, the slot of each list entry.
         ranges: (S, C, 1 + tiles, 2) int32, first entry and end of each list; the first is junk.
@@ -80,6 +84,11 @@ class Sizes(NamedTuple):
         return self.tiles_x * self.tiles_y
 
     @property
+    def samples(self) -> int:
+        """Limits between bins of an image."""
+        return min(_MAX_SAMPLES, _cdiv(self.splats, _SAMPLED))
+
+    @property
     def keys_per_image(self) -> int:
         return self.tiles + 1
 
@@ -109,11 +118,11 @@ def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int])
             f"implementation 'triton' computes in float32, got {operands.means.dtype}; cast the "
             "arrays, or use implementation='xla'"
         )
-    if sizes.tiles > _MAX_TILES or max(sizes.tiles_x, sizes.tiles_y) > _MAX_TILES_A_SIDE:
+    if max(sizes.tiles_x, sizes.tiles_y) > _MAX_TILES_A_SIDE:
         raise NotImplementedError(
-            f"implementation 'triton' cuts an image into at most {_MAX_TILES} tiles, "
-            f"{_MAX_TILES_A_SIDE} along a side, got {sizes.tiles_y} x {sizes.tiles_x}; use a "
-            "larger options.tile_size, or implementation='xla'"
+            f"implementation 'triton' cuts an image into at most {_MAX_TILES_A_SIDE} tiles along a "
+            f"side, got {sizes.tiles_y} x {sizes.tiles_x}; use a larger options.tile_size, or "
+            "implementation='xla'"
         )
     if sizes.images > _MAX_IMAGES:
         raise NotImplementedError(
@@ -149,26 +158,74 @@ def _shape(shape: tuple[int, ...], dtype=jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def _project(operands: Operands, config: RasterizeConfig, kernel: triton_config.KernelConfig):
-    """records (I, N, 8), depths, counts, numbers (I, N), boxes (I, N, 2).
+def _limits(operands: Operands, sizes: Sizes) -> jax.Array:
+    """Keys between the bins of each image, (I, samples) int64 as (I, samples, 2) int32."""
+    samples = sizes.samples
+    return triton_call.triton_call(
+        triton_depth.limits_kernel,
+        operands.means,
+        operands.viewmats,
+        outputs=(_shape((sizes.images, samples, 2), jnp.int32),),
+        grid=(_cdiv(samples, _LIMITS_BLOCK), sizes.images),
+        scalars={
+            "total": sizes.splats,
+            "cameras": sizes.cameras,
+            "samples": samples,
+            "width": sizes.splats // max(samples, 1),
+            "means_lead": operands.means.shape[0],
+        },
+        constants={"BLOCK": _LIMITS_BLOCK, "STEP": _LIMITS_STEP},
+        num_warps=4,
+    )[0]
 
-    `numbers` are 0, 1, ... through all images: what the depth sort carries along.
+
+class Projected(NamedTuple):
+    """What the projection makes of I images of N splats each.
+
+    Attributes:
+        records: (I, N, 8), see triton_splat.
+        depths: (I, N) float32.
+        counts: (I, N) int32, tiles that each splat touches.
+        boxes: (I, N, 2) int32, the box of tiles that holds these.
+        bins: (I, N) int32, bin of each splat that touches a tile.
+        places: (I, N) int32, its place in the bin, which differs from run to run.
+        tallies: (I, samples + 1, 4) int32, see `triton_depth.join_bin`.
     """
+
+    records: jax.Array
+    depths: jax.Array
+    counts: jax.Array
+    boxes: jax.Array
+    bins: jax.Array
+    places: jax.Array
+    tallies: jax.Array
+
+
+def _project(
+    operands: Operands, limits, config: RasterizeConfig, kernel: triton_config.KernelConfig
+) -> Projected:
     sizes, options = sizes_of(operands, config, kernel.tile), config.options
     images, total = sizes.images, sizes.splats
-    return triton_call.triton_call(
+    row = _shape((images, total), jnp.int32)
+    outputs = Projected(
+        records=_shape((images, total, 8)),
+        depths=_shape((images, total)),
+        counts=row,
+        boxes=_shape((images, total, 2), jnp.int32),
+        bins=row,
+        places=row,
+        tallies=_shape((images, sizes.samples + 1, 4), jnp.int32),
+    )
+    projected = triton_call.triton_call(
         triton_projection.project_kernel,
         *operands,
-        outputs=(
-            _shape((images, total, 8)),
-            _shape((images, total)),
-            _shape((images, total), jnp.int32),
-            _shape((images, total), jnp.int32),
-            _shape((images, total, 2), jnp.int32),
-        ),
+        limits,
+        outputs=outputs,
         grid=(_cdiv(total, kernel.project_block), images),
         scalars={
             "total": total,
+            "samples": sizes.samples,
+            "half": 1 << (sizes.samples.bit_length() - 1) if sizes.samples else 0,
             "cameras": sizes.cameras,
             "width": config.width,
             "height": config.height,
@@ -188,95 +245,93 @@ def _project(operands: Operands, config: RasterizeConfig, kernel: triton_config.
             "TILE_W": kernel.tile[1],
             "TILE_H": kernel.tile[0],
             "BLOCK": kernel.project_block,
-            "STEP": kernel.emit_step,
         },
         num_warps=kernel.project_warps,
         fp_fusion=False,  # must decide on tiles exactly as the emission does
+        zeroed=(outputs._fields.index("tallies"),),
     )
+    return Projected(*projected)
 
 
-def _depth_order(depths: jax.Array, numbers: jax.Array) -> jax.Array:
-    """Flat indices (I * N) of all splats: image by image, nearest first, ties by index."""
-    images, total = depths.shape
-    # Depths are positive, or infinite where nothing is visible: they sort like their bits.
-    bits = jax.lax.bitcast_convert_type(depths.reshape(-1), jnp.uint32)
-    _, order = jax.lax.sort((bits, numbers.reshape(-1)), num_keys=1, is_stable=True)
-    if images > 1:
-        # Least significant key first: a stable sort by image keeps the order within each image.
-        # A sort along rows would leave the radix path.
-        dtype = jnp.uint16 if images <= 1 << 16 else jnp.uint32
-        _, order = jax.lax.sort(((order // total).astype(dtype), order), num_keys=1, is_stable=True)
-    return order
-
-
-def _saturated_sum(sums: jax.Array) -> jax.Array:
-    """Sum of int32 (I, blocks) along the blocks, at most 2^31 - 1."""
-
-    # No pair of numbers below 2^31 exceeds 32 bits, and saturated numbers add up in any order.
-    def add(one: jax.Array, other: jax.Array) -> jax.Array:
-        return jnp.minimum(one + other, jnp.uint32(_INT32_MAX))
-
-    total = jax.lax.reduce(sums.astype(jnp.uint32), jnp.uint32(0), add, (1,))
-    return total.astype(jnp.int32)
-
-
-def _emit(order, records, counts, boxes, sizes: Sizes, kernel):
-    """Sums (I, blocks), then keys, slots, slot_splats (I, capacity), first, number (I, N)."""
-    images, total, capacity = sizes.images, sizes.splats, sizes.capacity
-    blocks = _cdiv(total, _PREFIX_BLOCK)
-    before, sums = triton_call.triton_call(
-        triton_binning.prefix_kernel,
-        order,
-        counts,
-        outputs=(_shape((images, total), jnp.int32), _shape((images, blocks), jnp.int32)),
-        grid=(blocks, images),
-        scalars={"total": total},
-        constants={"BLOCK": _PREFIX_BLOCK},
+def _first_slots(projected: Projected, sizes: Sizes) -> tuple[jax.Array, jax.Array]:
+    """First slot of each splat (I, N), and the intersections of each image (I,), int32."""
+    images, total, samples = sizes.images, sizes.splats, sizes.samples
+    ends = _shape((images, samples + 2), jnp.int32)
+    starts, before, needed = triton_call.triton_call(
+        triton_depth.tally_kernel,
+        projected.tallies,
+        outputs=(ends, ends, _shape((images,), jnp.int32)),
+        grid=(images,),
+        scalars={"bins": samples + 1},
+        constants={"BLOCK": _TALLY_BLOCK},
+        num_warps=8,
     )
-    emission = triton_call.triton_call(
-        triton_binning.emit_kernel,
-        order,
-        counts,
-        records,
-        boxes,
+    (binned,) = triton_call.triton_call(
+        triton_depth.bin_kernel,
+        projected.depths,
+        projected.counts,
+        projected.bins,
+        projected.places,
+        starts,
+        outputs=(_shape((images, total, 4), jnp.int32),),
+        grid=(_cdiv(total, _BIN_BLOCK), images),
+        scalars={"total": total, "samples": samples},
+        constants={"BLOCK": _BIN_BLOCK},
+    )
+    (first_slots,) = triton_call.triton_call(
+        triton_depth.first_slots_kernel,
+        binned,
+        starts,
         before,
-        sums,
+        outputs=(_shape((images, total), jnp.int32),),
+        grid=(_cdiv(total, _SLOTS_BLOCK), images),
+        scalars={"total": total, "samples": samples, "capacity": sizes.capacity},
+        constants={"BLOCK": _SLOTS_BLOCK, "STEP": _SLOTS_STEP},
+        num_warps=1,
+    )
+    return first_slots, needed
+
+
+def _emit(projected: Projected, first_slots, needed, sizes: Sizes, kernel):
+    """keys, slots, slot_splats (I, capacity), emitted (I, N)."""
+    images, total, capacity = sizes.images, sizes.splats, sizes.capacity
+    return triton_call.triton_call(
+        triton_binning.emit_kernel,
+        projected.counts,
+        first_slots,
+        needed,
+        projected.records,
+        projected.boxes,
         outputs=(
             _shape((images, capacity), sizes.key_dtype),
             _shape((images, capacity), jnp.int32),
             _shape((images, capacity), jnp.int32),
             _shape((images, total), jnp.int32),
-            _shape((images, total), jnp.int32),
         ),
         # Programs number the slots, too: a large capacity takes more of them than few splats do.
-        grid=(_cdiv(max(total, capacity // _FILL), kernel.emit_block), images),
+        grid=(max(_cdiv(total, kernel.emit_block), _cdiv(capacity, _FILL)), images),
         scalars={
             "total": total,
             "capacity": capacity,
             "tiles_x": sizes.tiles_x,
             "tiles_per_image": sizes.tiles,
-            "blocks": blocks,
         },
         constants={
             "TILE_W": kernel.tile[1],
             "TILE_H": kernel.tile[0],
             "BLOCK": kernel.emit_block,
-            "STEP": kernel.emit_step,
-            "PREFIX": _PREFIX_BLOCK,
-            "SUMS": _SUM_CHUNK,
+            "FILL": _FILL,
         },
         num_warps=kernel.emit_warps,
         fp_fusion=False,  # must decide on tiles exactly as the count did
     )
-    return sums, emission
 
 
-def _bin(records, depths, counts, numbers, boxes, sizes: Sizes, kernel):
+def _bin(projected: Projected, sizes: Sizes, kernel):
     """Tile lists: (splats, slots, ranges) and the rest of their `Residuals`; the need (I,)."""
     images, capacity, keys_per_image = sizes.images, sizes.capacity, sizes.keys_per_image
-    order = _depth_order(depths, numbers)
-    sums, emission = _emit(order, records, counts, boxes, sizes, kernel)
-    keys, slots, slot_splats, first_slots, emitted = emission
+    first_slots, needed = _first_slots(projected, sizes)
+    keys, slots, slot_splats, emitted = _emit(projected, first_slots, needed, sizes, kernel)
     sort_keys, slots = jax.lax.sort(
         (keys.reshape(-1), slots.reshape(-1)), num_keys=1, is_stable=True
     )
@@ -306,13 +361,13 @@ def _bin(records, depths, counts, numbers, boxes, sizes: Sizes, kernel):
         "slots": slots.reshape(images, capacity),
         "ranges": ranges,
     }
-    return lists, _saturated_sum(sums)
+    return lists, needed
 
 
 def _blend(operands: Operands, records, lists, sizes: Sizes, config, kernel):
     """image (I, H, W, D), transmittance, depth, last (I, H, W)."""
     images, height, width = sizes.images, config.height, config.width
-    block_d = min(kernel.channel_block, triton_config.MAX_CHANNEL_BLOCK)
+    block_d = kernel.block_of(sizes.channels)
     return triton_call.triton_call(
         triton_blend.blend_kernel,
         lists["ranges"],
@@ -325,7 +380,7 @@ def _blend(operands: Operands, records, lists, sizes: Sizes, config, kernel):
             _shape((images, height, width)),
             _shape((images, height, width), jnp.int32),
         ),
-        grid=(sizes.tiles, images, _cdiv(sizes.channels + 1, block_d)),
+        grid=(sizes.tiles, images, _cdiv(sizes.channels, block_d)),
         scalars={
             "total": sizes.splats,
             "capacity": sizes.capacity,
@@ -353,9 +408,9 @@ def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Re
     """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes."""
     kernel = triton_config.choose(config, operands.features.shape[-1])
     sizes = sizes_of(operands, config, kernel.tile)
-    projected = _project(operands, config, kernel)
-    records = projected[0]
-    lists, needed = _bin(*projected, sizes, kernel)
+    projected = _project(operands, _limits(operands, sizes), config, kernel)
+    lists, needed = _bin(projected, sizes, kernel)
+    records = projected.records
     image, transmittance, depth, last = _blend(operands, records, lists, sizes, config, kernel)
     residuals = Residuals(records=records, transmittance=transmittance, last=last, **lists)
     output = CoreOutput(image, transmittance, depth, needed)

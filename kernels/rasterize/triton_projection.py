@@ -1,4 +1,4 @@
-"""Triton kernel of the projection: splats to screen-space records, depths and tile counts.
+"""Triton kernel of the projection: splats to screen-space records, depths, tile counts and bins.
 
 A block of splats per program, one splat per thread or more; see `triton_splat` for the record.
 """
@@ -7,19 +7,21 @@ import triton
 import triton.language as tl
 
 from kernels import constants
-from kernels.rasterize import triton_ellipse, triton_splat
+from kernels.rasterize import triton_depth, triton_ellipse, triton_splat
 
 MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 MAX_EXTENT = tl.constexpr(constants.MAX_EXTENT)
 RECORD = triton_splat.RECORD
 clamped_ratio = triton_splat.clamped_ratio
+cross = triton_splat.cross
+depth_key = triton_depth.depth_key
+ellipse_terms = triton_ellipse.ellipse_terms
+join_bin = triton_depth.join_bin
 load_camera = triton_splat.load_camera
 load_splat = triton_splat.load_splat
-nth_tile = triton_ellipse.nth_tile
 rotate = triton_splat.rotate
+row_span = triton_ellipse.row_span
 store_record = triton_splat.store_record
-tile_hit = triton_ellipse.tile_hit
-tile_terms = triton_ellipse.tile_terms
 
 
 @triton.jit
@@ -41,17 +43,17 @@ def _has_finite_features(
 
 @triton.jit
 def project_kernel(
-    means, quats, scales, opacities, features, viewmats, intrinsics,
-    records, depths, counts, numbers, boxes,
-    total, cameras, width, height, tiles_x, tiles_y,
+    means, quats, scales, opacities, features, viewmats, intrinsics, limits,
+    records, depths, counts, boxes, bins, places, tallies,
+    total, samples, half, cameras, width, height, tiles_x, tiles_y,
     means_lead, quats_lead, scales_lead, opacities_lead, features_lead,
     CHANNELS: tl.constexpr, BLOCK_D: tl.constexpr,
     NEAR: tl.constexpr, FAR: tl.constexpr, EPS2D: tl.constexpr, RADIUS_CLIP: tl.constexpr,
     ANTIALIASED: tl.constexpr, MIN_COMPENSATION: tl.constexpr,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr,
-    BLOCK: tl.constexpr, STEP: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of splats, images): records, sort keys, tile boxes and exact tile counts."""
+    """Grid (blocks of splats, images): records, depths, exact tile counts, tile boxes and bins."""
     image = tl.program_id(1)
     splat = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = splat < total
@@ -94,15 +96,15 @@ def project_kernel(
     vx = (v0 * r00 + v1 * r10 + v2 * r20) * sx
     vy = (v0 * r01 + v1 * r11 + v2 * r21) * sy
     vz = (v0 * r02 + v1 * r12 + v2 * r22) * sz
-    cov_xx = ux * ux + uy * uy + uz * uz
-    cov_yy = vx * vx + vy * vy + vz * vz
+    xx, yy = ux * ux + uy * uy + uz * uz + EPS2D, vx * vx + vy * vy + vz * vz + EPS2D
     cov_xy = ux * vx + uy * vy + uz * vz
-    xx, yy = cov_xx + EPS2D, cov_yy + EPS2D
-    det = xx * yy - cov_xy * cov_xy
+    nx, ny, nz = cross(ux, uy, uz, vx, vy, vz)
+    det_0 = nx * nx + ny * ny + nz * nz
+    det = det_0 + EPS2D * (xx + yy - EPS2D)
     has_area = (det > 0.0) & (det < float("inf"))
     det = tl.where(has_area, det, 1.0)
     if ANTIALIASED:
-        ratio = (cov_xx * cov_yy - cov_xy * cov_xy) / det
+        ratio = det_0 / det
         above = ratio > MIN_COMPENSATION * MIN_COMPENSATION
         o = o * tl.where(above, tl.sqrt_rn(tl.where(above, ratio, 1.0)), MIN_COMPENSATION)
 
@@ -115,40 +117,33 @@ def project_kernel(
     visible &= (mean_y + radius_y > 0.0) & (mean_y - radius_y < height)
     a, b, c = yy / det, -cov_xy / det, xx / det
 
-    # Tiles that the bounding box touches, then those that the ellipse touches.
+    # The box of tiles that holds the ellipse, and those in it that the ellipse touches.
     left = tl.minimum(tl.maximum(tl.floor((mean_x - radius_x) / TILE_W), 0.0), tiles_x)
     right = tl.minimum(tl.maximum(tl.ceil((mean_x + radius_x) / TILE_W), 0.0), tiles_x)
     top = tl.minimum(tl.maximum(tl.floor((mean_y - radius_y) / TILE_H), 0.0), tiles_y)
     bottom = tl.minimum(tl.maximum(tl.ceil((mean_y + radius_y) / TILE_H), 0.0), tiles_y)
-    left, right = (
-        tl.where(visible, left, 0.0).to(tl.int32),
-        tl.where(visible, right, 0.0).to(tl.int32),
+    top = tl.where(visible, top, 0.0).to(tl.int32)
+    rows = tl.where(visible, bottom, 0.0).to(tl.int32) - top
+    level_a, inverse_a, slope, inverse_det, half_height, height_of_right = ellipse_terms(
+        a, b, c, o, det
     )
-    top, bottom = (
-        tl.where(visible, top, 0.0).to(tl.int32),
-        tl.where(visible, bottom, 0.0).to(tl.int32),
-    )
-    columns = right - left
-    area = columns * (bottom - top)
-    slope_x, slope_y, limit = tile_terms(a, b, c, o)
     count = tl.zeros([BLOCK], tl.int32)
-    largest = tl.max(area)
-    first = 0
-    while first < largest:
-        index = first + tl.arange(0, STEP)[None, :]
-        tile_x, tile_y = nth_tile(index, left[:, None], top[:, None], columns[:, None])
-        hit = tile_hit(
-            mean_x[:, None], mean_y[:, None], a[:, None], b[:, None], c[:, None],
-            slope_x[:, None], slope_y[:, None], limit[:, None], tile_x, tile_y, TILE_W, TILE_H,
+    most_rows = tl.max(rows)
+    row = 0
+    while row < most_rows:
+        _first, columns = row_span(
+            mean_x, mean_y, level_a, inverse_a, slope, inverse_det, half_height, height_of_right,
+            left, right, (top + row).to(tl.float32), TILE_W, TILE_H,
         )  # fmt: skip
-        count += tl.sum((hit & (index < area[:, None])).to(tl.int32), axis=1)
-        first += STEP
-    visible &= count > 0
+        count += tl.where(row < rows, columns, 0)
+        row += 1
 
     out = image * total + splat
-    store_record(records, out, mean_x, mean_y, a, b, c, o, z, live)
-    tl.store(depths + out, tl.where(visible, z, float("inf")), mask=live)
+    store_record(records, out, mean_x, mean_y, a, b, c, o, z, det, live)
+    tl.store(depths + out, z, mask=live)
     tl.store(counts + out, count, mask=live)
-    tl.store(numbers + out, out, mask=live)
-    box = tl.join(left | (top << 16), columns | ((bottom - top) << 16))
+    box = tl.join(top | (rows << 16), left.to(tl.int32) | (right.to(tl.int32) << 16))
     tl.store(boxes + out[:, None] * 2 + tl.arange(0, 2)[None, :], box, mask=live[:, None])
+    bin_id, place = join_bin(limits, tallies, image, depth_key(z, splat), count, samples, half)
+    tl.store(bins + out, bin_id, mask=live)
+    tl.store(places + out, place, mask=live)

@@ -8,6 +8,7 @@ from kernels.rasterize import triton_splat
 RECORD = triton_splat.RECORD
 CAMERA_GRADS = tl.constexpr(32)  # floats kept per block and image: 12 of the pose, 6 intrinsics
 clamped_ratio = triton_splat.clamped_ratio
+cross = triton_splat.cross
 load_camera = triton_splat.load_camera
 load_splat = triton_splat.load_splat
 rotate = triton_splat.rotate
@@ -87,38 +88,54 @@ def project_backward_kernel(
         f22 = w20 * m02 + w21 * m12 + w22 * m22
         p0, p1, p2 = f00 - clamped_x * f20, f01 - clamped_x * f21, f02 - clamped_x * f22
         q0, q1, q2 = f10 - clamped_y * f20, f11 - clamped_y * f21, f12 - clamped_y * f22
-        cov_xx = jx * jx * (p0 * p0 + p1 * p1 + p2 * p2)
-        cov_yy = jy * jy * (q0 * q0 + q1 * q1 + q2 * q2)
-        cov_xy = jx * jy * (p0 * q0 + p1 * q1 + p2 * q2)
-        xx, yy = cov_xx + EPS2D, cov_yy + EPS2D
-        det = tl.where(seen, xx * yy - cov_xy * cov_xy, 1.0)
+        # Rows u = jx p and v = jy q of a root R of the covariance, n = u x v, the inverse Q.
+        u0, u1, u2, v0, v1, v2 = jx * p0, jx * p1, jx * p2, jy * q0, jy * q1, jy * q2
+        n0, n1, n2 = cross(u0, u1, u2, v0, v1, v2)
+        det_0 = n0 * n0 + n1 * n1 + n2 * n2
+        xx, yy = u0 * u0 + u1 * u1 + u2 * u2 + EPS2D, v0 * v0 + v1 * v1 + v2 * v2 + EPS2D
+        det = tl.where(seen, det_0 + EPS2D * (xx + yy - EPS2D), 1.0)
         inverse_det = 1.0 / det
-        a, b, c = yy * inverse_det, -cov_xy * inverse_det, xx * inverse_det
+        a, c = yy * inverse_det, xx * inverse_det
+        b = -(u0 * v0 + u1 * v1 + u2 * v2) * inverse_det
 
-        # Conic to covariance: the gradient of an inverse is -Q G Q.
-        g_xx = -(a * a * g_a + a * b * g_b + b * b * g_c)
-        g_yy = -(b * b * g_a + b * c * g_b + c * c * g_c)
-        g_xy = -(2 * a * b * g_a + (a * c + b * b) * g_b + 2 * b * c * g_c)
+        # A gradient G of Q is one of -2 Q G (Q R) for R, rows e and d. For a long, thin
+        # splat Q R multiplied out would be rounding errors; it is (v x n, n x u) / det, and a share
+        # of R from the filter.
+        k0, k1, k2 = cross(v0, v1, v2, n0, n1, n2)
+        l0, l1, l2 = cross(n0, n1, n2, u0, u1, u2)
+        share = EPS2D * inverse_det
+        qu0, qv0 = k0 * inverse_det + share * u0, l0 * inverse_det + share * v0
+        qu1, qv1 = k1 * inverse_det + share * u1, l1 * inverse_det + share * v1
+        qu2, qv2 = k2 * inverse_det + share * u2, l2 * inverse_det + share * v2
+        half_b = 0.5 * g_b
+        gu0, gv0 = g_a * qu0 + half_b * qv0, half_b * qu0 + g_c * qv0
+        gu1, gv1 = g_a * qu1 + half_b * qv1, half_b * qu1 + g_c * qv1
+        gu2, gv2 = g_a * qu2 + half_b * qv2, half_b * qu2 + g_c * qv2
+        e0, d0 = -2 * (a * gu0 + b * gv0), -2 * (b * gu0 + c * gv0)
+        e1, d1 = -2 * (a * gu1 + b * gv1), -2 * (b * gu1 + c * gv1)
+        e2, d2 = -2 * (a * gu2 + b * gv2), -2 * (b * gu2 + c * gv2)
         if ANTIALIASED:
-            ratio = (cov_xx * cov_yy - cov_xy * cov_xy) * inverse_det
+            ratio = det_0 * inverse_det
+            rest = share * (xx + yy - EPS2D)  # 1 - ratio
             above = seen & (ratio > MIN_COMPENSATION * MIN_COMPENSATION)
             factor = tl.where(above, tl.sqrt_rn(tl.where(above, ratio, 1.0)), MIN_COMPENSATION)
-            g_ratio = tl.where(above, g_opacity * o * 0.5 / tl.where(above, factor, 1.0), 0.0)
-            g_det0 = g_ratio * inverse_det
-            g_det = -g_ratio * ratio * inverse_det
-            g_xx += g_det0 * cov_yy + g_det * yy
-            g_yy += g_det0 * cov_xx + g_det * xx
-            g_xy -= 2 * cov_xy * (g_det0 + g_det)
+            # 2 times the gradient of the ratio of two determinants
+            g_ratio = tl.where(above, g_opacity * o / tl.where(above, factor, 1.0), 0.0)
+            e0, d0 = (
+                e0 + g_ratio * (rest * qu0 - share * u0),
+                d0 + g_ratio * (rest * qv0 - share * v0),
+            )
+            e1, d1 = (
+                e1 + g_ratio * (rest * qu1 - share * u1),
+                d1 + g_ratio * (rest * qv1 - share * v1),
+            )
+            e2, d2 = (
+                e2 + g_ratio * (rest * qu2 - share * u2),
+                d2 + g_ratio * (rest * qv2 - share * v2),
+            )
             g_opacity = g_opacity * factor
         g_o += g_opacity
 
-        # Covariance to the rows jx p and jy q.
-        e0 = 2 * g_xx * jx * p0 + g_xy * jy * q0
-        e1 = 2 * g_xx * jx * p1 + g_xy * jy * q1
-        e2 = 2 * g_xx * jx * p2 + g_xy * jy * q2
-        d0 = 2 * g_yy * jy * q0 + g_xy * jx * p0
-        d1 = 2 * g_yy * jy * q1 + g_xy * jx * p1
-        d2 = 2 * g_yy * jy * q2 + g_xy * jx * p2
         g_jx = e0 * p0 + e1 * p1 + e2 * p2
         g_jy = d0 * q0 + d1 * q1 + d2 * q2
         g_clamped_x = -jx * (e0 * f20 + e1 * f21 + e2 * f22)

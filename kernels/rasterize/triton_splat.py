@@ -1,8 +1,9 @@
 """Splats and cameras as the projection kernels load them, and the record they turn into.
 
 A record is what blending needs of one splat in one image, eight float32 (one 32-byte sector):
-mean x, mean y, conic A, B, C, opacity, depth, unused. Formulas and their gradients are those of
-`docs/kernels.md`, section "numerics"; small matrices are spelled out, one register per entry.
+mean x, mean y, conic A, B, C, opacity, depth, determinant of the covariance. Formulas and their
+gradients are those of `docs/kernels.md`, section "numerics"; small matrices are spelled out, one
+register per entry.
 """
 
 import triton
@@ -105,11 +106,20 @@ def clamped_ratio(ratio, focal, centre, size):
 
 
 @triton.jit
-def store_record(records, index, mean_x, mean_y, a, b, c, opacity, depth, live):
+def cross(ux, uy, uz, vx, vy, vz):
+    """u x v. Its square is the determinant of the matrix of products of u and v.
+
+    For a long, thin splat that determinant spelled out, uu vv - uv uv, would be rounding errors.
+    """
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
+@triton.jit
+def store_record(records, index, mean_x, mean_y, a, b, c, opacity, depth, det, live):
     """Writes records, whole ones: eight stores of one number each would be eight times the work."""
     # A join puts its second argument beside its first; the last one's pairs lie next to each other.
     even = tl.join(tl.join(mean_x, c), tl.join(a, depth))
-    odd = tl.join(tl.join(mean_y, opacity), tl.join(b, depth * 0.0))
+    odd = tl.join(tl.join(mean_y, opacity), tl.join(b, det))
     record = tl.reshape(tl.join(even, odd), [index.shape[0], RECORD])
     target = records + index[:, None] * RECORD + tl.arange(0, RECORD)[None, :]
     tl.store(target, record, mask=live[:, None])
