@@ -57,7 +57,7 @@ CASES = (
     Case("33 channels, antialiased", 1500, (64, 76), channels=33, mode="antialiased"),
     Case("antialiased", 4000, (100, 140), mode="antialiased"),
     Case("opaque, large", 1500, (96, 96), log_scale=(-2.5, 0.5), opacity=1.0),
-    Case("needles", 2000, (96, 96), log_scale=(-7.0, -0.5)),
+    Case("needles", 2000, (96, 96), log_scale=(-9.0, 4.0)),
     Case("one channel", 2000, (64, 96), channels=1),
     Case("8 channels, 4 cameras", 1500, (64, 64), channels=8, cameras=4),
     Case("large, 2 cameras", 50_000, (200, 300), cameras=2, log_scale=(-6.0, -3.0), oracle="xla"),

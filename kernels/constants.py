@@ -21,6 +21,9 @@ MIN_DEPTH_ALPHA = 1e-10
 MIN_QUAT_NORM = 1e-12
 # Focal lengths below this, in pixels, limit no Jacobian: limits divide by them.
 MIN_FOCAL = 1e-12
+# Without the filter a splat may be too small for float32 to invert its covariance: entries of the
+# conic and the inverse determinant stay below this, that of splats 1e-15 pixels wide.
+MAX_CONIC = 1e30
 
 # --- speed and memory only ---------------------------------------------------------------------
 # The tile lists are conservative by this much in the exponent, so that a rounding difference

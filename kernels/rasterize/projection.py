@@ -89,15 +89,19 @@ def _cross(one: jax.Array, other: jax.Array) -> jax.Array:
     return one_2 * jnp.roll(other, -2, axis=-2) - one_3 * jnp.roll(other, -1, axis=-2)
 
 
-def _determinants(rows: jax.Array, eps2d: float) -> tuple[jax.Array, jax.Array]:
-    """Determinants of R R' and of R R' + `eps2d` for rows R (S, C, 2, 3, N): (S, C, N) each.
+def _products(rows: jax.Array, eps2d: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of the covariance R R' + `eps2d` with rows R (S, C, 2, 3, N): diagonal and determinants.
 
-    That of R R' is the square of the rows' cross product. Spelled out, xx yy - xy xy, it would be
-    rounding errors alone for a long, thin splat.
+    The determinant of R R' is the square of the rows' cross product. Spelled out, xx yy - xy xy, it
+    would be rounding errors alone for a long, thin splat.
+
+    Returns:
+        xx and yy (S, C, 2, N), the determinant of R R', that of the covariance, (S, C, N) each.
     """
+    squares = jnp.sum(rows * rows, axis=3)
     cross = _cross(rows[:, :, 0], rows[:, :, 1])
     det_0 = jnp.sum(cross * cross, axis=2)
-    return det_0, det_0 + eps2d * (jnp.sum(rows * rows, axis=(2, 3)) + eps2d)
+    return squares + eps2d, det_0, det_0 + eps2d * (jnp.sum(squares, axis=2) + eps2d)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -112,9 +116,8 @@ def _conic(rows: jax.Array, eps2d: float) -> tuple[jax.Array, ...]:
 
 
 def _conic_forward(rows, eps2d):
-    det_0, det = _determinants(rows, eps2d)
+    squares, det_0, det = _products(rows, eps2d)
     inverse_det = 1.0 / jnp.where(det > 0, det, 1.0)
-    squares = jnp.sum(rows * rows, axis=3) + eps2d
     product = jnp.sum(rows[:, :, 0] * rows[:, :, 1], axis=2)
     conic = (squares[:, :, 1] * inverse_det, -product * inverse_det, squares[:, :, 0] * inverse_det)
     return (*conic, det_0 * inverse_det), (rows, conic, inverse_det)
@@ -190,8 +193,11 @@ def project(
     centre = intrinsics[..., :2, 2, None]
     clamped = jnp.clip(slopes, *_slope_limits(focal, centre, size))
     parts = (focal / z, clamped, factor)
-    det = _determinants(_rows(*jax.lax.stop_gradient(parts)), options.eps2d)[1]
+    squares, _, det = _products(_rows(*jax.lax.stop_gradient(parts)), options.eps2d)
     has_area = (det > 0) & jnp.isfinite(det)
+    det = jnp.where(has_area, det, 1.0)
+    largest = jnp.maximum(jnp.max(squares, axis=2), 1.0)
+    has_area &= largest / det < constants.MAX_CONIC
     # Numbers that overflow would turn gradients of zero into NaN: such splats become points.
     masks = (has_area[:, :, None], has_area[:, :, None], has_area[:, :, None, None])
     parts = (jnp.where(mask, part, 0.0) for mask, part in zip(masks, parts, strict=True))
@@ -205,9 +211,8 @@ def project(
 
     # Everything that decides what is drawn is a constant for differentiation.
     extent = splat_extent(jax.lax.stop_gradient(opacity))
-    det = jnp.where(has_area, det, 1.0)
-    radius_x = jnp.ceil(extent * jnp.sqrt(jax.lax.stop_gradient(c) * det))
-    radius_y = jnp.ceil(extent * jnp.sqrt(jax.lax.stop_gradient(a) * det))
+    radius_x = jnp.ceil(extent * jnp.sqrt(squares[:, :, 0]))
+    radius_y = jnp.ceil(extent * jnp.sqrt(squares[:, :, 1]))
     visible = in_depth & has_area & (opacity >= constants.MIN_ALPHA)
     visible &= (radius_x > options.radius_clip) | (radius_y > options.radius_clip)
     mean_x, mean_y = centres[:, :, 0], centres[:, :, 1]

@@ -1,7 +1,7 @@
 """Triton kernels around the sort by tile: what is sorted, the lists, and sums over them.
 
-Binning turns depth-ordered splats into one array of (tile, splat) pairs, the slots; XLA sorts it by
-tile. In the backward pass, rows of gradients per slot are summed splat by splat.
+Binning turns splats into one array of (tile, splat) pairs, the slots, nearest first; XLA sorts it
+by tile. In the backward pass, rows of gradients per slot are summed splat by splat.
 """
 
 import triton
@@ -35,17 +35,11 @@ def emit_kernel(
     slot_splats += image * capacity
 
     # The program's share of all slots: their numbers, and no tile where nothing is emitted.
-    share = tl.cdiv(tl.cdiv(capacity, tl.num_programs(0)), FILL) * FILL
-    used = tl.minimum(tl.load(needed + image), capacity)
-    begin = tl.program_id(0) * share
-    end_share = tl.minimum(begin + share, capacity)
-    while begin < end_share:
-        slot = tl.multiple_of(begin, FILL) + tl.arange(0, FILL)
-        tl.store(slots + slot, slot, mask=slot < end_share)
-        junk = tl.zeros([FILL], tl.int32) + first_key
-        unused = (slot < end_share) & (slot >= used)
-        tl.store(keys + slot, junk.to(keys.dtype.element_ty), mask=unused)
-        begin += FILL
+    own = tl.program_id(0) * FILL + tl.arange(0, FILL)
+    tl.store(slots + own, own, mask=own < capacity)
+    no_tile = tl.zeros([FILL], tl.int32) + first_key
+    unused = (own >= tl.load(needed + image)) & (own < capacity)
+    tl.store(keys + own, no_tile.to(keys.dtype.element_ty), mask=unused)
 
     owner = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     splat = image * total + owner

@@ -71,7 +71,9 @@ def blend_kernel(
     splat = load_splats(splats, base, end, CHUNK)
     while (base < end) & (tl.max(running) > 0.0):
         live = base + tl.arange(0, CHUNK) < end
-        mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
+        mean_x, mean_y, a, b, variance, opacity = load_shape(
+            records, splat, live, centre_x, centre_y
+        )
         depth = tl.load(records + splat * RECORD + 6, mask=live, other=0.0)
         if USE_DOT:
             colour = _load_features(features, splat, live, first_channel, CHANNELS, BLOCK_D)
@@ -79,7 +81,7 @@ def blend_kernel(
             value_0 = load_channel(features, records, splat, live, 0, CHANNELS)
             value_1 = load_channel(features, records, splat, live, 1, CHANNELS)
             value_2 = load_channel(features, records, splat, live, 2, CHANNELS)
-        alpha = unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
+        alpha = unclamped_alpha(mean_x, mean_y, a, b, variance, opacity, live, x, y)
         alpha = tl.where(alpha >= MIN_ALPHA, tl.minimum(alpha, MAX_ALPHA), 0.0)
         # Transmittance after each splat, relative to the chunk's beginning. It only falls, so that
         # what is open is a beginning of the chunk; a full pixel's threshold is infinite.

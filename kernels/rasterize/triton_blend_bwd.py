@@ -146,13 +146,15 @@ def blend_backward_kernel(
         entry = base - 1 - tl.arange(0, CHUNK)
         live = entry >= start
         slot = tl.load(slots + entry, mask=live, other=0)
-        mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
+        mean_x, mean_y, a, b, variance, opacity = load_shape(
+            records, splat, live, centre_x, centre_y
+        )
         if FUSED:
             value_0 = load_channel(features, records, splat, live, 0, CHANNELS)
             value_1 = load_channel(features, records, splat, live, 1, CHANNELS)
             value_2 = load_channel(features, records, splat, live, 2, CHANNELS)
             value_3 = load_channel(features, records, splat, live, 3, CHANNELS)
-        alpha = unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
+        alpha = unclamped_alpha(mean_x, mean_y, a, b, variance, opacity, live, x, y)
         # entry < last, with a constant on one side
         keep = (alpha >= MIN_ALPHA) & (step >= (base - last)[None, :])
         alpha = tl.where(keep, tl.minimum(alpha, MAX_ALPHA), 0.0)
@@ -242,8 +244,10 @@ def feature_backward_kernel(
         entry = base - 1 - tl.arange(0, CHUNK)
         live = entry >= start
         slot = tl.load(slots + entry, mask=live, other=0)
-        mean_x, mean_y, a, b, c, opacity = load_shape(records, splat, live, centre_x, centre_y)
-        alpha = unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y)
+        mean_x, mean_y, a, b, variance, opacity = load_shape(
+            records, splat, live, centre_x, centre_y
+        )
+        alpha = unclamped_alpha(mean_x, mean_y, a, b, variance, opacity, live, x, y)
         keep = (alpha >= MIN_ALPHA) & (step >= (base - last)[None, :])
         alpha = tl.where(keep, tl.minimum(alpha, MAX_ALPHA), 0.0)
         before = running[None, :] * tl.cumprod(reciprocal(1.0 - alpha), axis=0)

@@ -1,9 +1,9 @@
 """Triton kernels that hand out slots from near to far, without a sort of the splats by depth.
 
 A splat's first slot is the number of intersections of all nearer splats. To count these, splats are
-thrown into bins of consecutive depth, some 64 in each (sample sort, Frazer & McKellar 1970): a
-sample of the splats, put in order, are the bins' limits. Within a bin each splat is compared with
-each other one. What the sample is decides how long that takes, and never a result.
+thrown into bins of consecutive depth (sample sort, Frazer & McKellar 1970): a sample of the splats,
+put in order by comparing each with each, are the bins' limits. Within a bin each splat is compared
+with each other one. What the sample is decides how long that takes, and never a result.
 
 Splats are ordered by one 64-bit key, the bits of the depth before the splat's number: no two are
 equal, and many splats at one depth still spread over many bins. Arrays of keys are int32 in JAX,
@@ -27,41 +27,51 @@ def depth_key(depth, number):
 
 
 @triton.jit
-def _sample_keys(means, view, first, samples, width, COUNT: tl.constexpr):
-    """Keys of the samples from `first` on, one splat out of each `width`, which one looks random.
+def sample_kernel(means, viewmats, keys, total, cameras, samples, means_lead, BLOCK: tl.constexpr):
+    """Grid (blocks of samples, images): keys of a sample of the splats, (images, samples) int64.
 
-    Keys from `samples` on are the largest of all.
+    One splat of each of as many stretches as there are samples, which one looks random. Compiled
+    without fused multiply-adds, as the projection is, whose depths these have to be to the bit: of
+    a wall at one depth no splat would lie between two samples otherwise.
     """
-    sample = first + tl.arange(0, COUNT)
-    there = sample < samples
-    scrambled = (sample.to(tl.uint32) * 2654435761) >> 17
-    splat = sample * width + scrambled.to(tl.int32) % width
-    x = tl.load(means + splat * 3, mask=there, other=0.0)
-    y = tl.load(means + splat * 3 + 1, mask=there, other=0.0)
-    z = tl.load(means + splat * 3 + 2, mask=there, other=0.0)
-    depth = tl.load(view) * x + tl.load(view + 1) * y + tl.load(view + 2) * z + tl.load(view + 3)
-    key = depth_key(tl.where(depth > 0.0, depth, float("inf")), splat)
-    return tl.where(there, key, 0x7FFFFFFFFFFFFFFF)
-
-
-@triton.jit
-def limits_kernel(
-    means, viewmats, limits, total, cameras, samples, width, means_lead,
-    BLOCK: tl.constexpr, STEP: tl.constexpr,
-):  # fmt: skip
-    """Grid (blocks of samples, images): keys of the samples in order, (images, samples) int64."""
     image = tl.program_id(1)
     means += ((image // cameras) % means_lead) * total * 3
     view = viewmats + image * 16 + 8  # the row of the depth
+    sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = sample < samples
+    width, rest = total // samples, total % samples  # of so many stretches one is longer by one
+    scrambled = ((sample.to(tl.uint32) * 2654435761) >> 17).to(tl.int32)
+    splat = sample * width + tl.minimum(sample, rest)
+    splat += scrambled % (width + (sample < rest).to(tl.int32))
+    x = tl.load(means + splat * 3, mask=live, other=0.0)
+    y = tl.load(means + splat * 3 + 1, mask=live, other=0.0)
+    z = tl.load(means + splat * 3 + 2, mask=live, other=0.0)
+    depth = tl.load(view) * x + tl.load(view + 1) * y + tl.load(view + 2) * z + tl.load(view + 3)
+    key = depth_key(tl.where(depth > 0.0, depth, float("inf")), splat)
+    tl.store(as_int64(keys) + image * samples + sample, key, mask=live)
+
+
+@triton.jit
+def _load_keys(keys, first, samples, COUNT: tl.constexpr):
+    """Keys from `first` on; from `samples` on the largest of all."""
+    index = first + tl.arange(0, COUNT)
+    return tl.load(keys + index, mask=index < samples, other=0x7FFFFFFFFFFFFFFF)
+
+
+@triton.jit
+def limits_kernel(keys, limits, samples, BLOCK: tl.constexpr, STEP: tl.constexpr):
+    """Grid (blocks of samples, images): the samples' keys in order."""
+    image = tl.program_id(1)
+    keys = as_int64(keys) + image * samples
     first = tl.program_id(0) * BLOCK
-    key = _sample_keys(means, view, first, samples, width, BLOCK)
+    key = _load_keys(keys, first, samples, BLOCK)
     place = tl.zeros([BLOCK], tl.int32)
     begin = 0
-    other = _sample_keys(means, view, begin, samples, width, STEP)
+    other = _load_keys(keys, begin, samples, STEP)
     while begin < samples:
         place += tl.sum((other[:, None] < key[None, :]).to(tl.int32), axis=0)
         begin += STEP
-        other = _sample_keys(means, view, begin, samples, width, STEP)
+        other = _load_keys(keys, begin, samples, STEP)
     target = as_int64(limits) + image * samples + place
     tl.store(target, key, mask=first + tl.arange(0, BLOCK) < samples)
 

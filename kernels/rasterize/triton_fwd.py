@@ -1,11 +1,13 @@
 """Forward pass of the Triton backend: projection, binning, blending.
 
-    limits -> project -> tally, bin, first slots -> emit -> sort by tile (XLA) -> ranges -> blend
+    sample, limits -> project -> tally, bin, first slots -> emit -> sort by tile (XLA) -> ranges
+        -> blend
 
 `triton_depth` says how slots are handed out from near to far. The sort takes XLA's radix path on
 GPUs: two operands, unsigned keys of 16 or 32 bits, all images flattened into one array.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -22,13 +24,13 @@ from kernels.rasterize import (
 )
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
-_SAMPLED = 64  # splats of which one is a bin's limit
-_MAX_SAMPLES = 8192  # each is compared with each
+_SAMPLED = 64  # splats, of which one is a limit between bins
+_SAMPLE_BLOCK = 128  # samples of a program that finds their depths
 _LIMITS_BLOCK, _LIMITS_STEP = 16, 512  # samples of a program, and others that it compares at a time
 _TALLY_BLOCK = 2048  # bins added up at a time
 _BIN_BLOCK = 128  # splats of a program that puts them into bins
 _SLOTS_BLOCK, _SLOTS_STEP = 32, 16  # splats of a program, and others that it compares at a time
-_FILL = 256  # slots that a program numbers at a time
+_FILL = 256  # slots that a program of the emission numbers
 _RANGE_BLOCK = 128
 _INT32_MAX = 2**31 - 1
 _MAX_TILES_A_SIDE = 2**15 - 1  # `boxes` holds two in one int32
@@ -85,8 +87,13 @@ class Sizes(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Limits between bins of an image."""
-        return min(_MAX_SAMPLES, _cdiv(self.splats, _SAMPLED))
+        """Limits between bins of an image.
+
+        Of more than 262,144 splats it is fewer than one in 64: comparing the samples takes their
+        square, comparing splats within bins that of the splats over the samples, and this keeps the
+        two in balance.
+        """
+        return min(_cdiv(self.splats, _SAMPLED), math.ceil(self.splats ** (2 / 3)))
 
     @property
     def keys_per_image(self) -> int:
@@ -161,22 +168,31 @@ def _shape(shape: tuple[int, ...], dtype=jnp.float32) -> jax.ShapeDtypeStruct:
 def _limits(operands: Operands, sizes: Sizes) -> jax.Array:
     """Keys between the bins of each image, (I, samples) int64 as (I, samples, 2) int32."""
     samples = sizes.samples
-    return triton_call.triton_call(
-        triton_depth.limits_kernel,
+    shape = _shape((sizes.images, samples, 2), jnp.int32)
+    (keys,) = triton_call.triton_call(
+        triton_depth.sample_kernel,
         operands.means,
         operands.viewmats,
-        outputs=(_shape((sizes.images, samples, 2), jnp.int32),),
-        grid=(_cdiv(samples, _LIMITS_BLOCK), sizes.images),
+        outputs=(shape,),
+        grid=(_cdiv(samples, _SAMPLE_BLOCK), sizes.images),
         scalars={
             "total": sizes.splats,
             "cameras": sizes.cameras,
             "samples": samples,
-            "width": sizes.splats // max(samples, 1),
             "means_lead": operands.means.shape[0],
         },
+        constants={"BLOCK": _SAMPLE_BLOCK},
+        fp_fusion=False,  # must find the depths that the projection finds
+    )
+    (limits,) = triton_call.triton_call(
+        triton_depth.limits_kernel,
+        keys,
+        outputs=(shape,),
+        grid=(_cdiv(samples, _LIMITS_BLOCK), sizes.images),
+        scalars={"samples": samples},
         constants={"BLOCK": _LIMITS_BLOCK, "STEP": _LIMITS_STEP},
-        num_warps=4,
-    )[0]
+    )
+    return limits
 
 
 class Projected(NamedTuple):

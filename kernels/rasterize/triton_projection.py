@@ -10,6 +10,7 @@ from kernels import constants
 from kernels.rasterize import triton_depth, triton_ellipse, triton_splat
 
 MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
+MAX_CONIC = tl.constexpr(constants.MAX_CONIC)
 MAX_EXTENT = tl.constexpr(constants.MAX_EXTENT)
 RECORD = triton_splat.RECORD
 clamped_ratio = triton_splat.clamped_ratio
@@ -102,6 +103,7 @@ def project_kernel(
     det_0 = nx * nx + ny * ny + nz * nz
     det = det_0 + EPS2D * (xx + yy - EPS2D)
     has_area = (det > 0.0) & (det < float("inf"))
+    has_area &= tl.maximum(tl.maximum(xx, yy), 1.0) / det < MAX_CONIC
     det = tl.where(has_area, det, 1.0)
     if ANTIALIASED:
         ratio = det_0 / det

@@ -4,7 +4,7 @@ One program per tile. Its arrays are (splats of a chunk, pixels of the tile) wit
 over the threads, so that products and sums along the splats stay inside a thread, and sums over
 pixels (the gradients) are matrix products for the tensor cores.
 
-A feature vector is extended by one channel, the camera depth, which blends like any colour.
+The camera depth blends like one more channel of the features.
 """
 
 import triton
@@ -114,29 +114,34 @@ def load_splats_back(splats, start, end, CHUNK: tl.constexpr):
 
 @triton.jit
 def load_shape(records, splat, live, centre_x, centre_y):
-    """Mean about the tile's centre, conic, opacity."""
+    """Mean about the tile's centre, conic a and b, the variance in y, opacity."""
     record = records + splat * RECORD
     mean_x = tl.load(record, mask=live, other=0.0) - centre_x
     mean_y = tl.load(record + 1, mask=live, other=0.0) - centre_y
     a = tl.load(record + 2, mask=live, other=1.0)
     b = tl.load(record + 3, mask=live, other=0.0)
-    c = tl.load(record + 4, mask=live, other=1.0)
-    return mean_x, mean_y, a, b, c, tl.load(record + 5, mask=live, other=1.0)
+    variance = a * tl.load(record + 7, mask=live, other=1.0)
+    return mean_x, mean_y, a, b, variance, tl.load(record + 5, mask=live, other=1.0)
 
 
 @triton.jit
-def unclamped_alpha(mean_x, mean_y, a, b, c, opacity, live, x, y):
+def unclamped_alpha(mean_x, mean_y, a, b, variance, opacity, live, x, y):
     """(chunk, pixels) o exp(-sigma), sigma expanded into a polynomial about the tile's centre.
 
     The coefficients are computed once per splat, which leaves a pixel five multiply-adds at most.
-    Entries that are not live get zero.
+    They come from squares, 2 sigma = a (x + b/a y)^2 + y^2 / variance: far along a long, thin splat
+    the conic's own three terms are large and differ by rounding errors. Entries that are not live
+    get zero.
     """
-    a, b, c = a * (-0.5 * LOG2_E), b * -LOG2_E, c * (-0.5 * LOG2_E)
-    slope_x, slope_y = 2.0 * a * mean_x + b * mean_y, 2.0 * c * mean_y + b * mean_x
-    offset = tl.log2(opacity) + 0.5 * (slope_x * mean_x + slope_y * mean_y)
+    slope, rest = b * reciprocal(a), (-0.5 * LOG2_E) * reciprocal(variance)
+    a, b = a * (-0.5 * LOG2_E), b * -LOG2_E
+    across = mean_x + slope * mean_y
+    slope_x, slope_y = 2.0 * a * across, b * across + 2.0 * rest * mean_y
+    offset = tl.log2(opacity) + (a * across * across + rest * mean_y * mean_y)
     offset = pin(tl.where(live, offset, float("-inf")))[:, None]
     slope_x, slope_y = pin(-slope_x)[:, None], pin(-slope_y)[:, None]
-    a, b, c = pin(a)[:, None], pin(b)[:, None], pin(c)[:, None]
+    c = pin(0.5 * b * slope + rest)[:, None]
+    a, b = pin(a)[:, None], pin(b)[:, None]
     column = offset + x * (slope_x + a * x)  # the same for all pixels of a column
     return exp2(column + y * ((slope_y + b * x) + c * y))
 

@@ -72,12 +72,16 @@ def _project(means, quats, scales, opacities, features, viewmats, intrinsics, co
 
 
 def _geometry_table(projected: projection.Projected, visible: jax.Array) -> jax.Array:
-    """(S C N, 7): centre x, y, conic a, b, c, log opacity, depth; what blending reads per splat."""
+    """(S C N, 8): centre x, y, conic a, b, c, log opacity, depth, variance in y.
+
+    What blending reads per splat. The variance follows from the conic: gradients go to that.
+    """
     # Of what is not drawn nothing is left that overflows: its gradients are zero, times this.
     log_opacity = jnp.log(jnp.where(visible, projected.opacity, 1.0))
     centre = (jnp.where(visible, place, 0.0) for place in projected[:2])
-    fields = [*centre, *projected[2:5], log_opacity, projected.depth]
-    return jnp.stack(fields, axis=-1).reshape(-1, 7)
+    variance = jax.lax.stop_gradient(projected.conic_a * projected.det)
+    fields = [*centre, *projected[2:5], log_opacity, projected.depth, variance]
+    return jnp.stack(fields, axis=-1).reshape(-1, 8)
 
 
 def _to_tiles(images: jax.Array, grid: binning.TileGrid) -> jax.Array:

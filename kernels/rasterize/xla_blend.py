@@ -82,11 +82,16 @@ def _pixel_basis(grid: binning.TileGrid, dtype) -> jax.Array:
 
 
 def _coefficients(geometry: jax.Array, centre_x: jax.Array, centre_y: jax.Array) -> jax.Array:
-    """Log alpha of splats as polynomials (..., 6) in the tile's own pixel coordinates."""
-    mean_x, mean_y, a, b, c, log_opacity = (geometry[..., i] for i in range(6))
+    """Log alpha of splats as polynomials (..., 6) in the tile's own pixel coordinates.
+
+    From squares, 2 sigma = a (x + b/a y)^2 + y^2 / variance: far along a long, thin splat the
+    conic's own three terms are large and differ by rounding errors.
+    """
+    mean_x, mean_y, a, b, c, log_opacity, _, variance = (geometry[..., i] for i in range(8))
     mean_x, mean_y = mean_x - centre_x, mean_y - centre_y
-    linear_x, linear_y = a * mean_x + b * mean_y, c * mean_y + b * mean_x
-    constant = log_opacity - 0.5 * (linear_x * mean_x + linear_y * mean_y)
+    across = mean_x + b / a * mean_y
+    linear_x, linear_y = a * across, b * across + mean_y / variance
+    constant = log_opacity - 0.5 * (linear_x * across + mean_y * mean_y / variance)
     return jnp.stack([constant, linear_x, linear_y, -0.5 * a, -b, -0.5 * c], axis=-1)
 
 
@@ -117,7 +122,7 @@ def _raw_alpha(coefficients: jax.Array, basis: jax.Array) -> jax.Array:
 class Tables(NamedTuple):
     """What the blending loops gather from, and the sizes to index it."""
 
-    geometry: jax.Array  # (S C N, 7)
+    geometry: jax.Array  # (S C N, 8)
     features: jax.Array  # (L N, D)
     splats: jax.Array  # (S C capacity,)
     num_splats: int
@@ -148,7 +153,7 @@ def _load_chunk(tables: Tables, work: Work, block, step, grid: binning.TileGrid)
     geometry_row, scene = image * n + splat, image // tables.cameras
     feature_row = scene % tables.feature_rows * n + splat
     geometry = tables.geometry[geometry_row]
-    features = jnp.concatenate([tables.features[feature_row], geometry[..., 6:]], axis=-1)
+    features = jnp.concatenate([tables.features[feature_row], geometry[..., 6:7]], axis=-1)
     dtype = geometry.dtype
     centre_x = ((tile % grid.columns) * grid.tile_width).astype(dtype) + grid.tile_width / 2
     centre_y = ((tile // grid.columns) * grid.tile_height).astype(dtype) + grid.tile_height / 2
@@ -285,7 +290,7 @@ def blend_transposed(
     config: RasterizeConfig,
     num_scenes: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Gradients of geometry (S C N, 7) and of features per scene (S N, D).
+    """Gradients of geometry (S C N, 8) and of features per scene (S N, D).
 
     Per pixel, back to front, with T the transmittance before splat k, q the dot product of its
     values with their cotangent, and R what lies behind it (weight times q, summed, plus the final
@@ -327,7 +332,8 @@ def blend_transposed(
             fields = _coefficients_transposed(
                 moments, chunk.geometry, chunk.centre_x, chunk.centre_y
             )
-            rows = jnp.stack([*fields, value_grad[..., num_features]], axis=-1)
+            depth_grad = value_grad[..., num_features]
+            rows = jnp.stack([*fields, depth_grad, jnp.zeros_like(depth_grad)], axis=-1)
             geometry_grad = geometry_grad.at[chunk.geometry_row].add(rows)
             feature_grad = feature_grad.at[chunk.scene_row].add(value_grad[..., :num_features])
             return after, behind, (geometry_grad, feature_grad)

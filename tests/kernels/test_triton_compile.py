@@ -17,8 +17,8 @@ from tests.kernels import triton_scene as ts
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "benchmarks" / "compiled_kernels.json"
-NUM_KERNELS = 12  # of a loss and gradient with up to three channels
-NUM_FORWARD_KERNELS = 8  # limits, projection, three that hand out slots, emission, ranges, blending
+NUM_KERNELS = 13  # of a loss and gradient with up to three channels
+NUM_FORWARD_KERNELS = 9  # two of limits, projection, three of slots, emission, ranges, blending
 
 pytestmark = ts.NEEDS_TRITON
 
@@ -60,9 +60,10 @@ staged = {
     )
     for launch, *rest in launches if launch.name in ("blend_kernel", "blend_backward_kernel")
 }
-print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loads, staged]))
+fused = [l.name for l, c in ck.triton_call.compiled_kernels() if "fma" in c.ptx]
+print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loads, staged, fused]))
 """
-    calls, typed, callbacks, entries, ptx, sorts, loads, staged = json.loads(
+    calls, typed, callbacks, entries, ptx, sorts, loads, staged, fused = json.loads(
         _python(code).splitlines()[-1]
     )
     assert calls == NUM_KERNELS and callbacks == 0
@@ -76,6 +77,8 @@ print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loa
     # Triton may move the loads of a chunk's splats into every thread: ten times as many.
     assert loads["blend_kernel"] < 20 and loads["blend_backward_kernel"] < 60, loads
     assert loads["first_slots_kernel"] < 20, loads
+    # The projection, which is compiled without them, too, has some: of the logarithm.
+    assert "blend_kernel" in fused and "sample_kernel" not in fused, "depths must be the same bits"
     # Why the tuned table has no number of stages: the loops over lists are `while` loops.
     assert staged == {"blend_kernel": True, "blend_backward_kernel": True}
 

@@ -22,6 +22,7 @@ KINDS = {
     "from far to near": lambda rng, even: np.linspace(4.0, 2.0, SPLATS),
     "periodic": lambda rng, even: 2.0 + np.arange(SPLATS) % 64 / 64,
     "most behind": lambda rng, even: np.where(rng.uniform(size=SPLATS) < 0.9, -even, even),
+    "last ones behind": lambda rng, even: np.where(np.arange(SPLATS) < 270, even, 2 * even),
     "none visible": lambda rng, even: -even,
 }
 
@@ -76,6 +77,36 @@ def test_slots_go_from_near_to_far_and_bins_stay_small(kind):
         assert need == counts[image].sum()
         assert tallies[image].sum() == used.sum() and len(tallies[image]) == SPLATS // 64 + 2
         assert tallies[image].max() < 64 * 4, "as uneven as six random limits are, no more"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_limits_are_a_sample_of_each_image_in_order(shared):
+    """Of two scenes, or one that both share, and two cameras each."""
+    from kernels.rasterize import triton_fwd
+
+    count, rng = 40_001, np.random.default_rng(2)
+    operands = _operands(rng.uniform(2.0, 3.0, count), (16, 24), 0.01, 2)
+    views = np.stack([cases.turned_view(angle, 9.0) for angle in range(4)]).reshape(2, 2, 4, 4)
+    means = rng.normal(size=(1 if shared else 2, count, 3)) * [[[3.0, 2.0, 1.0]]]
+    operands = operands._replace(
+        means=jnp.asarray(means, jnp.float32),
+        viewmats=jnp.asarray(views, jnp.float32),
+        intrinsics=jnp.tile(operands.intrinsics, (2, 1, 1, 1)),
+    )
+    config = RasterizeConfig(RasterizeOptions(on_overflow="count"), 16, 24, 9999)
+    sizes = triton_fwd.sizes_of(operands, config, (8, 8))
+    assert sizes.samples == 626, "more than are compared at a time"
+    limits = np.asarray(jax.jit(lambda operands: triton_fwd._limits(operands, sizes))(operands))
+    for image, rows in enumerate(limits):
+        splat, depths = rows[:, 0], np.ascontiguousarray(rows[:, 1]).view(np.float32)
+        assert np.all((np.diff(depths) > 0) | ((np.diff(depths) == 0) & (np.diff(splat) > 0)))
+        # One of each stretch, the last one too; its depth is the projection's, to the bit.
+        starts = np.arange(627) * (count // 626) + np.minimum(np.arange(627), count % 626)
+        assert np.array_equal(np.searchsorted(starts, np.sort(splat), "right"), np.arange(1, 627))
+        x, y, z = np.asarray(operands.means)[0 if shared else image // 2][splat].T
+        row = np.asarray(operands.viewmats)[image // 2, image % 2, 2]
+        expected = ((row[0] * x + row[1] * y) + row[2] * z) + row[3]
+        assert np.array_equal(depths, np.where(expected > 0, expected, np.inf))
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**16 - 1, 2**31 - 1, 2**40])
