@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 
-from kernels.rasterize import triton_backend, triton_bwd, triton_config, triton_fwd
+from kernels.rasterize import triton_backend, triton_bwd, triton_config, triton_fwd, triton_sizes
 from kernels.types import Operands, RasterizeConfig
 
 
@@ -20,19 +20,20 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     """
     operands = Operands(*(array[None] for array in arrays))
     kernel = triton_config.choose(config, operands.features.shape[-1])
-    sizes = triton_fwd.sizes_of(operands, config, kernel.tile)
+    sizes = triton_sizes.sizes_of(operands, config, kernel.tile)
 
     def find_limits(views, operands):
         return triton_fwd._limits(operands._replace(viewmats=views), sizes)
 
     def project(views, operands, limits):
-        return triton_fwd._project(operands._replace(viewmats=views), limits, config, kernel)
+        return triton_fwd._project(operands._replace(viewmats=views), *limits, config, kernel)
 
-    def first_slots(tallies, projected):
-        return triton_fwd._first_slots(projected._replace(tallies=tallies), sizes)
+    def bin_(depths, projected):
+        return triton_fwd._bin(projected._replace(depths=depths), sizes)
 
-    def emit(boxes, projected, slots):
-        return triton_fwd._emit(projected._replace(boxes=boxes), *slots, sizes, kernel)[0]
+    def emit(needed, projected, binned):
+        binned = binned._replace(needed=needed)
+        return triton_fwd._emit(projected, binned, sizes, kernel)
 
     def tile_sort(keys, slots):
         return jax.lax.sort((keys, slots), num_keys=1, is_stable=True)
@@ -58,7 +59,7 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), residuals)
     limits = jax.jit(find_limits)(views, operands)
     projected = jax.jit(project)(views, operands, limits)
-    handed_out = jax.jit(first_slots)(projected.tallies, projected)
+    binned = jax.jit(bin_)(projected.depths, projected)
     lists = {name: getattr(flat, name) for name in ("splats", "slots")}
     cotangents = (output.image, output.transmittance, output.depth)
     backward = (residuals.ranges, operands, residuals, cotangents)
@@ -68,8 +69,8 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     return {
         "limits": microseconds(find_limits, (views, operands)),
         "project": microseconds(project, (views, operands, limits)),
-        "first slots": microseconds(first_slots, (projected.tallies, projected)),
-        "emit": microseconds(emit, (projected.boxes, projected, handed_out)),
+        "bins": microseconds(bin_, (projected.depths, projected)),
+        "emit": microseconds(emit, (binned.needed, projected, binned)),
         "tile sort": microseconds(tile_sort, (keys, slots)),
         "blend": microseconds(blend, (flat.ranges, operands, flat.records, lists)),
         "blend backward": microseconds(blend_backward, backward),

@@ -31,9 +31,10 @@ NOT_MEASURED = "not measured"
 _CPU_CASE = "target_200k"
 # Targets on an H100 for the first case, 200,000 splats at 512 x 512: microseconds, times gsplat.
 _TARGETS = {"forward": (200, 1.5), "forward_backward": (550, 1.5)}
-# What puts splats in order; the first until 20b0e87. Now splats join their bins in "project".
+# What puts splats in order; the first until 20b0e87. Now splats join their bins in "project", and
+# get their first slots in "emit".
 _ORDER = "order by depth and tile"
-_ORDERING = ("depth sort", "limits", "first slots", "tile sort")
+_ORDERING = ("depth sort", "limits", "bins", "tile sort")
 # Estimated floors on an H100 (3.0 TB/s, 67 TFLOP/s), microseconds; ordering has one for all.
 _FLOORS = {
     "project": 5,

@@ -64,7 +64,8 @@ class Launch:
         num_warps: warps of a program.
         num_stages: software pipelining depth.
         fp_fusion: multiply-adds may be fused. Off where two kernels must decide alike.
-        zeroed: indices of outputs that are zeroed before the launch.
+        aliases: (operand, output) indices of pairs in the same memory: the output begins as that
+            operand. The kernel uses the output's pointer alone.
         max_registers: registers a thread may use, or None.
     """
 
@@ -75,7 +76,7 @@ class Launch:
     num_warps: int = 4
     num_stages: int = 1
     fp_fusion: bool = True
-    zeroed: tuple[int, ...] = ()
+    aliases: tuple[tuple[int, int], ...] = ()
     max_registers: int | None = None
 
     @property
@@ -184,10 +185,11 @@ def triton_call(
         **settings: the remaining fields of `Launch`.
 
     Returns:
-        The outputs. Those not in `zeroed` hold garbage where the kernel wrote nothing.
+        The outputs. Those not in `aliases` hold garbage where the kernel wrote nothing.
 
     Raises:
-        TypeError: an array has a type that kernels do not take.
+        TypeError: an array has a type that kernels do not take, or another shape or type than the
+            output in the same memory.
         NotImplementedError: at lowering, when the platform cannot run the kernel.
     """
     require_triton()
@@ -206,6 +208,10 @@ def triton_call(
         **settings,
     )
     shapes = tuple((tuple(out.shape), np.dtype(out.dtype)) for out in outputs)
+    for operand, output in launch.aliases:
+        given = (operands[operand].shape, np.dtype(operands[operand].dtype))
+        if given != shapes[output]:
+            raise TypeError(f"{launch.name}: output {output} cannot begin as an array {given}")
     return tuple(_triton_call_p.bind(*operands, launch=launch, shapes=shapes))
 
 
@@ -268,7 +274,7 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
 
     dtypes = tuple(np.dtype(dtype) for dtype in dtypes)
     kinds = tuple((name, isinstance(value, float)) for name, value in launch.scalars)
-    neutral = dataclasses.replace(launch, grid=(1, 1, 1), scalars=(), zeroed=())
+    neutral = dataclasses.replace(launch, grid=(1, 1, 1), scalars=(), aliases=())
     key = (neutral, kinds, dtypes, capability)
     with _compile_lock:
         if key not in _compile_cache:
@@ -364,10 +370,8 @@ def _lower_cuda(ctx: Any, *operands: Any, launch: Launch, shapes: tuple) -> Any:
         "",  # the TTIR: only used for dumps, and would double every executable's size
         compiled.capability,
     )
-    parameters = [binding.create_array_parameter(0, POINTER_ALIGNMENT) for _ in ctx.avals_in]
-    for index, (shape, dtype) in enumerate(shapes):
-        size = int(np.prod(shape)) * dtype.itemsize if index in launch.zeroed else 0
-        parameters.append(binding.create_array_parameter(size, POINTER_ALIGNMENT))
+    # Zero bytes: none of these is cleared before the launch.
+    parameters = [binding.create_array_parameter(0, POINTER_ALIGNMENT) for _ in dtypes]
     for _, value in launch.scalars:
         kind = "fp32" if isinstance(value, float) else "i32"
         parameters.append(binding.create_scalar_parameter(value, kind))
@@ -375,6 +379,7 @@ def _lower_cuda(ctx: Any, *operands: Any, launch: Launch, shapes: tuple) -> Any:
     rule = jax.ffi.ffi_lowering(
         _FFI_TARGET,
         api_version=4,
+        operand_output_aliases=dict(launch.aliases),
         backend_config={
             "name": ir.StringAttr.get(launch.name),
             "opaque": ir.StringAttr.get(zlib.compress(call.to_proto(launch.name, b""))),

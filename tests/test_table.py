@@ -24,7 +24,7 @@ def result(**changes):
                 "void cub::DeviceRadixSortOnesweepKernel<unsigned short>": 20.0,
                 "void cub::DeviceRadixSortOnesweepKernel<unsigned short, int>": 5.0,
             },
-            "stages_us": {"project": 10.0, "limits": 2.0, "first slots": 4.0, "tile sort": 12.0},
+            "stages_us": {"project": 10.0, "limits": 2.0, "bins": 4.0, "tile sort": 12.0},
         },
         "gsplat": {
             "version": "1.5.3",

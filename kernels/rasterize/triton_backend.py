@@ -4,6 +4,6 @@ Runs on NVIDIA GPUs; on a CPU in Triton's interpreter when TRITON_INTERPRET=1 is
 """
 
 from kernels.rasterize.triton_bwd import backward
-from kernels.rasterize.triton_fwd import Residuals, forward
+from kernels.rasterize.triton_fwd import forward
 
-__all__ = ["Residuals", "backward", "forward"]
+__all__ = ["backward", "forward"]

@@ -7,29 +7,32 @@ by tile. In the backward pass, rows of gradients per slot are summed splat by sp
 import triton
 import triton.language as tl
 
-from kernels.rasterize import triton_ellipse, triton_splat
+from kernels.rasterize import triton_depth, triton_ellipse, triton_splat
 
 RECORD = triton_splat.RECORD
 ellipse_terms = triton_ellipse.ellipse_terms
+find_first_slots = triton_depth.first_slots
 row_span = triton_ellipse.row_span
 
 
 @triton.jit
 def emit_kernel(
-    counts, first_slots, needed, records, boxes,
-    keys, slots, slot_splats, emitted,
-    total, capacity, tiles_x, tiles_per_image,
-    TILE_W: tl.constexpr, TILE_H: tl.constexpr, BLOCK: tl.constexpr, FILL: tl.constexpr,
+    binned, starts, before, needed, records, boxes, _counts,
+    keys, slots, slot_splats, first_slots, emitted, ranges,
+    total, samples, capacity, tiles_x, keys_per_image,
+    TILE_W: tl.constexpr, TILE_H: tl.constexpr,
+    BLOCK: tl.constexpr, STEP: tl.constexpr, FILL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of splats, images): writes each splat's tiles into its slots.
+    """Grid (blocks of binned splats, images): writes each splat's tiles into its slots.
 
     A key is 1 + tile, in the image's own range of keys; slots without a tile get the first of the
     range, which belongs to none. Splats and slots are numbered within their image, so that nothing
     here refers to another. Slots go from near to far, so that what does not fit into the capacity
-    is what is farthest.
+    is what is farthest. `emitted` begins as the counts: splats without tiles are not met here. Also
+    empties the ranges, for `range_kernel`.
     """
     image = tl.program_id(1)
-    first_key = image * (tiles_per_image + 1)
+    first_key = image * keys_per_image
     keys += image * capacity
     slots += image * capacity
     slot_splats += image * capacity
@@ -40,11 +43,12 @@ def emit_kernel(
     no_tile = tl.zeros([FILL], tl.int32) + first_key
     unused = (own >= tl.load(needed + image)) & (own < capacity)
     tl.store(keys + own, no_tile.to(keys.dtype.element_ty), mask=unused)
+    tl.store(ranges + first_key * 2 + own, own * 0, mask=own < keys_per_image * 2)
 
-    owner = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    owner, count, begin_slot = find_first_slots(
+        binned, starts, before, image, total, samples, capacity, BLOCK, STEP
+    )
     splat = image * total + owner
-    count = tl.load(counts + splat, mask=owner < total, other=0)
-    begin_slot = tl.load(first_slots + splat, mask=count > 0, other=0)
     end = tl.minimum(begin_slot + count, capacity)
     live = begin_slot < end
     record = records + splat * RECORD
@@ -84,7 +88,8 @@ def emit_kernel(
         written += columns
         row += 1
     written = tl.minimum(written, end)
-    tl.store(emitted + splat, tl.where(live, written - begin_slot, 0), mask=owner < total)
+    tl.store(first_slots + splat, begin_slot, mask=count > 0)
+    tl.store(emitted + splat, written - begin_slot, mask=count > 0)
     # The count decided with the same function, so there is nothing left; if ever there were, those
     # slots must not hold garbage.
     left_over = tl.max(end - written)
@@ -98,11 +103,12 @@ def emit_kernel(
 
 @triton.jit
 def range_kernel(
-    keys, slots, slot_splats, ranges, splats, total, capacity, keys_per_image, BLOCK: tl.constexpr
-):
+    keys, slots, slot_splats, _ranges, ranges, splats, total, capacity, keys_per_image,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
     """Grid (blocks of sorted entries): first entry of each key and the one after its last.
 
-    Entries are numbered within the image. Ranges are zeroed before. Also looks up the splats. An
+    Entries are numbered within the image. Ranges begin as zeros. Also looks up the splats. An
     element a thread: more would have to change hands, as numbers of two bytes meet such of four.
     """
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

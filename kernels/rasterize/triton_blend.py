@@ -10,6 +10,7 @@ MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 MIN_TRANSMITTANCE = tl.constexpr(constants.MIN_TRANSMITTANCE)
 RECORD = triton_splat.RECORD
 blend_weights = triton_tile.blend_weights
+last_row = triton_tile.last_row
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
 load_splats = triton_tile.load_splats
@@ -30,6 +31,12 @@ def _load_features(features, splat, live, first, CHANNELS: tl.constexpr, BLOCK_D
 def _sum(values, weight):
     """Sum over a chunk's splats, for each pixel, of a value times its weight."""
     return tl.sum(pin(values)[:, None] * weight, axis=0)
+
+
+@triton.jit
+def _any(condition):
+    """Whether it holds anywhere; of whole numbers a warp finds the largest in one instruction."""
+    return tl.max(condition.to(tl.int32)) > 0
 
 
 @triton.jit
@@ -69,7 +76,7 @@ def blend_kernel(
     sum_0, sum_1, sum_2, sum_depth = zero, zero, zero, zero
     base = start
     splat = load_splats(splats, base, end, CHUNK)
-    while (base < end) & (tl.max(running) > 0.0):
+    while (base < end) & _any(running > 0.0):
         live = base + tl.arange(0, CHUNK) < end
         mean_x, mean_y, a, b, variance, opacity = load_shape(
             records, splat, live, centre_x, centre_y
@@ -86,8 +93,14 @@ def blend_kernel(
         # Transmittance after each splat, relative to the chunk's beginning. It only falls, so that
         # what is open is a beginning of the chunk; a full pixel's threshold is infinite.
         after, weight = blend_weights(alpha)
-        is_open = after > (threshold / running)[None, :]
-        weight = tl.where(is_open, weight, 0.0)
+        rest = last_row(after, CHUNK)
+        passed = tl.where(running > 0.0, CHUNK, 0)
+        stop = threshold / running
+        if _any((rest <= stop) & (running > 0.0)):  # some pixel gets full
+            is_open = after > stop[None, :]
+            weight = tl.where(is_open, weight, 0.0)
+            rest = tl.min(tl.where(is_open, after, 1.0), axis=0)
+            passed = tl.sum(is_open.to(tl.int32), axis=0)
         if USE_DOT:
             added = tl.dot(tl.trans(colour), weight, input_precision="tf32x3")
             blended += added * running[None, :]
@@ -98,9 +111,7 @@ def blend_kernel(
             if CHANNELS > 2:
                 sum_2 += running * _sum(value_2, weight)
         sum_depth += running * _sum(depth, weight)
-        rest = tl.min(tl.where(is_open, after, 1.0), axis=0)
         remaining = tl.where(running > 0.0, running * rest, remaining)
-        passed = tl.sum(is_open.to(tl.int32), axis=0)
         last = tl.where(passed > 0, tl.minimum(base + passed, end), last)
         running = tl.where(passed == CHUNK, remaining, 0.0)
         base += CHUNK

@@ -8,6 +8,7 @@ from kernels.rasterize import triton_splat, triton_tile
 
 MIN_ALPHA = tl.constexpr(constants.MIN_ALPHA)
 RECORD = triton_splat.RECORD
+last_row = triton_tile.last_row
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
 load_splats_back = triton_tile.load_splats_back
@@ -192,8 +193,8 @@ def blend_backward_kernel(
         # alpha is 0 where nothing was blended, and so is this
         g_sigma = alpha * ((behind_incl - before * response) * inverse)
         g_sigma = tl.where(alpha < MAX_ALPHA, g_sigma, 0.0)
-        running = tl.max(before, axis=0)
-        behind += tl.sum(share, axis=0)
+        running = last_row(before, CHUNK)
+        behind = last_row(behind_incl, CHUNK)
         sigma_high, sigma_low = tf32_parts(g_sigma)
         moments = tl.dot(sigma_high, basis, input_precision="tf32")
         moments = tl.dot(sigma_low, basis, acc=moments, input_precision="tf32")
@@ -260,6 +261,6 @@ def feature_backward_kernel(
             g_colour,
             mask=live[:, None] & (channel <= CHANNELS),
         )
-        running = tl.max(before, axis=0)
+        running = last_row(before, CHUNK)
         base -= CHUNK
         splat = load_splats_back(splats, start, base, CHUNK)

@@ -17,7 +17,7 @@ from kernels.rasterize import (
     triton_config,
     triton_projection_bwd,
 )
-from kernels.rasterize.triton_fwd import Residuals, Sizes, _cdiv, _shape, sizes_of
+from kernels.rasterize.triton_sizes import Residuals, Sizes, cdiv, leads, shaped, sizes_of
 from kernels.types import Operands, RasterizeConfig
 
 _FEATURE_BLOCK = 16  # channels, depth among them, of a program for gradients of many channels
@@ -32,8 +32,8 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
     images, channels = sizes.images, sizes.channels
     image_grads, transmittance_grads, depth_grads = cotangents
     fused = not kernel.use_dot
-    moments_shape = _shape((images, sizes.capacity, 8))
-    features_shape = _shape((images, sizes.capacity, channels + 1))
+    moments_shape = shaped((images, sizes.capacity, 8))
+    features_shape = shaped((images, sizes.capacity, channels + 1))
     image_scalars = {
         "width": config.width,
         "height": config.height,
@@ -57,7 +57,7 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
         image_grads,
         transmittance_grads,
         depth_grads,
-        outputs=(moments_shape, features_shape if fused else _shape((1,))),
+        outputs=(moments_shape, features_shape if fused else shaped((1,))),
         grid=(sizes.tiles, images),
         scalars={
             "total": sizes.splats,
@@ -81,7 +81,7 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
             image_grads,
             depth_grads,
             outputs=(features_shape,),
-            grid=(sizes.tiles, images, _cdiv(channels + 1, _FEATURE_BLOCK)),
+            grid=(sizes.tiles, images, cdiv(channels + 1, _FEATURE_BLOCK)),
             scalars={"total": sizes.splats, "capacity": sizes.capacity, **image_scalars},
             constants={"CHANNELS": channels, "BLOCK_D": _FEATURE_BLOCK, **tile_constants},
             num_warps=kernel.feature_warps,
@@ -99,8 +99,8 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
         residuals.records,
         moments,
         slot_features,
-        outputs=(_shape((sizes.images, sizes.splats, 8)),),
-        grid=(_cdiv(sizes.splats, _GATHER_BLOCK), sizes.images),
+        outputs=(shaped((sizes.images, sizes.splats, 8)),),
+        grid=(cdiv(sizes.splats, _GATHER_BLOCK), sizes.images),
         scalars={
             "total": sizes.splats,
             "capacity": sizes.capacity,
@@ -121,11 +121,11 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
         residuals.first_slots,
         residuals.emitted,
         slot_features,
-        outputs=(_shape((sizes.scenes, sizes.splats, sizes.channels)),),
+        outputs=(shaped((sizes.scenes, sizes.splats, sizes.channels)),),
         grid=(
-            _cdiv(sizes.splats, _GATHER_BLOCK),
+            cdiv(sizes.splats, _GATHER_BLOCK),
             sizes.scenes,
-            _cdiv(sizes.channels, block_d),
+            cdiv(sizes.channels, block_d),
         ),
         scalars={
             "total": sizes.splats,
@@ -145,8 +145,7 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
 def _project_backward(operands: Operands, emitted, record_grads, sizes, config, kernel):
     """Gradients of means, quats, scales, opacities (S rows), and (I, blocks, 32) of the cameras."""
     options, total, scenes = config.options, sizes.splats, sizes.scenes
-    blocks = _cdiv(total, _PROJECT_BLOCK)
-    names = ("means", "quats", "scales", "opacities")
+    blocks = cdiv(total, _PROJECT_BLOCK)
     return triton_call.triton_call(
         triton_projection_bwd.project_backward_kernel,
         *operands[:4],
@@ -155,11 +154,11 @@ def _project_backward(operands: Operands, emitted, record_grads, sizes, config, 
         emitted,
         record_grads,
         outputs=(
-            _shape((scenes, total, 3)),
-            _shape((scenes, total, 4)),
-            _shape((scenes, total, 3)),
-            _shape((scenes, total)),
-            _shape((sizes.images, blocks, triton_projection_bwd.CAMERA_GRADS.value)),
+            shaped((scenes, total, 3)),
+            shaped((scenes, total, 4)),
+            shaped((scenes, total, 3)),
+            shaped((scenes, total)),
+            shaped((sizes.images, blocks, triton_projection_bwd.CAMERA_GRADS.value)),
         ),
         grid=(blocks, scenes),
         scalars={
@@ -167,7 +166,7 @@ def _project_backward(operands: Operands, emitted, record_grads, sizes, config, 
             "images_per_set": sizes.cameras,
             "width": config.width,
             "height": config.height,
-            **{f"{name}_lead": getattr(operands, name).shape[0] for name in names},
+            **leads(operands, ("means", "quats", "scales", "opacities")),
         },
         constants={
             "EPS2D": float(options.eps2d),

@@ -27,8 +27,12 @@ def depth_key(depth, number):
 
 
 @triton.jit
-def sample_kernel(means, viewmats, keys, total, cameras, samples, means_lead, BLOCK: tl.constexpr):
-    """Grid (blocks of samples, images): keys of a sample of the splats, (images, samples) int64.
+def sample_kernel(
+    means, viewmats, keys, tallies, total, cameras, samples, means_lead, BLOCK: tl.constexpr
+):
+    """Grid (blocks of bins, images): keys of a sample of the splats, (images, samples) int64.
+
+    Also empties the tallies, see `join_bin`: there is one bin more than samples.
 
     One splat of each of as many stretches as there are samples, which one looks random. Compiled
     without fused multiply-adds, as the projection is, whose depths these have to be to the bit: of
@@ -49,6 +53,9 @@ def sample_kernel(means, viewmats, keys, total, cameras, samples, means_lead, BL
     depth = tl.load(view) * x + tl.load(view + 1) * y + tl.load(view + 2) * z + tl.load(view + 3)
     key = depth_key(tl.where(depth > 0.0, depth, float("inf")), splat)
     tl.store(as_int64(keys) + image * samples + sample, key, mask=live)
+    tally = as_int64(tallies) + (image * (samples + 1) + sample)[:, None] * 2
+    zeros = tl.zeros([BLOCK, 2], tl.int64)
+    tl.store(tally + tl.arange(0, 2)[None, :], zeros, mask=(sample <= samples)[:, None])
 
 
 @triton.jit
@@ -101,30 +108,41 @@ def join_bin(limits, tallies, image, key, count, samples, half):
 
 
 @triton.jit
-def tally_kernel(tallies, starts, before, needed, bins, BLOCK: tl.constexpr):
-    """Grid (images): splats and intersections before each bin, (images, bins + 1) int32.
+def _load_tally(tally, first, end, COUNT: tl.constexpr):
+    """Splats (int32) and intersections (int64) of the bins from `first` on, 0 from `end` on."""
+    index = first + tl.arange(0, COUNT)
+    size = tl.load(tally + index * 2, mask=index < end, other=0).to(tl.int32)
+    return size, tl.load(tally + index * 2 + 1, mask=index < end, other=0)
 
-    A scene can ask for more intersections than 32 bits count: they stay at 2^31 - 1.
+
+@triton.jit
+def tally_kernel(tallies, starts, before, needed, bins, BLOCK: tl.constexpr, STEP: tl.constexpr):
+    """Grid (blocks of bins, images): splats and intersections before each bin, and before the end.
+
+    Both are (images, bins + 1) int32. A program adds up all that is before its own bins: that is
+    sooner done than waited for. A scene can ask for more intersections than 32 bits count: they
+    stay at 2^31 - 1.
     """
-    image = tl.program_id(0)
+    image = tl.program_id(1)
     tally = as_int64(tallies) + image * bins * 2
-    row = image * (bins + 1)
-    splats = tl.full([1], 0, tl.int32)
-    intersections = tl.full([1], 0, tl.int64)
+    own = tl.program_id(0) * BLOCK
+    splats = tl.zeros([STEP], tl.int32)
+    intersections = tl.zeros([STEP], tl.int64)
     begin = 0
-    while begin <= bins:
-        index = begin + tl.arange(0, BLOCK)
-        size = tl.load(tally + index * 2, mask=index < bins, other=0).to(tl.int32)
-        count = tl.load(tally + index * 2 + 1, mask=index < bins, other=0)
-        start = splats + tl.cumsum(size, axis=0) - size
-        first = intersections + tl.cumsum(count, axis=0) - count
-        tl.store(starts + row + index, start, mask=index <= bins)
-        first = tl.minimum(first, 2147483647).to(tl.int32)
-        tl.store(before + row + index, first, mask=index <= bins)
-        tl.store(needed + image + index * 0, first, mask=index == bins)
-        splats += tl.sum(size, axis=0)
-        intersections += tl.sum(count, axis=0)
-        begin += BLOCK
+    while begin < own:
+        size, count = _load_tally(tally, begin, own, STEP)
+        splats += size
+        intersections += count
+        begin += STEP
+    size, count = _load_tally(tally, own, bins, BLOCK)
+    start = tl.sum(splats) + tl.cumsum(size, axis=0) - size
+    first = tl.sum(intersections) + tl.cumsum(count, axis=0) - count
+    first = tl.minimum(first, 2147483647).to(tl.int32)
+    index = own + tl.arange(0, BLOCK)
+    row = image * (bins + 1) + index
+    tl.store(starts + row, start, mask=index <= bins)
+    tl.store(before + row, first, mask=index <= bins)
+    tl.store(needed + image + index * 0, first, mask=index == bins)
 
 
 @triton.jit
@@ -160,15 +178,14 @@ def _load_entries(binned, first, end, STEP: tl.constexpr):
 
 
 @triton.jit
-def first_slots_kernel(
-    binned, starts, before, first_slots, total, samples, capacity,
+def first_slots(
+    binned, starts, before, image, total, samples, capacity,
     BLOCK: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of binned splats, images): first slot of each splat, at most the capacity.
+    """A program's share of the binned splats: number, intersections (0: none here), first slot.
 
-    Splats without intersections get none. STEP times the largest capacity must fit in 32 bits.
+    Slots are at most the capacity. STEP times the largest capacity must fit in 32 bits.
     """
-    image = tl.program_id(1)
     binned = as_int64(binned) + image * total * 2
     starts += image * (samples + 2)
     visible = tl.load(starts + samples + 1)
@@ -180,8 +197,7 @@ def first_slots_kernel(
     last_bin = (tl.load(binned + last * 2 + 1, mask=is_used, other=0) >> 32).to(tl.int32)
     index = tl.load(starts + first_bin)
     end = tl.where(is_used, tl.load(starts + last_bin + 1), index)
-    place = begin + tl.arange(0, BLOCK)
-    key = tl.load(binned + place * 2, mask=place <= last, other=0)
+    key, own_count = _load_entries(binned, begin, last + 1, BLOCK)
     slot = tl.zeros([BLOCK], tl.int32) + tl.load(before + image * (samples + 2) + first_bin)
     slot = tl.minimum(slot, capacity)
     other_key, count = _load_entries(binned, index, end, STEP)
@@ -192,5 +208,4 @@ def first_slots_kernel(
         slot = tl.minimum(slot + nearer, capacity)
         index += STEP
         other_key, count = _load_entries(binned, index, end, STEP)
-    number = (key & 0xFFFFFFFF).to(tl.int32)
-    tl.store(first_slots + image * total + number, slot, mask=place <= last)
+    return (key & 0xFFFFFFFF).to(tl.int32), own_count, slot

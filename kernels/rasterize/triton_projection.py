@@ -44,7 +44,7 @@ def _has_finite_features(
 
 @triton.jit
 def project_kernel(
-    means, quats, scales, opacities, features, viewmats, intrinsics, limits,
+    means, quats, scales, opacities, features, viewmats, intrinsics, limits, _tallies,
     records, depths, counts, boxes, bins, places, tallies,
     total, samples, half, cameras, width, height, tiles_x, tiles_y,
     means_lead, quats_lead, scales_lead, opacities_lead, features_lead,

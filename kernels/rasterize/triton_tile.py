@@ -84,6 +84,14 @@ else:
 
 
 @triton.jit
+def last_row(values, CHUNK: tl.constexpr):
+    """Values of a chunk's last splat, for each pixel: free, as a thread holds all of a pixel's."""
+    is_last = (tl.arange(0, CHUNK) == CHUNK - 1)[:, None]
+    bits = tl.where(is_last, values.to(tl.int32, bitcast=True), 0)
+    return tl.xor_sum(bits, axis=0).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def tile_pixels(tile, tiles_x, width, height, TILE_W: tl.constexpr, TILE_H: tl.constexpr):
     """Pixel columns and rows, whether inside the image, and the tile's centre."""
     local = tl.arange(0, TILE_W * TILE_H)

@@ -59,20 +59,26 @@ def test_scan_gives_the_weights_of_blending(toy):
         np.testing.assert_allclose(got, expected, rtol=3e-6)
 
 
-def test_outputs_can_start_at_zero(toy):
-    def count(x):
+def test_an_output_can_begin_as_an_operand(toy):
+    def count(x, before):
         return triton_call.triton_call(
             toy.count_kernel,
             x,
+            before,
             outputs=(jax.ShapeDtypeStruct((1,), jnp.int32),),
             grid=(triton_call_blocks(x.size),),
             scalars={"count": x.size},
             constants={"BLOCK": 8},
-            zeroed=(0,),
+            aliases=((1, 0),),
         )[0]
 
     x = jnp.asarray(np.random.default_rng(0).normal(size=100), jnp.float32)
-    assert int(count(x)[0]) == int((x > 0).sum())
+    before, positive = jnp.full(1, 5, jnp.int32), int((x > 0).sum())
+    for run in (count, jax.jit(count)):
+        assert int(run(x, before)[0]) == 5 + positive
+        assert int(before[0]) == 5, "what a caller holds stays as it was"
+    with pytest.raises(TypeError, match="output 0 cannot begin as an array"):
+        count(x, jnp.zeros(2, jnp.int32))
 
 
 def test_an_empty_grid_launches_nothing(toy):

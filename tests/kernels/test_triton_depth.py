@@ -50,20 +50,24 @@ def _operands(depths: np.ndarray, size: tuple[int, int], scale: float, cameras: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slots_go_from_near_to_far_and_bins_stay_small(kind):
     """Also of few bins: each splat is compared with its own, one bin of all would take for ever."""
-    from kernels.rasterize import triton_config, triton_fwd  # triton_scene chose the interpreter
+    # Not at the top: triton_scene chooses the interpreter first.
+    from kernels.rasterize import triton_config, triton_fwd, triton_sizes
 
     rng = np.random.default_rng(1)
     depths = KINDS[kind](rng, rng.uniform(2.0, 4.0, SPLATS))
     operands = _operands(depths, (16, 24), 0.01, 2 if kind == "even" else 1)
     config = RasterizeConfig(RasterizeOptions(on_overflow="count"), 16, 24, 9999)
     kernel = triton_config.choose(config, 1)
-    sizes = triton_fwd.sizes_of(operands, config, kernel.tile)
+    sizes = triton_sizes.sizes_of(operands, config, kernel.tile)
 
     @jax.jit
     def run(operands):
-        limits = triton_fwd._limits(operands, sizes)
-        projected = triton_fwd._project(operands, limits, config, kernel)
-        return projected, *triton_fwd._first_slots(projected, sizes)
+        projected = triton_fwd._project(
+            operands, *triton_fwd._limits(operands, sizes), config, kernel
+        )
+        binned = triton_fwd._bin(projected, sizes)
+        emission = triton_fwd._emit(projected, binned, sizes, kernel)
+        return projected, emission.first_slots, binned.needed
 
     projected, *found = jax.tree.map(np.asarray, run(operands))
     counts, tallies = projected.counts, projected.tallies[..., 0]
@@ -82,7 +86,7 @@ def test_slots_go_from_near_to_far_and_bins_stay_small(kind):
 @pytest.mark.parametrize("shared", [False, True])
 def test_limits_are_a_sample_of_each_image_in_order(shared):
     """Of two scenes, or one that both share, and two cameras each."""
-    from kernels.rasterize import triton_fwd
+    from kernels.rasterize import triton_fwd, triton_sizes
 
     count, rng = 40_001, np.random.default_rng(2)
     operands = _operands(rng.uniform(2.0, 3.0, count), (16, 24), 0.01, 2)
@@ -94,9 +98,9 @@ def test_limits_are_a_sample_of_each_image_in_order(shared):
         intrinsics=jnp.tile(operands.intrinsics, (2, 1, 1, 1)),
     )
     config = RasterizeConfig(RasterizeOptions(on_overflow="count"), 16, 24, 9999)
-    sizes = triton_fwd.sizes_of(operands, config, (8, 8))
+    sizes = triton_sizes.sizes_of(operands, config, (8, 8))
     assert sizes.samples == 626, "more than are compared at a time"
-    limits = np.asarray(jax.jit(lambda operands: triton_fwd._limits(operands, sizes))(operands))
+    limits = np.asarray(jax.jit(lambda operands: triton_fwd._limits(operands, sizes)[0])(operands))
     for image, rows in enumerate(limits):
         splat, depths = rows[:, 0], np.ascontiguousarray(rows[:, 1]).view(np.float32)
         assert np.all((np.diff(depths) > 0) | ((np.diff(depths) == 0) & (np.diff(splat) > 0)))
@@ -121,9 +125,9 @@ def test_the_count_of_intersections_saturates(value):
         triton_depth.tally_kernel,
         jnp.asarray(tallies.reshape(2, bins, 4)),
         outputs=(ends, ends, jax.ShapeDtypeStruct((2,), jnp.int32)),
-        grid=(2,),
+        grid=(-(-(bins + 1) // 256), 2),
         scalars={"bins": bins},
-        constants={"BLOCK": 2048},
+        constants={"BLOCK": 256, "STEP": 1024},
     )
     assert np.array_equal(starts[1], 2 * np.arange(bins + 1))
     expected = [min(bin_id * value, 2**31 - 1) for bin_id in range(bins + 1)]

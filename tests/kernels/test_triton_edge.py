@@ -203,13 +203,13 @@ def _operands(scenes: int, cameras: int) -> types.Operands:
     ],
 )
 def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capacity, message):
-    from kernels.rasterize import triton_fwd  # after triton_scene has chosen the interpreter
+    from kernels.rasterize import triton_sizes  # after triton_scene has chosen the interpreter
 
     config = types.RasterizeConfig(COUNT, *size, capacity)
     with pytest.raises(NotImplementedError, match=message):
-        triton_fwd.sizes_of(_operands(scenes, 1), config, (8, 8))
+        triton_sizes.sizes_of(_operands(scenes, 1), config, (8, 8))
     small = types.RasterizeConfig(COUNT, 8, 8 * 32_767, 1)
-    assert triton_fwd.sizes_of(_operands(1, 1), small, (8, 8)).tiles_x == 32_767
+    assert triton_sizes.sizes_of(_operands(1, 1), small, (8, 8)).tiles_x == 32_767
 
 
 @pytest.fixture

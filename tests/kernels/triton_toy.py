@@ -16,7 +16,7 @@ def scale_kernel(x, out, count, factor, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def count_kernel(x, out, count, BLOCK: tl.constexpr):
+def count_kernel(x, _out, out, count, BLOCK: tl.constexpr):
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     value = tl.load(x + index, mask=index < count, other=-1.0)
     tl.atomic_add(out, tl.sum((value > 0).to(tl.int32)))

@@ -38,5 +38,5 @@ def test_the_full_size_step_lowers(name, platform):
     counts, facts = said.splitlines()[-2:]
     devices, kernels, callbacks = map(int, counts.split())
     assert (devices, callbacks) == (8, 0)
-    assert kernels == (13 if platform == "cuda" else 0), "one launch of each kernel"
+    assert kernels == (12 if platform == "cuda" else 0), "one launch of each kernel"
     assert re.fullmatch(r"\d{5,} True True", facts), facts
