@@ -12,10 +12,11 @@ import jax.numpy as jnp
 
 from kernels import triton_call
 from kernels.rasterize import (
-    triton_binning,
     triton_blend_bwd,
     triton_config,
+    triton_gather,
     triton_projection_bwd,
+    triton_sizes,
 )
 from kernels.rasterize.triton_sizes import Residuals, Sizes, cdiv, leads, shaped, sizes_of
 from kernels.types import Operands, RasterizeConfig
@@ -92,7 +93,7 @@ def _blend_backward(operands: Operands, residuals: Residuals, cotangents, sizes,
 def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
     """Gradients of records (I, N, 8) and of features (S, N, D) from those of slots."""
     (record_grads,) = triton_call.triton_call(
-        triton_binning.gather_records_kernel,
+        triton_gather.gather_records_kernel,
         residuals.first_slots,
         residuals.emitted,
         residuals.keys,
@@ -113,11 +114,12 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
             "TILE_H": kernel.tile[0],
             "BLOCK": _GATHER_BLOCK,
             "STEP": _GATHER_STEP,
+            "LARGE": triton_sizes.LARGE,
         },
     )
     block_d = min(_GATHER_CHANNELS, 1 << (sizes.channels - 1).bit_length())
     (feature_grads,) = triton_call.triton_call(
-        triton_binning.gather_features_kernel,
+        triton_gather.gather_features_kernel,
         residuals.first_slots,
         residuals.emitted,
         slot_features,
@@ -137,6 +139,7 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
             "BLOCK_D": block_d,
             "BLOCK": _GATHER_BLOCK,
             "STEP": _GATHER_STEP,
+            "LARGE": triton_sizes.LARGE,
         },
     )
     return record_grads, feature_grads

@@ -18,6 +18,7 @@ from kernels.rasterize import (
     triton_config,
     triton_depth,
     triton_projection,
+    triton_sizes,
 )
 from kernels.rasterize.triton_sizes import Residuals, Sizes, cdiv, leads, shaped, sizes_of
 from kernels.types import CoreOutput, Operands, RasterizeConfig
@@ -227,6 +228,7 @@ def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel) -> Emissio
             "BLOCK": kernel.emit_block,
             "STEP": _EMIT_STEP,
             "FILL": _FILL,
+            "LARGE": triton_sizes.LARGE,
         },
         num_warps=kernel.emit_warps,
         fp_fusion=False,  # must decide on tiles exactly as the count did

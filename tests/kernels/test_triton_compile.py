@@ -76,7 +76,7 @@ print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loa
     assert set(ptx) == {"8.7"}, "newer PTX than CUDA 12.8 knows"
     # Triton may move the loads of a chunk's splats into every thread: ten times as many.
     assert loads["blend_kernel"] < 20 and loads["blend_backward_kernel"] < 60, loads
-    assert loads["emit_kernel"] < 30, loads
+    assert loads["emit_kernel"] < 40, loads
     # The projection, which is compiled without them, too, has some: of the logarithm.
     assert "blend_kernel" in fused and "sample_kernel" not in fused, "depths must be the same bits"
     # Why the tuned table has no number of stages: the loops over lists are `while` loops.
