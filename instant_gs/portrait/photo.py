@@ -83,11 +83,15 @@ def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Phot
     return Photo(Path(path), np.ascontiguousarray(image), alpha)
 
 
+def check_name(path: str | os.PathLike) -> None:
+    """Raises cli.UserError if `write` knows no format with the name's ending."""
+    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise cli.UserError(f"{path}: the name of a picture must end in .png, .jpg or .webp")
+
+
 def write(path: str | os.PathLike, image: np.ndarray, *, overwrite: bool = False) -> None:
     """Writes (H, W, 3) or (H, W, 4) uint8 as an image; the name's ending chooses the format."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise cli.UserError(f"{path}: the name of a picture must end in .png, .jpg or .webp")
+    check_name(path)
     with output.whole_file(path, overwrite=overwrite) as temporary:
         Image.fromarray(image).save(temporary)
 

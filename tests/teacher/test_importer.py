@@ -252,6 +252,7 @@ def test_contact_sheet(imported, tmp_path):
     shown = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert shown.shape == (3 * sheet.SIDE, sheet.FRAMES * sheet.SIDE, 3)
     assert shown[: sheet.SIDE, : sheet.SIDE].mean() > 20
+    sheet.check(imported[0], tmp_path / "sheet.png")  # that import may go on, and draw it again
 
 
 def run(*arguments):
@@ -263,12 +264,25 @@ def run(*arguments):
     )
 
 
+SHEET = "--contact_sheet=docs/images/avatar.jpg"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["--videos=nowhere", "--pack=out", "--teacher=x", "--licence=y"], 1, "is no folder"),
         (["--videos=.", "--pack=out"], 2, "--teacher, --licence: missing"),
         (["--videos=.", "--pack=out", "--layout=zip"], 2, "folder|xnemo"),
+        (
+            ["--videos=.", "--pack=out", "--teacher=x", "--licence=y", "--contact_sheet=setup.py"],
+            1,
+            "setup.py: the name of a picture must end in .png",
+        ),
+        (
+            ["--videos=.", "--pack=nowhere", "--teacher=x", "--licence=y", SHEET],
+            1,
+            "--contact_sheet: docs/images/avatar.jpg exists already",
+        ),
     ],
 )
 def test_one_clear_line(arguments, code, words):

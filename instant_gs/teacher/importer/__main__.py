@@ -43,6 +43,8 @@ def main(argv: list[str]) -> None:
             " others may do with them (--help)",
             2,
         )
+    if _FLAGS.contact_sheet:
+        sheet.check(_FLAGS.pack, _FLAGS.contact_sheet)
     settings = pack.Settings(
         teacher=_FLAGS.teacher,
         licence=_FLAGS.licence,

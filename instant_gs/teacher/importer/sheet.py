@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from instant_gs import output
 from instant_gs.data import format as pack_format
 from instant_gs.data import source
 from instant_gs.portrait import photo
@@ -14,6 +15,22 @@ CLIPS, FRAMES = 12, 8
 SIDE = 128  # of a frame on the sheet, pixels
 
 _COLORS = {"skin": (255, 210, 60), "eyes": (60, 255, 90), "mouth": (255, 70, 70)}
+
+
+def check(pack: str | Path, path: str | Path) -> None:
+    """Refuses a path before hours of importing and not after.
+
+    An existing file can be a picture of a pack that is being continued, and is replaced then.
+
+    Args:
+        pack: Folder of the source pack, which need not be there yet.
+        path: Where the picture is going to be.
+
+    Raises:
+        cli.UserError: An ending that no picture has, or a file that is there before the pack.
+    """
+    photo.check_name(path)
+    output.check_free(path, overwrite=Path(pack).exists(), option="--contact_sheet")
 
 
 def write(pack: str | Path, path: str | Path) -> None:
