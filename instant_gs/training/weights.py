@@ -33,9 +33,14 @@ KINDS = (
 
 
 def find(name: str | os.PathLike) -> pathlib.Path:
-    """A folder's absolute path; a shipped one's for its bare name, where no such folder is."""
+    """A folder's absolute path; a shipped one's for its bare name.
+
+    A folder of that name comes first if weights or a run are in it; one with other things does not.
+    """
     here = pathlib.Path(name).absolute()
-    return SHIPPED / name if os.fspath(name) in SHIPPED_NAMES and not here.exists() else here
+    parts = ("config.json", "params", "checkpoints", "provenance.json")
+    is_meant = any((here / part).exists() for part in parts)
+    return SHIPPED / name if os.fspath(name) in SHIPPED_NAMES and not is_meant else here
 
 
 def check_new(folder: str | pathlib.Path, name: str) -> None:

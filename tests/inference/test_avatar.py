@@ -212,6 +212,8 @@ def test_weights_that_ship_go_by_name_unless_a_folder_has_it(tmp_path, monkeypat
     assert weights.find("other") == tmp_path / "other"
     assert weights.find("./demo") == tmp_path / "demo", "a path is a path"
     (tmp_path / "demo").mkdir()
+    assert weights.find("demo") == weights.SHIPPED / "demo", "a folder of other things"
+    (tmp_path / "demo" / "checkpoints").mkdir()
     assert weights.find("demo") == tmp_path / "demo"
 
 
