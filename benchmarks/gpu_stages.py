@@ -12,6 +12,8 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
     """Microseconds of each stage.
 
     All inputs are arguments of what is timed: closed over, they would be constants of the program.
+    "project" and "emit" contain a copy of what they begin with, the tallies and the counts, which
+    the whole program does not: each time they are needed again.
 
     Args:
         arrays: of one scene, as `kernels.rasterize` takes them.

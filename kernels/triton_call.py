@@ -177,7 +177,7 @@ def triton_call(
 
     Args:
         kernel: `@triton.jit` function; see `Launch` for the order of its parameters.
-        *operands: input arrays, row-major; read-only for the kernel.
+        *operands: input arrays, row-major; kernels only read them.
         outputs: shapes and types of the outputs.
         grid: one to three numbers of programs; a zero in it skips the launch.
         scalars: run-time scalars by name, in the order of the kernel's parameters.
@@ -194,8 +194,6 @@ def triton_call(
     """
     require_triton()
     grid = tuple(int(size) for size in grid) + (1,) * (3 - len(grid))
-    if 0 in grid:  # CUDA rejects empty grids
-        return tuple(jax.numpy.zeros(out.shape, out.dtype) for out in outputs)
     operands = tuple(jax.numpy.asarray(operand) for operand in operands)
     for array in (*operands, *outputs):
         if np.dtype(array.dtype).name not in _POINTER_TYPES:
@@ -208,10 +206,15 @@ def triton_call(
         **settings,
     )
     shapes = tuple((tuple(out.shape), np.dtype(out.dtype)) for out in outputs)
-    for operand, output in launch.aliases:
-        given = (operands[operand].shape, np.dtype(operands[operand].dtype))
-        if given != shapes[output]:
-            raise TypeError(f"{launch.name}: output {output} cannot begin as an array {given}")
+    begins_as = {output: operands[operand] for operand, output in launch.aliases}
+    for output, array in begins_as.items():
+        if (array.shape, np.dtype(array.dtype)) != shapes[output]:
+            raise TypeError(
+                f"{launch.name}: output {output} cannot begin as {array.dtype}{array.shape}"
+            )
+    if 0 in grid:  # CUDA rejects empty grids
+        empty = [jax.numpy.zeros(shape, dtype) for shape, dtype in shapes]
+        return tuple(begins_as.get(index, array) for index, array in enumerate(empty))
     return tuple(_triton_call_p.bind(*operands, launch=launch, shapes=shapes))
 
 

@@ -90,8 +90,8 @@ def emit_kernel(
     A key is 1 + tile, in the image's own range of keys; slots without a tile get the first of the
     range, which belongs to none. Splats and slots are numbered within their image, so that nothing
     here refers to another. Slots go from near to far, so that what does not fit into the capacity
-    is what is farthest. `emitted` begins as the counts: splats without tiles are not met here. Also
-    empties the ranges, for `range_kernel`.
+    is what is farthest. `emitted` begins as the counts: just splats without tiles are not met here.
+    Also empties the ranges, for `range_kernel`.
     """
     image = tl.program_id(1)
     first_key = image * keys_per_image
@@ -114,12 +114,19 @@ def emit_kernel(
     )
     end = tl.minimum(first + count, capacity)
     live = first < end
-    is_large = live & (count > LARGE)
-    lane = tl.arange(0, BLOCK)
     (
         mean_x, mean_y, level_a, inverse_a, slope, inverse_det, half_height, height_of_right,
         left, right, top, rows,
-    ) = _load_ellipse(records, boxes, splat, live & (count <= LARGE))  # fmt: skip
+    ) = _load_ellipse(records, boxes, splat, live)  # fmt: skip
+    # All threads take care of splats of many tiles, one after another, where that is sooner done
+    # than each by its own thread, all at once. In steps of one tile, by counts of instructions.
+    is_large = live & (count > LARGE)
+    rounds = (rows + BLOCK - 1) // BLOCK
+    together = tl.where(is_large, 20 + rounds * (11 + (right - left).to(tl.int32)), 0)
+    alone = tl.where(is_large, 12 * rows + count, 0)
+    is_large &= tl.sum(together) < tl.max(alone)
+    rows = tl.where(is_large, 0, rows)
+    lane = tl.arange(0, BLOCK)
     written = first
     most_rows = tl.max(rows)
     row = 0

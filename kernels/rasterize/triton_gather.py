@@ -1,7 +1,7 @@
 """Triton kernels that sum the backward pass's rows of gradients, one a slot, splat by splat.
 
-A thread takes a few slots of a splat at a time; splats of many tiles follow one after another, each
-by all threads of a program, or one of them would keep the others waiting.
+A few threads take one splat; splats of many tiles follow one after another, each by all threads of
+the program, if there are few: otherwise the one would keep all others waiting.
 """
 
 import triton
@@ -10,6 +10,17 @@ import triton.language as tl
 from kernels.rasterize import triton_splat
 
 RECORD = triton_splat.RECORD
+
+
+@triton.jit
+def _taken_together(count, LARGE: tl.constexpr):
+    """Splats of many slots, if all threads for one after another are sooner done than few for each.
+
+    In steps of four slots by a few threads, times four; by counts of instructions.
+    """
+    is_large = count > LARGE
+    together = tl.sum(tl.where(is_large, 8 + count // 64, 0))
+    return is_large & (together < tl.max(tl.where(is_large, count, 0)))
 
 
 @triton.jit
@@ -110,7 +121,7 @@ def gather_records_kernel(
     first_key = image * keys_per_image
     first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
     count = tl.load(emitted + splat, mask=live, other=0)
-    is_large = count > LARGE
+    is_large = _taken_together(count, LARGE)
     count = tl.where(is_large, 0, count)
     used = count > 0
     mean_x = tl.load(records + splat * RECORD, mask=used, other=0.0)
@@ -183,12 +194,13 @@ def gather_features_kernel(
     index = tl.program_id(0) * BLOCK + lane
     live = index < total
     channel = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
-    is_large = lane < 0
+    most = tl.zeros([BLOCK], tl.int32)
     camera = 0
     while camera < cameras:
         splat = (scene * cameras + camera) * total + index
-        is_large |= tl.load(emitted + splat, mask=live, other=0) > LARGE
+        most = tl.maximum(most, tl.load(emitted + splat, mask=live, other=0))
         camera += 1
+    is_large = _taken_together(most, LARGE)
     small = live & (is_large == 0)
     sums = tl.zeros([BLOCK, STEP, BLOCK_D], tl.float32)
     camera = 0

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kernels.rasterize import triton_splat
 from kernels.types import Operands, RasterizeConfig
 
-LARGE = 256  # tiles from which on a program, and not a thread, works on a splat
+LARGE = 256  # tiles; of a splat with more, all threads of a program may take care
 _SAMPLED = 64  # splats, of which one is a limit between bins
 _INT32_MAX = 2**31 - 1
 _MAX_TILES_A_SIDE = 2**15 - 1  # `boxes` holds two in one int32

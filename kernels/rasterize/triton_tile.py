@@ -85,7 +85,7 @@ else:
 
 @triton.jit
 def last_row(values, CHUNK: tl.constexpr):
-    """Values of a chunk's last splat, for each pixel: free, as a thread holds all of a pixel's."""
+    """Values of a chunk's last splat, for each pixel: free where a thread has all of a pixel's."""
     is_last = (tl.arange(0, CHUNK) == CHUNK - 1)[:, None]
     bits = tl.where(is_last, values.to(tl.int32, bitcast=True), 0)
     return tl.xor_sum(bits, axis=0).to(tl.float32, bitcast=True)

@@ -61,9 +61,12 @@ staged = {
     for launch, *rest in launches if launch.name in ("blend_kernel", "blend_backward_kernel")
 }
 fused = [l.name for l, c in ck.triton_call.compiled_kernels() if "fma" in c.ptx]
-print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loads, staged, fused]))
+shared = re.findall(r"output_tuple_indices = \\[(\\d+)\\],\\s*operand_index = (\\d+)", text)
+print(json.dumps(
+    [calls, typed, text.count("callback"), entries, ptx, sorts, loads, staged, fused, shared]
+))
 """
-    calls, typed, callbacks, entries, ptx, sorts, loads, staged, fused = json.loads(
+    calls, typed, callbacks, entries, ptx, sorts, loads, staged, fused, shared = json.loads(
         _python(code).splitlines()[-1]
     )
     assert calls == NUM_KERNELS and callbacks == 0
@@ -77,6 +80,8 @@ print(json.dumps([calls, typed, text.count("callback"), entries, ptx, sorts, loa
     # Triton may move the loads of a chunk's splats into every thread: ten times as many.
     assert loads["blend_kernel"] < 20 and loads["blend_backward_kernel"] < 60, loads
     assert loads["emit_kernel"] < 40, loads
+    # What an earlier kernel emptied: tallies, the counts of what is emitted, ranges.
+    assert shared == [["6", "8"], ["4", "6"], ["0", "3"]], "an output begins as no operand"
     # The projection, which is compiled without them, too, has some: of the logarithm.
     assert "blend_kernel" in fused and "sample_kernel" not in fused, "depths must be the same bits"
     # Why the tuned table has no number of stages: the loops over lists are `while` loops.

@@ -167,38 +167,3 @@ def test_tiles_are_those_that_the_ellipse_touches(scale):
         assert set(tiles) <= set(tile[near]), "a tile is there for nothing"
         found += count
     assert found > 60
-
-
-@pytest.mark.parametrize("capacity", [1024, 60])
-def test_a_splat_of_many_tiles_takes_a_whole_program_and_ends_the_same(monkeypatch, capacity):
-    """Where a program's threads share a splat's rows and slots, and where one thread has them."""
-    from kernels.rasterize import triton_backend, triton_sizes
-
-    size, count = (20, 28), 40  # splats of two programs of the emission
-    operands = _operands(np.linspace(2.0, 3.0, count), size, 0.12, 2)
-    operands = operands._replace(
-        features=jnp.asarray(np.random.default_rng(0).normal(size=(1, count, 3)), jnp.float32)
-    )
-    config = RasterizeConfig(RasterizeOptions(on_overflow="count"), *size, capacity)
-
-    def run(large: int):
-        monkeypatch.setattr(triton_sizes, "LARGE", large)
-
-        @jax.jit
-        def both(operands):
-            output, residuals = triton_backend.forward(operands, config)
-            cotangents = (output.image - 0.3, output.transmittance, output.depth - 2.0)
-            return residuals, triton_backend.backward(operands, residuals, cotangents, config)
-
-        return jax.tree.map(np.asarray, both(operands))
-
-    residuals, gradients = run(10**6)
-    tiles = residuals.emitted
-    assert (tiles.sum(-1) == capacity).all() == (capacity == 60), "it overflows, or does not"
-    assert np.any(tiles > 4) and np.any((tiles > 0) & (tiles <= 4))
-    shared, shared_gradients = run(4)
-    for name, expected in residuals._asdict().items():
-        used = tiles > 0 if name == "first_slots" else slice(None)
-        assert np.array_equal(getattr(shared, name)[used], expected[used], equal_nan=True), name
-    for name, expected in gradients._asdict().items():
-        ts.assert_same(getattr(shared_gradients, name), expected, name, 1e-6)
