@@ -76,6 +76,8 @@ def project_backward_kernel(
         ratio_x, ratio_y = x * inverse_z, y * inverse_z
         clamped_x, inside_x = clamped_ratio(ratio_x, k00, k02, width)
         clamped_y, inside_y = clamped_ratio(ratio_y, k11, k12, height)
+        clamped_x, inside_x = tl.where(seen, clamped_x, 0.0), inside_x | (seen == 0)
+        clamped_y, inside_y = tl.where(seen, clamped_y, 0.0), inside_y | (seen == 0)
         jx, jy = tl.where(seen, k00 * inverse_z, 0.0), tl.where(seen, k11 * inverse_z, 0.0)
         f00 = w00 * m00 + w01 * m10 + w02 * m20
         f01 = w00 * m01 + w01 * m11 + w02 * m21

@@ -138,6 +138,7 @@ _HUGE_CAMERAS = {
     "focal_length": lambda view, k: (view, k.at[0, 0].set(1e30)),
     "largest_focal_length": lambda view, k: (view, k.at[1, 1].set(3e38)),
     "centre": lambda view, k: (view, k.at[0, 2].set(3e38)),
+    "centre_in_focal_lengths": lambda view, k: (view, k.at[0, 2].set(1e23).at[0, 0].set(1e-37)),
     "pose": lambda view, k: (view.at[:3].multiply(1e20), k),
 }
 
