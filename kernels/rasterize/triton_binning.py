@@ -39,14 +39,15 @@ def _load_ellipse(records, boxes, splat, live):
 
 
 @triton.jit
-def _emit_rows(keys, slot_splats, key, columns, slot, end, splat):
-    """Writes rows of tiles, one a thread: their keys go up from `key`, their slots from `slot`."""
+def _emit_rows(keys, slot_splats, key, columns, first, end, splat):
+    """Writes rows of tiles, one a thread: their keys go up from `key`, their slots from `first`."""
     most_columns = tl.max(columns)
     column = 0
     while column < most_columns:
-        kept = (column < columns) & (slot + column < end)
-        tl.store(keys + slot + column, (key + column).to(keys.dtype.element_ty), mask=kept)
-        tl.store(slot_splats + slot + column, splat, mask=kept)
+        slot = first + column
+        kept = (column < columns) & (slot < end)
+        tl.store(keys + slot, (key + column).to(keys.dtype.element_ty), mask=kept)
+        tl.store(slot_splats + slot, splat, mask=kept)
         column += 1
 
 
