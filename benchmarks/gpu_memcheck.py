@@ -19,20 +19,27 @@ from kernels import triton_call
 from kernels.rasterize import cases, triton_backend
 from kernels.types import Operands, RasterizeConfig
 
-SMALL, LARGE = (52, 44), (284, 268)  # no multiples of a tile; a splat can have 1224 of 8 x 8
-# (splats, size, channels, cameras, mode, capacity): the common kernels, those of many channels,
-# overflow; splats of more tiles than one thread works on, and overflow within such a splat.
+SMALL, LARGE = (52, 44), (284, 268)  # pixels, no multiples of a tile
+DOTS, SHEETS = (-3.5, -1.3), (-6.0, 1.0)  # logarithms of scales; of sheets some touch 1224 tiles
+# (splats, their scales, size, channels, cameras, mode, capacity): the common kernels, those of many
+# channels, overflow; splats of more tiles than one thread works on, and overflow within such a one.
 SCENES = (
-    (200, SMALL, 3, 1, "classic", 4096),
-    (200, SMALL, 9, 2, "antialiased", 4096),
-    (200, SMALL, 3, 1, "classic", 64),
-    (40, LARGE, 3, 2, "classic", 40_960),
-    (40, LARGE, 3, 1, "classic", 3000),
+    (200, DOTS, SMALL, 3, 1, "classic", 4096),
+    (200, DOTS, SMALL, 9, 2, "antialiased", 4096),
+    (200, DOTS, SMALL, 3, 1, "classic", 64),
+    (40, SHEETS, LARGE, 3, 2, "classic", 40_960),
+    (40, SHEETS, LARGE, 3, 1, "classic", 3000),
 )
 
 
 def render(
-    splats: int, size: tuple[int, int], channels: int, cameras: int, mode: str, capacity: int
+    splats: int,
+    log_scale: tuple[float, float],
+    size: tuple[int, int],
+    channels: int,
+    cameras: int,
+    mode: str,
+    capacity: int,
 ) -> tuple[int, bool]:
     """One forward and backward pass; tile intersections dropped, and whether all is finite."""
     height, width = size
@@ -44,7 +51,7 @@ def render(
         ),
         splats=splats,
         channels=channels,
-        log_scale=(-3.5, -1.3) if size == SMALL else (-6.0, 1.0),
+        log_scale=log_scale,
     )
     arrays = [jnp.asarray(scene[name], jnp.float32)[None] for name in Operands._fields]
     options = kernels.RasterizeOptions(mode=mode, capacity=capacity, on_overflow="count")
@@ -63,7 +70,7 @@ def main(argv: list[str]) -> None:
     del argv
     scenes = SCENES
     if triton_call.is_interpreting():  # a thousand times slower
-        scenes = [(12, *rest) for _, *rest in SCENES if rest[0] == SMALL]
+        scenes = [(12, *rest) for _, *rest in SCENES if SMALL in rest]
     for scene in scenes:
         dropped, finite = render(*scene)
         print(f"{scene}: {dropped} intersections dropped, finite: {finite}", flush=True)
