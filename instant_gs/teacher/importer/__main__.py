@@ -28,7 +28,10 @@ flags.DEFINE_string(
 flags.DEFINE_integer("image_size", 256, "Side of the square frames in pixels.")
 flags.DEFINE_integer("every", 1, "Take every so many frames of a video.", lower_bound=1)
 flags.DEFINE_integer("workers", 1, "Processes.", lower_bound=1)
-flags.DEFINE_string("contact_sheet", None, "Write a picture of what was imported, too.")
+flags.DEFINE_string(
+    "contact_sheet", None,
+    "Write a picture of what was imported, too; one that is there is replaced if the pack is, too.",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
