@@ -38,7 +38,7 @@ def _operands() -> Operands:
     return Operands(*(jnp.asarray(array, jnp.float32)[None] for array in operands))
 
 
-def _emitted_and_gathered(capacity: int) -> tuple[dict, tuple]:
+def _emitted_and_gathered(capacity: int) -> tuple:
     """What the emission makes of the splats, and sums over rows of random numbers."""
     from kernels.rasterize import triton_bwd, triton_config, triton_fwd, triton_sizes
 
