@@ -71,9 +71,9 @@ def save(path: str | os.PathLike, recording: Recording, *, overwrite: bool = Fal
     if os.path.splitext(path)[1].lower() != ".npz":
         raise cli.UserError(f"{path}: the name of a motion file must end in .npz")
     scale, shift = _checked(recording.motion.scale, recording.motion.shift, recording.fps)
-    with output.whole_file(path, overwrite=overwrite) as temporary:
-        np.savez(
-            temporary,
+    with output.whole_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        np.savez(  # to an open file: to the name X.NPZ it would add another .npz
+            file,
             format=_FORMAT,
             version=_VERSION,
             scale=scale,

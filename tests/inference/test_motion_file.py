@@ -30,6 +30,13 @@ def test_round_trip(tmp_path, recording):
         motion_file.save(path, recording)
 
 
+def test_the_ending_may_be_in_capitals(tmp_path, recording):
+    path = tmp_path / "DRIVER.NPZ"
+    motion_file.save(path, recording)
+    assert np.array_equal(motion_file.load(path, PARAMS).motion.scale, recording.motion.scale)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_other_weights_are_refused(tmp_path, recording):
     motion_file.save(tmp_path / "driver.npz", recording)
     other = {"motion_decoder": {"fc1": {"kernel": np.zeros((2, 3))}, "fc2": {"kernel": np.ones(4)}}}
