@@ -3,12 +3,11 @@
 import base64
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import jinja2
 
+from instant_gs import output
 from instant_gs.evaluation import evaluator, picture
 
 #: Scores as the report lists them: name -> (title, unit or format, which way is better).
@@ -30,7 +29,7 @@ SCORES = {
 
 
 def write(out: str | os.PathLike, evaluation: evaluator.Evaluation, *, overwrite: bool) -> Path:
-    """Writes both files; the folder appears whole or not at all.
+    """Writes both files, which appear when both are whole.
 
     Args:
         out: Folder.
@@ -46,18 +45,13 @@ def write(out: str | os.PathLike, evaluation: evaluator.Evaluation, *, overwrite
     out = Path(out)
     check_out(out, overwrite=overwrite)
     page = render(evaluation)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        text = json.dumps(evaluation.result, indent=1, allow_nan=False)
-        (partial / "report.json").write_text(text + "\n", encoding="utf-8")
-        (partial / "report.html").write_text(page, encoding="utf-8")
-        os.chmod(partial, 0o755)  # mkdtemp's is private
-        if out.exists():
-            shutil.rmtree(out)
-        os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    text = json.dumps(evaluation.result, indent=1, allow_nan=False)
+    with (
+        output.whole_file(out / "report.json", overwrite=overwrite) as numbers,
+        output.whole_file(out / "report.html", overwrite=overwrite) as shown,
+    ):
+        numbers.write_text(text + "\n", encoding="utf-8")
+        shown.write_text(page, encoding="utf-8")
     return out / "report.html"
 
 

@@ -97,6 +97,15 @@ def test_report_overwrites_nothing_by_itself(evaluation, tmp_path):
         report.write(out, evaluation, overwrite=True)
 
 
+def test_the_report_may_lie_in_the_folder_one_stands_in(evaluation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for overwrite in (False, True):
+        page = report.write(".", evaluation, overwrite=overwrite)
+        assert page.read_text().startswith("<!doctype html>")
+        assert json.loads((tmp_path / "report.json").read_text())["format"] == evaluator.FORMAT
+        assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html"}
+
+
 def test_broken_weights_stop_the_evaluation(animator, pack, image_scorer, monkeypatch):
     monkeypatch.setattr(type(animator), "rest", lambda self, avatar: avatar * np.float32("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):
