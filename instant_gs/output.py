@@ -23,8 +23,8 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
         The path.
 
     Raises:
-        cli.UserError: A file is there and may not be replaced, or a folder is there, or a part of
-            the path is a file.
+        cli.UserError: A file is there and may not be replaced, or a folder is there, or as
+            ``check_parents``.
     """
     path = Path(path)
     name = f"{option}: {path}" if option else str(path)
@@ -66,21 +66,28 @@ def check_apart(
 
 
 def check_parents(path: str | os.PathLike, *, option: str = "") -> None:
-    """Refuses a path below something that is no folder.
+    """Refuses a path where no file can be made, before any work is done.
 
     Args:
         path: Where a file or a folder is going to be written.
         option: The flag that named the path, for the message.
 
     Raises:
-        cli.UserError: Names what is in the way.
+        cli.UserError: A part of the path is no folder, or the folder takes no files; names it.
     """
+    name = f"{option}: {path}" if option else str(path)
     for parent in Path(path).parents:
         if parent.is_dir():
-            return
-        if parent.exists():
-            name = f"{option}: {path}" if option else str(path)
-            raise cli.UserError(f"{name}: {parent} is a file and no folder; choose another path")
+            try:
+                with tempfile.TemporaryFile(dir=parent):  # permissions alone do not tell of /proc
+                    return
+            except OSError as error:
+                raise cli.UserError(
+                    f"{name}: no file can be made in {parent} ({error.strerror}); choose another "
+                    "path"
+                ) from error
+        if os.path.lexists(parent):
+            raise cli.UserError(f"{name}: {parent} is no folder; choose another path")
 
 
 @contextlib.contextmanager

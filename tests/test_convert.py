@@ -256,7 +256,7 @@ BAD_COMMANDS = {
     "below a file": (
         ["--checkpoint=text.pth", "--out=text.pth/w"],
         1,
-        "--out: text.pth/w: text.pth is a file and no folder; choose another path",
+        "--out: text.pth/w: text.pth is no folder; choose another path",
     ),
 }
 

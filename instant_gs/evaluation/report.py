@@ -40,7 +40,7 @@ def write(out: str | os.PathLike, evaluation: evaluator.Evaluation, *, overwrite
         Path of the HTML file.
 
     Raises:
-        ValueError: The folder exists and may not be replaced, or is no report.
+        ValueError, cli.UserError: As ``check_out``.
     """
     out = Path(out)
     check_out(out, overwrite=overwrite)
@@ -56,17 +56,14 @@ def write(out: str | os.PathLike, evaluation: evaluator.Evaluation, *, overwrite
 
 
 def check_out(out: str | os.PathLike, *, overwrite: bool) -> None:
-    """Refuses a folder that holds something, before hours of work.
+    """Refuses a folder that holds something or cannot be written, before hours of work.
 
     Raises:
-        ValueError: Says what is in the way and which flag helps.
+        ValueError, cli.UserError: Says what is in the way and which flag helps.
     """
     out = Path(out)
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ValueError(f"--out: {out} is a file; give a folder that does not exist yet")
-    held = {path.name for path in out.iterdir()}
+    output.check_parents(out / "report.html", option="--out")
+    held = {path.name for path in out.iterdir()} if out.exists() else set()
     if held - {"report.json", "report.html"}:
         raise ValueError(f"--out: {out} holds other files; give a folder that does not exist yet")
     if held and not overwrite:

@@ -106,6 +106,26 @@ def test_the_report_may_lie_in_the_folder_one_stands_in(evaluation, tmp_path, mo
         assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.html"}
 
 
+def test_a_report_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to("nowhere")
+    for out, reason in {
+        tmp_path / "file": f"{tmp_path}/file is no folder",
+        tmp_path / "file" / "report": f"{tmp_path}/file is no folder",
+        tmp_path / "gone": f"{tmp_path}/gone is no folder",
+        "/proc/report": r"no file can be made in /proc \(",
+    }.items():
+        with pytest.raises(cli.UserError, match=f"^--out: {out}/report.html: {reason}"):
+            report.check_out(out, overwrite=True)
+
+
+def test_a_link_to_an_empty_folder_takes_the_report(evaluation, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    assert report.write(tmp_path / "link", evaluation, overwrite=False).exists()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "report.json").exists()
+
+
 def test_broken_weights_stop_the_evaluation(animator, pack, image_scorer, monkeypatch):
     monkeypatch.setattr(type(animator), "rest", lambda self, avatar: avatar * np.float32("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):

@@ -38,7 +38,12 @@ BAD_INPUTS = {
     "below a file": (
         {"out": "photo.png/out.mp4"},
         1,
-        "--out: {0}/photo.png/out.mp4: {0}/photo.png is a file and no folder; choose another path",
+        "--out: {0}/photo.png/out.mp4: {0}/photo.png is no folder; choose another path",
+    ),
+    "out where no file can be": (  # and the video is not looked at
+        {"out": "/proc/out.mp4", "driving": "text.txt"},
+        1,
+        "--out: /proc/out.mp4: no file can be made in /proc (",
     ),
     "record below a file": ({"record": "photo.png/m.npz"}, 1, "--record: {}/photo.png/m.npz: "),
     "picture of the crop, then no video": (
