@@ -125,7 +125,8 @@ def open_video(path: str | os.PathLike, *, fps: float = 0.0) -> Video:
     """Opens a video file or a folder of frames and checks that it is one.
 
     Args:
-        path: A video in any format that FFmpeg decodes, or a folder of numbered images.
+        path: A video in any format that FFmpeg decodes, or a folder of images, which are taken in
+            the order of the numbers in their names.
         fps: Overrides what the file says; 0 keeps it.
 
     Returns:
@@ -246,8 +247,11 @@ def _rate(description: str) -> float:
 
 
 def _frame_files(folder: Path) -> list[Path]:
+    """The pictures of a folder by the numbers in their names: 2.png before 10.png."""
     seen = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in seen if path.suffix.lower() in _FRAME_SUFFIXES)
+    files = [path for path in seen if path.suffix.lower() in _FRAME_SUFFIXES]
+    padded = {path: re.sub(r"\d+", lambda found: found[0].zfill(20), path.name) for path in files}
+    return sorted(files, key=lambda path: (padded[path], path.name))
 
 
 def _pauses() -> str:

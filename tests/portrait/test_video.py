@@ -127,6 +127,13 @@ def test_folder_of_frames(tmp_path):
     np.testing.assert_array_equal(decoded[1][5:], frames(3)[1][5:])
 
 
+def test_frames_are_taken_in_the_order_of_their_numbers(tmp_path):
+    for index in range(1, 13):
+        Image.new("RGB", (32, 32), (20 * index,) * 3).save(tmp_path / f"take2_{index}.png")
+    seen = [frame[0, 0, 0] for frame in video.open_video(tmp_path).frames()]
+    assert seen == [20 * index for index in range(1, 13)]
+
+
 def test_truncated_tail_gives_what_decodes_and_a_sentence(clip, tmp_path):
     data = clip.read_bytes()  # the index comes first (faststart)
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 85 // 100])
