@@ -33,6 +33,7 @@ MAX_STILL_SECONDS = 10.0
 
 _FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _DAMAGE = re.compile("error while decoding|invalid nal|corrupt", re.IGNORECASE)
+_CUT = re.compile("partial file|ended prematurely")
 _JUMP = re.compile(r"\[Eval [^\]]*\] ([\d.]+)")  # what `_pauses` prints
 _MAX_HEADER = 64  # bytes; "P6\n1280 1280\n255\n" is 17
 
@@ -44,10 +45,12 @@ class Video:
     Attributes:
         path: Where it is.
         fps: Frames a second, as the caller wants to count them.
-        expected_frames: What the file claims to hold, 0 if it does not say.
+        expected_frames: What the file claims to hold, 0 if it does not say; fewer if it holds
+            sound, too, which may be longer.
         rate: Frames a second that a file is decoded at: its own average, or that of its densest
             part if that is far denser. Where its rate varies, frames are repeated or left out so
             that each shows at its time.
+        alone: Whether the file holds this stream of pictures and nothing else.
         problem: After reading to the end: what went wrong, or "".
     """
 
@@ -55,6 +58,7 @@ class Video:
     fps: float
     expected_frames: int = 0
     rate: float = DEFAULT_FPS
+    alone: bool = True
     problem: str = ""
 
     def frames(self, limit: int = 0) -> Iterator[np.ndarray]:
@@ -112,10 +116,11 @@ class Video:
             return
         # The last frames' timestamps and a rounded duration differ by a frame or two.
         missing = self.expected_frames - count
-        if missing > max(2, 0.02 * self.expected_frames):
+        short = self.alone and missing > max(2, 0.02 * self.expected_frames)
+        if short or _CUT.search(complaints):
+            of = f" of about {max(self.expected_frames, count)}" if self.alone else ""
             self.problem = (
-                f"{self.path}: the file is damaged or cut off; {count} of about "
-                f"{max(self.expected_frames, count)} frames could be decoded"
+                f"{self.path}: the file is damaged or cut off; {count}{of} frames could be decoded"
             )
         elif status or _DAMAGE.search(complaints):
             self.problem = f"{self.path}: the file is damaged; some frames may look broken"
@@ -158,7 +163,8 @@ def open_video(path: str | os.PathLike, *, fps: float = 0.0) -> Video:
     length = re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)
     seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     rate = found or DEFAULT_FPS
-    return Video(path, fps or rate, int(seconds * found), rate)
+    alone = len(re.findall(r"^ *Stream #", text, re.MULTILINE)) == 1
+    return Video(path, fps or rate, int(seconds * found), rate, alone)
 
 
 class Writer:

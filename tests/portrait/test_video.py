@@ -143,6 +143,24 @@ def test_truncated_tail_gives_what_decodes_and_a_sentence(clip, tmp_path):
     assert f"cut.mp4: the file is damaged or cut off; {count} of about 24" in opened.problem
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_sound_that_is_longer_than_the_picture_is_no_damage(tmp_path, ending):
+    path, cut = tmp_path / f"clip.{ending}", tmp_path / f"cut.{ending}"
+    source = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=2", "-f", "lavfi", "-i")
+    command = [*FFMPEG, *source, "sine=d=6", "-movflags", "+faststart", path]
+    subprocess.run(command, check=True)
+    opened = video.open_video(path)
+    assert len(list(opened.frames())) == 50 and opened.problem == ""
+    data = path.read_bytes()
+    cut.write_bytes(data[: len(data) // 3])
+    opened = video.open_video(cut)
+    count = len(list(opened.frames()))
+    assert 0 < count < 50
+    assert opened.problem == (
+        f"{cut}: the file is damaged or cut off; {count} frames could be decoded"
+    )
+
+
 def test_files_without_frames_are_named(clip, tmp_path):
     slow = tmp_path / "slow.mp4"  # the index comes last
     subprocess.run([*FFMPEG, "-i", clip, "-c", "copy", "-movflags", "0", slow], check=True)
