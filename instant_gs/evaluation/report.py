@@ -23,7 +23,7 @@ SCORES = {
     "expression_error": ("expression error (reliable blend shapes)", "{:.4f}", "lower"),
     "landmark_error": ("landmark error (lips and eyes, pupils 1 apart)", "{:.4f}", "lower"),
     "face_found": ("face found", "{:.3f}", "higher"),
-    "identity_distance": ("identity distance to the truth (dlib)", "{:.3f}", "lower"),
+    "identity_distance": ("identity distance to the truth, else source (dlib)", "{:.3f}", "lower"),
     "identity_kept": ("nearer to the source's identity than to the driver's", "{:.3f}", "higher"),
 }
 

@@ -86,6 +86,14 @@ def test_report_is_whole_and_self_contained(evaluation, tmp_path):
     assert "ratio L1 over the mouth" in report.text_summary(stored)
 
 
+def test_without_a_truth_identity_is_not_said_to_be_the_truths():
+    mean = {"mean": 0.4, "median": 0.4, "stderr": None, "count": 1}
+    scores = {variant: {"identity_distance": mean} for variant in score.VARIANTS}
+    part = {"count": 1, "scores": scores, "ratios": {}, "failure_rate": None}
+    text = report.text_summary({"protocols": {"cross": part}, "speed": None})
+    assert "identity distance to the truth, else source (dlib)" in text
+
+
 def test_report_overwrites_nothing_by_itself(evaluation, tmp_path):
     out = tmp_path / "out"
     report.write(out, evaluation, overwrite=False)
