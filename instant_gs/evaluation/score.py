@@ -40,10 +40,12 @@ class ImageScorer:
         }
 
     def __call__(self, outcome: reenactment.Outcome) -> dict[str, dict[str, float]]:
-        """Scores by variant and name; nothing for a case without truth."""
+        """Scores by variant and name; all NaN for a case without truth."""
         case = outcome.case
         if case.truth is None:
-            return {variant: {} for variant in VARIANTS}
+            regions = (f"error_{name}" for name in REGION_GROUPS)
+            names = ("psnr", "ssim", "l1", *self._networks, *regions)
+            return {variant: dict.fromkeys(names, float("nan")) for variant in VARIANTS}
         pictures = np.stack([outcome.moved, outcome.rest])
         values = jax.device_get(self._score(pictures, case.truth, case.regions))
         return {
@@ -135,9 +137,10 @@ class FaceScorer:
 
 def _expression(found, reference, has_truth: bool) -> dict[str, float]:
     nothing = float("nan")
+    scores = dict.fromkeys(("face_found", "expression_error", "landmark_error"), nothing)
     if reference is None:
-        return {"face_found": nothing, "expression_error": nothing, "landmark_error": nothing}
-    scores = {"face_found": float(found is not None)}
+        return scores
+    scores["face_found"] = float(found is not None)
     if not has_truth:
         return scores
     if found is None:

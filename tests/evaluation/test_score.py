@@ -48,8 +48,15 @@ def test_image_scores(image_scorer):
     assert 0 < moved["lpips"] < rest["lpips"]
 
 
-def test_no_truth_has_no_image_scores(image_scorer):
-    assert image_scorer(_outcome(truth=False)) == {"moved": {}, "rest": {}}
+def test_without_a_truth_every_score_has_its_name_and_no_value(image_scorer, landmarker):
+    for scorer in (image_scorer, score.FaceScorer(landmarker)):
+        known, nothing = scorer(_outcome()), scorer(_outcome(truth=False))
+        for variant in score.VARIANTS:
+            assert nothing[variant].keys() == known[variant].keys()
+            values = {
+                name: value for name, value in nothing[variant].items() if not math.isnan(value)
+            }
+            assert values == ({} if scorer is image_scorer else {"face_found": 1})
 
 
 def test_face_scores(landmarker):
