@@ -20,7 +20,7 @@ _PROTOCOL = flags.DEFINE_multi_enum(
     "protocol", ["self", "cross"], ["self", "cross"], "Repeat the flag for several; default both."
 )
 _LIMIT = flags.DEFINE_integer("limit", 64, "Cases a protocol.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.")
+_SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.", lower_bound=0)
 _SIZE = flags.DEFINE_integer(
     "size",
     None,

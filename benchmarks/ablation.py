@@ -23,7 +23,9 @@ _VARIANT = flags.DEFINE_multi_enum(
     "variant", list(ablation.MINIATURES), list(ablation.MINIATURES), "Repeat the flag for several."
 )
 _STEPS = flags.DEFINE_integer("steps", ablation.MINIATURE_STEPS, "Of training.", lower_bound=2)
-_SEED = flags.DEFINE_integer("seed", 0, "Of initialisation, sampling and augmentation.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Of initialisation, sampling and augmentation.", lower_bound=0
+)
 _LIMIT = flags.DEFINE_integer("limit", 64, "Test cases.", lower_bound=1)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test", "all"], "Identities.")
 

@@ -28,7 +28,7 @@ from instant_gs.data import packing, synthetic
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How often to kill.", lower_bound=1)
 _MOTION_STEPS = flags.DEFINE_integer("motion_steps", 10, "Steps before the avatar phase.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.", lower_bound=0)
 
 KINDS = ("start", "step", "checkpoint")
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -155,6 +155,6 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_integer("identities", 32, "Heads to render.", lower_bound=2)
-    flags.DEFINE_integer("seed", 31, "Of the heads; not a training pack's.")
+    flags.DEFINE_integer("seed", 31, "Of the heads; not a training pack's.", lower_bound=0)
     flags.DEFINE_integer("image_size", 320, "Side of the pictures in pixels.", lower_bound=128)
     cli.run(main)

@@ -170,6 +170,14 @@ def test_nothing_is_loaded_for_a_pack_that_cannot_serve(animator, pack, monkeypa
     del sys.modules["eval"]
 
 
+def test_a_negative_seed_is_a_wrong_flag():
+    with own_flags.alone():
+        importlib.import_module("eval")
+        with pytest.raises(flags.IllegalFlagValueError, match="--seed=-1"):
+            flags.FLAGS(["eval", "--pack=pack", "--out=out", "--seed=-1"])
+    del sys.modules["eval"]
+
+
 def test_larger_pictures_than_the_models_may_be_scored(animator, pack, image_scorer, monkeypatch):
     """The model sees them at its own side, and draws them at theirs."""
     seen = []

@@ -141,5 +141,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_integer("identities", 5, "Heads to draw.", lower_bound=1)
     flags.DEFINE_integer("views", 8, "Pictures of each.", lower_bound=1)
-    flags.DEFINE_integer("seed", 53, "Of heads, walls and cameras; not a training pack's.")
+    flags.DEFINE_integer(
+        "seed", 53, "Of heads, walls and cameras; not a training pack's.", lower_bound=0
+    )
     cli.run(main)
