@@ -59,11 +59,7 @@ def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Phot
     """
     pixels = _decode(path)
     height, width = pixels.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise cli.UserError(
-            f"{path}: the image is {width}x{height} pixels; a photo of a face needs at least "
-            f"{MIN_SIDE}x{MIN_SIDE}"
-        )
+    check_size(path, "photo", height, width)
     image, alpha = pixels[..., :3], pixels[..., 3]
     if mask is not None:
         alpha = _read_mask(mask, path, (height, width))
@@ -81,6 +77,15 @@ def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Phot
         if alpha is not None:
             alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     return Photo(Path(path), np.ascontiguousarray(image), alpha)
+
+
+def check_size(path: str | os.PathLike, what: str, height: int, width: int) -> None:
+    """Raises cli.UserError if a "photo" or "video" is too small to show a face."""
+    if min(height, width) < MIN_SIDE:
+        raise cli.UserError(
+            f"{path}: the image is {width}x{height} pixels; a {what} of a face needs at least "
+            f"{MIN_SIDE}x{MIN_SIDE}"
+        )
 
 
 def check_name(path: str | os.PathLike) -> None:

@@ -72,7 +72,7 @@ class Video:
             limit: At most this many frames; 0 means all.
 
         Raises:
-            cli.UserError: Not a single frame decodes.
+            cli.UserError: Not a single frame decodes, or they are too small to show a face.
         """
         self.problem = ""
         source = self._folder_frames() if self.path.is_dir() else self._file_frames()
@@ -94,6 +94,7 @@ class Video:
             )
             try:
                 while (frame := _read_ppm(process.stdout)) is not None:
+                    photo.check_size(self.path, "video", *frame.shape[:2])
                     count += 1
                     yield frame
             finally:

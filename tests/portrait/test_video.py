@@ -191,6 +191,16 @@ def test_files_without_frames_are_named(clip, tmp_path):
         video.open_video(tmp_path / "missing.mp4")
 
 
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_video_too_small_for_a_face_is_refused(tmp_path, side):
+    path = tmp_path / "dot.avi"
+    source = ("-f", "lavfi", "-i", f"color=red:size={side}x{side}:duration=0.2", "-c:v", "ffv1")
+    subprocess.run([*FFMPEG, *source, path], check=True)
+    message = f"{path}: the image is {side}x{side} pixels; a video of a face needs at least 32x32"
+    with pytest.raises(cli.UserError, match=message):
+        next(video.open_video(path).frames())
+
+
 def test_nothing_is_left_after_a_failure(tmp_path):
     with (
         pytest.raises(RuntimeError, match="half way"),
