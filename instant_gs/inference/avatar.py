@@ -38,9 +38,9 @@ class InstantAvatar:
     """
 
     config: config_lib.Config
-    params: dict
+    params: dict = dataclasses.field(repr=False)
     culling: str = ""
-    stored_bank: types.Array | None = None
+    stored_bank: types.Array | None = dataclasses.field(default=None, repr=False)
     provenance: dict = dataclasses.field(default_factory=dict)
 
     @property

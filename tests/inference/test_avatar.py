@@ -1,5 +1,6 @@
 """The engine on a tiny untrained model: shapes, batches, and that nothing compiles twice."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -203,6 +204,12 @@ def test_load_reads_what_training_exported(engine, photos, tmp_path):
     )
     with pytest.raises(FileNotFoundError, match="no such folder of weights"):
         instant_gs.load(tmp_path / "nowhere")
+
+
+def test_shown_in_a_shell_a_model_prints_no_weights(engine):
+    model = dataclasses.replace(engine, stored_bank=np.zeros((19, 512)))
+    assert repr(model).startswith("InstantAvatar(config=") and "culling='envelope'" in repr(model)
+    assert "array" not in repr(model).lower()
 
 
 def test_weights_that_ship_go_by_name_unless_a_folder_has_it(tmp_path, monkeypatch):
