@@ -16,7 +16,7 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
 
     Args:
         path: Where a file is going to be written.
-        overwrite: Whether an existing file may be replaced.
+        overwrite: Whether an existing file, or a link to nothing, may be replaced.
         option: The flag that named the path, for the message.
 
     Returns:
@@ -31,7 +31,7 @@ def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") ->
     check_parents(path, option=option)
     if path.is_dir():
         raise cli.UserError(f"{name} is a folder; give the path of a file to write")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         flag = " or add --overwrite" if "overwrite" in flags.FLAGS else " or remove it"
         raise cli.UserError(f"{name} exists already; choose another path{flag}")
     return path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from instant_gs import cli
+from instant_gs import cli, output
 from instant_gs.data import error as data_error
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +76,16 @@ def test_termination_leaves_no_unfinished_file(tmp_path):
     result = run_script(tmp_path, body.replace("{}", str(tmp_path)), "--needed=x")
     assert (result.returncode, result.stdout) == (143, "")
     assert [path.name for path in tmp_path.iterdir()] == ["tool.py"]
+
+
+def test_a_link_to_nothing_is_not_replaced_unasked(tmp_path):
+    link = tmp_path / "out.txt"
+    link.symlink_to("nowhere")
+    with pytest.raises(cli.UserError, match=f"^{link} exists already; choose another path"):
+        output.check_free(link, overwrite=False)
+    with output.whole_file(link, overwrite=True) as path:
+        path.write_text("whole")
+    assert link.read_text() == "whole" and not link.is_symlink()
 
 
 def test_a_config_that_is_no_python_is_one_line(tmp_path):
