@@ -14,7 +14,7 @@ def pixels(name: str, image, size: int) -> np.ndarray:
 
     Args:
         name: Of the argument.
-        image: (size, size, 3) or (B, size, size, 3); uint8, or float in [-1, 1].
+        image: (size, size, 3) or (B, size, size, 3), B > 0; uint8, or float in [-1, 1].
         size: Side in pixels.
 
     Returns:
@@ -24,10 +24,10 @@ def pixels(name: str, image, size: int) -> np.ndarray:
         ValueError: Another shape or range.
     """
     image = np.asarray(image)
-    if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3):
+    if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3) or not image.size:
         raise ValueError(
-            f"{name}: expected shape ({size}, {size}, 3) with or without a batch axis, got "
-            f"{image.shape}; align and resize it (instant_gs.portrait.alignment)"
+            f"{name}: expected shape ({size}, {size}, 3), or (B, {size}, {size}, 3) with B > 0, "
+            f"got {image.shape}; align and resize it (instant_gs.portrait.alignment)"
         )
     if image.dtype == np.uint8:
         return to_model(image)
@@ -54,6 +54,19 @@ def check_code(code, batch: tuple[int, ...], width: int) -> None:
     if shape != expected:
         raise ValueError(
             f"code: expected shape {expected}, got {shape}; pass motion_code of the same image"
+        )
+
+
+def check_bank(bank, width: int) -> None:
+    """Refuses what is no bank of motion codes.
+
+    Raises:
+        ValueError: Another shape than (K, width).
+    """
+    shape = np.shape(bank)
+    if len(shape) != 2 or shape[1] != width:
+        raise ValueError(
+            f"bank: expected shape (K, {width}), got {shape}; pass motion_code of K drivers"
         )
 
 

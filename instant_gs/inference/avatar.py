@@ -109,6 +109,8 @@ class InstantAvatar:
         pixels = argument.pixels("image", image, self.image_size)
         if code is not None:
             argument.check_code(code, pixels.shape[:-3], self._code_width)
+        if bank is not None:
+            argument.check_bank(bank, self._code_width)
         avatar = self._encode(self.params, pixels)
         if self.culling != "envelope":
             return avatar

@@ -167,6 +167,15 @@ def test_wrong_shape_says_what_to_do(engine):
         engine.encode(np.zeros((64, 64, 3), np.uint8))
 
 
+def test_an_empty_batch_and_another_bank_say_what_is_expected(engine, photos):
+    for method in (engine.encode, engine.motion_code, engine.planes):
+        with pytest.raises(ValueError, match=r"images?: .*\(B, 32, 32, 3\) with B > 0, got \(0,"):
+            method(photos[:0])
+    for bank in (np.zeros((3, 7)), np.zeros(512), np.zeros((2, 3, 512))):
+        with pytest.raises(ValueError, match=r"^bank: expected shape \(K, 512\), got \("):
+            engine.encode(photos[0], bank=bank)
+
+
 def test_motion_that_does_not_fit_says_what_is_expected(engine, photos):
     head, codes = engine.encode(photos[0]), engine.motion_code(photos)
     both = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), head)
