@@ -151,8 +151,8 @@ def _read_npz(path) -> dict:
             arrays = [(name, file[name]) for name in file.files]
         except damage as error:
             raise ValueError(
-                f"{path}: expected a file of torch.save (PyTorch 1.6 or newer) or an .npz file, "
-                f"got neither, a damaged one or one that memory cannot hold ({error}); download it "
+                f"{path}: expected a file of torch.save (PyTorch 1.6 or newer) or an .npz file of "
+                "numbers, got neither, a damaged one or one that memory cannot hold; download it "
                 "again, or use another machine"
             ) from error
     tree = {}

@@ -226,6 +226,11 @@ def test_bad_input_is_one_clear_line(tmp_path):
     for path in ("text.pth", "cut.npz", *damaged_files(tmp_path)):
         with pytest.raises(ValueError, match=rf"{path}: expected a file of torch\.save"):
             convert.convert(tmp_path / path, None, out)
+    np.savez(tmp_path / "objects.npz", a=np.array([None]))
+    for path in ("text.pth", "objects.npz"):
+        with pytest.raises(ValueError, match=path) as caught:
+            convert.convert(tmp_path / path, None, out)
+        assert "pickle" not in str(caught.value), "no advice of NumPy to run what a file says"
     with pytest.raises(FileNotFoundError):
         convert.convert(tmp_path / "missing.pth", None, out)
     with pytest.raises(
