@@ -142,7 +142,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     if record:
         _record(engine, motions, fps, record)
         lines += [f"{_RECORD.value}: the motion of {len(motions)} frames"]
-    height, width = picture.shape[:2]
+    height, width, _ = writer.shape
     lines += [f"{_OUT.value}: {writer.count} frames of {width}x{height} at {fps:g} a second"]
     if clock.frames:
         lines += [

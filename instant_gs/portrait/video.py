@@ -171,7 +171,8 @@ def open_video(path: str | os.PathLike, *, fps: float = 0.0) -> Video:
 class Writer:
     """Writes an H.264 mp4 that plays everywhere; use as a context manager.
 
-    The file appears under its name when the block ends without an exception.
+    The file appears under its name when the block ends without an exception. After the first frame
+    ``shape`` is that of its frames, (H, W, 3), padding included.
     """
 
     def __init__(self, path: str | os.PathLike, *, fps: float, overwrite: bool = False):
@@ -201,16 +202,16 @@ class Writer:
         if any(pad):
             frame = np.pad(frame, ((0, pad[0]), (0, pad[1]), (0, 0)))
         if self._process is None:
-            self._size = frame.shape
+            self.shape = frame.shape
             self._process = subprocess.Popen(
                 _encode_command(self._temporary, frame.shape, self.fps),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._messages,
             )
-        if frame.shape != self._size:
+        if frame.shape != self.shape:
             raise ValueError(
-                f"frame: expected the first frame's shape {self._size}, got {frame.shape}; "
+                f"frame: expected the first frame's shape {self.shape}, got {frame.shape}; "
                 "resize all frames to one size"
             )
         try:

@@ -34,6 +34,12 @@ def test_photo_and_video_to_video(inputs, run, capsys):
     assert "animate: " in printed.err and "/6 " in printed.err  # how often depends on the speed
 
 
+def test_an_odd_size_is_said_as_it_is_written(inputs, run, capsys):
+    values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 1, "size": 17}
+    assert run(**values, out=inputs / "odd.mp4") == 0
+    assert f"{inputs}/odd.mp4: 1 frames of 18x18" in capsys.readouterr().out
+
+
 def test_slow_is_said_in_seconds():
     assert animate.Clock(frames=4, seconds=2.0).speed() == "2.0 frames per second"
     assert animate.Clock(frames=4, seconds=10.0).speed() == "2.5 seconds a frame"
