@@ -326,7 +326,7 @@ def _read_drivers(engine, still):
     decoded = _progress(clip.frames(limit), min(clip.expected_frames, limit or 10**9), "track")
     options = {"fps": clip.fps, "box": _BOX.value, "fov_degrees": view}
     track = tracking.track(clip.path, decoded, _detector(), **options)
-    _warn([clip.problem, *track.warnings(clip.path)])
+    _warn([clip.problem, *track.warnings(clip.path, hold_seconds=_HOLD.value)])
     matte = _DRIVING_MATTE.value
     if matte is None:  # the release reads drivers as they are, and photos over black
         matte = engine.config.model.motion.encoder == "learned"

@@ -40,15 +40,18 @@ class Track:
     found: np.ndarray
     crowded: int
 
-    def warnings(self, name) -> list[str]:
-        """Sentences for the user about the video called ``name``."""
+    def warnings(self, name, *, hold_seconds: float = 0.0) -> list[str]:
+        """Sentences for the user about the video called ``name``, held as ``drivers`` is told."""
         sentences = []
         lost = int((~self.found).sum())
         if lost:
+            held = "is held there (--hold)"
+            if hold_seconds:
+                held = f"is held for {hold_seconds:g} s, then the photo's own returns"
             early = "" if self.found[0] else "; before the first face, the photo's own is shown"
             sentences.append(
                 f"{name}: no face, or not the one that is followed, in {lost} of "
-                f"{len(self.found)} frames; the expression before is held there (--hold){early}"
+                f"{len(self.found)} frames; the expression before {held}{early}"
             )
         if self.crowded:
             sentences.append(

@@ -160,7 +160,7 @@ def test_a_recording_of_other_weights_is_refused(inputs, run, monkeypatch, capsy
     assert not (inputs / "b.mp4").exists()
 
 
-def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch):
+def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch, capsys):
     found = fake.Face(fake.landmarks(130, 90, 120))
     detectors = iter([fake.Detector(found), fake.Detector(found, None)])  # photo, video
     with video.Writer(inputs / "dark.mp4", fps=10) as writer:
@@ -173,6 +173,8 @@ def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch):
     monkeypatch.setattr(command, "_detector", detector)
     values = {"source": inputs / "photo.png", "driving": inputs / "dark.mp4"}
     assert run(**values, out=inputs / "a.mp4", hold=0.2, steady=False) == 0
+    said = "the expression before is held for 0.2 s, then the photo's own returns"
+    assert said in capsys.readouterr().err
     means = [frame.mean() for frame in decode(inputs / "a.mp4")]
     assert max(means[:3]) < 0.6 * min(means[3:]), "dark for the frame and the two that are held"
 

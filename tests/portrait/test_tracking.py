@@ -71,6 +71,7 @@ def test_lost_faces_are_held_and_counted():
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 5)
     lost, crowd = tracked.warnings("clip.mp4")
     assert lost.startswith("clip.mp4: no face, or not the one that is followed, in 3 of 5")
+    assert "the expression before is held there (--hold); " in lost
     assert lost.endswith("before the first face, the photo's own is shown")
     assert crowd.startswith("clip.mp4: several faces in 1 of 5 frames")
 
