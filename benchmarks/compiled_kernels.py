@@ -17,7 +17,7 @@ from absl import flags
 import kernels
 from benchmarks import provenance
 from instant_gs import cli
-from kernels import cubin, triton_call
+from kernels import cubin, triton_call, triton_compile
 from kernels.rasterize import vjp
 
 # Ampere, Hopper, Blackwell for data centres (two), Blackwell for desktops (two).
@@ -59,13 +59,13 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
         else:
             os.environ[triton_call.CAPABILITY_VARIABLE] = before
     entries = []
-    for launch, compiled in triton_call.compiled_kernels():
+    for launch, compiled in triton_compile.compiled_kernels():
         constants = {name: value for name, value in launch.constants if value != float("inf")}
         entries.append(
             {
                 "kernel": launch.name,
                 "capability": compiled.capability,
-                "ptx_version": triton_call.ptx_version(compiled.capability),
+                "ptx_version": triton_compile.ptx_version(compiled.capability),
                 **cubin.resources(compiled),
                 "constants": constants,
             }

@@ -15,7 +15,7 @@ import numpy as np
 
 import kernels
 from instant_gs import cli
-from kernels import triton_call
+from kernels import triton_compile
 from kernels.rasterize import cases, triton_backend
 from kernels.types import Operands, RasterizeConfig
 
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     """Command line."""
     del argv
     scenes = SCENES
-    if triton_call.is_interpreting():  # a thousand times slower
+    if triton_compile.is_interpreting():  # a thousand times slower
         scenes = [(12, *rest) for _, *rest in SCENES if SMALL in rest]
     for scene in scenes:
         dropped, finite = render(*scene)

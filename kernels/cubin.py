@@ -6,10 +6,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from kernels import triton_call
+from kernels import triton_compile
 
 
-def resources(compiled: triton_call.Compiled) -> dict[str, int]:
+def resources(compiled: triton_compile.Compiled) -> dict[str, int]:
     """Registers, stack and local bytes a thread, shared bytes a program, and its warps.
 
     The tool that reads them comes with Triton.

@@ -5,6 +5,7 @@ before Triton is imported.
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ def run(*operands: jax.Array, launch: Any, shapes: tuple) -> list[jax.Array]:
 
     Args:
         *operands: input arrays.
-        launch: `triton_call.Launch`.
+        launch: `triton_compile.Launch`.
         shapes: (shape, type) of every output.
 
     Raises:
@@ -31,22 +32,25 @@ def run(*operands: jax.Array, launch: Any, shapes: tuple) -> list[jax.Array]:
         )
 
     def on_host(*arrays: Any) -> list[np.ndarray]:
-        hosts = [np.array(array, order="C") for array in arrays]
-        begins_as = {output: operand for operand, output in launch.aliases}
-        for index, (shape, dtype) in enumerate(shapes):
-            if index in begins_as:
-                hosts.append(hosts[begins_as[index]])  # the same memory, as on a GPU
-            else:
-                # Poison what the kernel must write itself: a missed element shows up in any test.
-                hosts.append(np.full(shape, _poison(dtype), dtype))
-        tensors = [HostTensor(host) for host in hosts]
+        operands, outputs = host_arrays(arrays, launch, shapes)
+        tensors = [HostTensor(host) for host in (*operands, *outputs)]
         scalars = [value for _, value in launch.scalars]
         with np.errstate(all="ignore"), _interpreter_lock:
             launch.kernel[launch.grid](*tensors, *scalars, **dict(launch.constants))
-        return hosts[len(arrays) :]
+        return outputs
 
     results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
     return list(jax.pure_callback(on_host, results, *operands))
+
+
+def host_arrays(arrays: Sequence[Any], launch: Any, shapes: tuple) -> tuple[list, list]:
+    """NumPy arrays that a launch on the host reads, and such that it writes."""
+    operands = [np.array(array, order="C") for array in arrays]
+    # Poison what the kernel must write itself: a missed element shows up in any test.
+    outputs = [np.full(shape, _poison(dtype), dtype) for shape, dtype in shapes]
+    for operand, output in launch.aliases:
+        outputs[output] = operands[operand]  # the same memory, as on a GPU
+    return operands, outputs
 
 
 def _poison(dtype: np.dtype) -> float | int:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from kernels import cubin, device, triton_call
+from kernels import cubin, device, triton_call, triton_compile
 from kernels.rasterize import api, cases, triton_config, vjp
 from kernels.types import RasterizeOptions
 
@@ -133,7 +133,7 @@ def _candidates(best: triton_config.KernelConfig, grid: dict) -> Iterator[tuple[
 
 def _refuse_spills(seen: int) -> None:
     """Raises RuntimeError if a kernel compiled after the first `seen` ones spills registers."""
-    for launch, compiled in triton_call.compiled_kernels()[seen:]:
+    for launch, compiled in triton_compile.compiled_kernels()[seen:]:
         spilled = cubin.resources(compiled)["spill_bytes"]
         if spilled:
             raise RuntimeError(f"{launch.name} spills {spilled} bytes a thread")
@@ -144,7 +144,7 @@ def _try(
 ) -> float:
     """Seconds with these parameters; infinite where they do not work or a kernel spills."""
     vjp.differentiable.cache_clear()  # what is traced holds the parameters of before
-    seen = len(triton_call.compiled_kernels())
+    seen = len(triton_compile.compiled_kernels())
     try:
         with triton_config.override(kernel):
             seconds = timed(arrays, size, loops, backward=backward)
@@ -184,7 +184,7 @@ def tune(channels: int, splats: int, size: int, loops: int, minutes: float):
     start = time.monotonic()
     arrays = small_splats(splats, channels, size)
     best = triton_config.lookup(triton_call.cuda_capability(), channels)
-    times, chosen = {}, not triton_call.is_interpreting()  # whose times mean nothing
+    times, chosen = {}, not triton_compile.is_interpreting()  # whose times mean nothing
     for name, grid, share in _PHASES:
         print(f"D={channels} {name}:", flush=True)
 
@@ -245,7 +245,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if len(argv) > 1 or not all(text.isdigit() and int(text) for text in values.channels):
         raise app.UsageError("expected flags only, and --channels such as 3,32")
-    if not (device.is_nvidia() or triton_call.is_interpreting()):
+    if not (device.is_nvidia() or triton_compile.is_interpreting()):
         sys.exit("kernels.tune: no NVIDIA GPU here; run it on the GPU that the table is for")
     try:  # now, not after minutes of searching
         read(Path(values.out))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kernels import constants, device, triton_call, validation
+from kernels import constants, device, triton_compile, validation
 from kernels.rasterize import vjp
 from kernels.types import (
     CoreOutput,
@@ -41,7 +41,7 @@ def automatic_capacity(num_splats: int, image_size: tuple[int, int]) -> int:
 def _load(implementation: str) -> Callable[[Operands, RasterizeConfig], CoreOutput]:
     """Returns the core of a backend; ImportError or NotImplementedError where there is none."""
     if implementation == "triton":
-        triton_call.require_triton()  # its message says what to install
+        triton_compile.require_triton()  # its message says what to install
     module = {"triton": "triton_backend"}.get(implementation, implementation)
     backend = importlib.import_module(f"kernels.rasterize.{module}")
     if implementation == "reference":

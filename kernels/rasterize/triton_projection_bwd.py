@@ -15,6 +15,17 @@ rotate = triton_splat.rotate
 
 
 @triton.jit
+def _sum_seen(values, seen):
+    """Sum over the splats seen, the same bits in every thread.
+
+    The choice keeps a product among `values` from being fused with the first addition, where each
+    thread would round its neighbour's product and not its own: all threads of a warp write the sum,
+    and which of two would stay is not defined.
+    """
+    return tl.sum(tl.where(seen, values, 0.0))
+
+
+@triton.jit
 def project_backward_kernel(
     means, quats, scales, opacities, viewmats, intrinsics, emitted, record_grads,
     mean_grads, quat_grads, scale_grads, opacity_grads, camera_grads,
@@ -173,24 +184,30 @@ def project_backward_kernel(
         h22 += w02 * e2 + w12 * d2 + w22 * c2
 
         partial = camera_grads + (image * blocks + block) * CAMERA_GRADS
-        tl.store(partial, tl.sum(g_px * x0 + e0 * m00 + e1 * m01 + e2 * m02))
-        tl.store(partial + 1, tl.sum(g_px * y0 + e0 * m10 + e1 * m11 + e2 * m12))
-        tl.store(partial + 2, tl.sum(g_px * z0 + e0 * m20 + e1 * m21 + e2 * m22))
-        tl.store(partial + 3, tl.sum(g_px))
-        tl.store(partial + 4, tl.sum(g_py * x0 + d0 * m00 + d1 * m01 + d2 * m02))
-        tl.store(partial + 5, tl.sum(g_py * y0 + d0 * m10 + d1 * m11 + d2 * m12))
-        tl.store(partial + 6, tl.sum(g_py * z0 + d0 * m20 + d1 * m21 + d2 * m22))
-        tl.store(partial + 7, tl.sum(g_py))
-        tl.store(partial + 8, tl.sum(g_pz * x0 + c0 * m00 + c1 * m01 + c2 * m02))
-        tl.store(partial + 9, tl.sum(g_pz * y0 + c0 * m10 + c1 * m11 + c2 * m12))
-        tl.store(partial + 10, tl.sum(g_pz * z0 + c0 * m20 + c1 * m21 + c2 * m22))
-        tl.store(partial + 11, tl.sum(g_pz))
-        tl.store(partial + 12, tl.sum(g_mean_x * ratio_x + g_jx * inverse_z - bound_x * clamped_x))
-        tl.store(partial + 13, tl.sum(g_mean_x * ratio_y))
-        tl.store(partial + 14, tl.sum(g_mean_x - bound_x))
-        tl.store(partial + 15, tl.sum(g_mean_y * ratio_x))
-        tl.store(partial + 16, tl.sum(g_mean_y * ratio_y + g_jy * inverse_z - bound_y * clamped_y))
-        tl.store(partial + 17, tl.sum(g_mean_y - bound_y))
+        tl.store(partial, _sum_seen(g_px * x0 + e0 * m00 + e1 * m01 + e2 * m02, seen))
+        tl.store(partial + 1, _sum_seen(g_px * y0 + e0 * m10 + e1 * m11 + e2 * m12, seen))
+        tl.store(partial + 2, _sum_seen(g_px * z0 + e0 * m20 + e1 * m21 + e2 * m22, seen))
+        tl.store(partial + 3, _sum_seen(g_px, seen))
+        tl.store(partial + 4, _sum_seen(g_py * x0 + d0 * m00 + d1 * m01 + d2 * m02, seen))
+        tl.store(partial + 5, _sum_seen(g_py * y0 + d0 * m10 + d1 * m11 + d2 * m12, seen))
+        tl.store(partial + 6, _sum_seen(g_py * z0 + d0 * m20 + d1 * m21 + d2 * m22, seen))
+        tl.store(partial + 7, _sum_seen(g_py, seen))
+        tl.store(partial + 8, _sum_seen(g_pz * x0 + c0 * m00 + c1 * m01 + c2 * m02, seen))
+        tl.store(partial + 9, _sum_seen(g_pz * y0 + c0 * m10 + c1 * m11 + c2 * m12, seen))
+        tl.store(partial + 10, _sum_seen(g_pz * z0 + c0 * m20 + c1 * m21 + c2 * m22, seen))
+        tl.store(partial + 11, _sum_seen(g_pz, seen))
+        tl.store(
+            partial + 12,
+            _sum_seen(g_mean_x * ratio_x + g_jx * inverse_z - bound_x * clamped_x, seen),
+        )
+        tl.store(partial + 13, _sum_seen(g_mean_x * ratio_y, seen))
+        tl.store(partial + 14, _sum_seen(g_mean_x - bound_x, seen))
+        tl.store(partial + 15, _sum_seen(g_mean_y * ratio_x, seen))
+        tl.store(
+            partial + 16,
+            _sum_seen(g_mean_y * ratio_y + g_jy * inverse_z - bound_y * clamped_y, seen),
+        )
+        tl.store(partial + 17, _sum_seen(g_mean_y - bound_y, seen))
         step += 1
 
     row = set_id * total + splat

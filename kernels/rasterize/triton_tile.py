@@ -10,7 +10,7 @@ The camera depth blends like one more channel of the features.
 import triton
 import triton.language as tl
 
-from kernels import triton_call
+from kernels import triton_compile
 from kernels.rasterize import triton_splat
 
 RECORD = triton_splat.RECORD
@@ -33,7 +33,7 @@ def scan_weights(alpha):
 
 # Three instructions that Triton has no name for. Its own exp2 and division spend five instructions
 # more on denormal numbers, of which blending has none that matter.
-if triton_call.is_interpreting():
+if triton_compile.is_interpreting():
 
     @triton.jit
     def exp2(x):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import device, triton_call, triton_interpreter
+from kernels import device, triton_call, triton_compile, triton_interpreter
 from tests import own_process
 from tests.kernels import triton_scene as ts
 
@@ -89,21 +89,21 @@ def test_arguments_that_do_not_fit_are_named(toy):
     x = jnp.zeros(8, jnp.float32)
     with pytest.raises(TypeError, match="no kernel takes arrays of type bool"):
         _scale(toy, x > 0)
-    launch = triton_call.Launch(kernel=toy.scale_kernel, grid=(1, 1, 1))
+    launch = triton_compile.Launch(kernel=toy.scale_kernel, grid=(1, 1, 1))
     with pytest.raises(TypeError, match="takes 5 arguments, the call gives 2"):
-        triton_call._signature(launch, [np.float32, np.float32])
-    launch = triton_call.Launch(
+        triton_compile._signature(launch, [np.float32, np.float32])
+    launch = triton_compile.Launch(
         kernel=toy.scale_kernel,
         grid=(1, 1, 1),
         scalars=(("factor", 1.0), ("count", 1)),
         constants=(("BLOCK", 8),),
     )
     with pytest.raises(TypeError, match="expected scalar 'count' here, got 'factor'"):
-        triton_call._signature(launch, [np.float32, np.float32])
+        triton_compile._signature(launch, [np.float32, np.float32])
 
 
 def test_without_triton_the_message_says_what_to_install(toy, monkeypatch):
-    monkeypatch.setattr(triton_call, "has_triton", lambda: False)
+    monkeypatch.setattr(triton_compile, "has_triton", lambda: False)
     with pytest.raises(NotImplementedError, match="pip install"):
         _scale(toy, jnp.zeros(8, jnp.float32))
 
@@ -144,9 +144,9 @@ def test_on_a_plain_cpu_the_message_names_the_interpreter(toy, monkeypatch):
 
 @pytest.mark.skipif(ts.HAS_GPU, reason="there is a GPU: nothing is interpreted")
 def test_an_interpreting_process_compiles_nothing(toy):
-    launch = triton_call.Launch(kernel=toy.scale_kernel, grid=(1, 1, 1))
+    launch = triton_compile.Launch(kernel=toy.scale_kernel, grid=(1, 1, 1))
     with pytest.raises(RuntimeError, match="TRITON_INTERPRET"):
-        triton_call.compile_kernel(launch, [np.float32], 90)
+        triton_compile.compile_kernel(launch, [np.float32], 90)
 
 
 def test_capability_variable_is_checked(monkeypatch):

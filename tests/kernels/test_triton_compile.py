@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compiled_kernels, provenance
-from kernels import triton_call
+from kernels import triton_compile
 from tests import own_process
 from tests.kernels import triton_scene as ts
 
@@ -40,18 +40,19 @@ def test_a_gradient_lowers_for_cuda_with_every_kernel_inside_and_nothing_spills(
     code = """
 import dataclasses, json, re
 from benchmarks import compiled_kernels as ck
-compile_kernel, launches = ck.triton_call.compile_kernel, []
+compile_kernel, launches = ck.triton_compile.compile_kernel, []
 def spy(*arguments):
     launches.append(arguments)
     return compile_kernel(*arguments)
-ck.triton_call.compile_kernel = spy
+ck.triton_compile.compile_kernel = spy
 text = ck.lower(3, "antialiased")
-entries = [dict(ck.cubin.resources(c), name=l.name) for l, c in ck.triton_call.compiled_kernels()]
-ptx = [c.ptx.split(".version")[1].split()[0] for _, c in ck.triton_call.compiled_kernels()]
+kernels = ck.triton_compile.compiled_kernels()
+entries = [dict(ck.cubin.resources(c), name=l.name) for l, c in kernels]
+ptx = [c.ptx.split(".version")[1].split()[0] for _, c in kernels]
 typed = len(re.findall(r"@triton_kernel_call_ffi\\(.*mhlo\\.backend_config = \\{", text))
 calls = text.count("triton_kernel_call_ffi")
 sorts = [part.split("stablehlo.return")[0] for part in text.split("stablehlo.sort")[1:]]
-loads = {l.name: c.ptx.count("ld.global") for l, c in ck.triton_call.compiled_kernels()}
+loads = {l.name: c.ptx.count("ld.global") for l, c in kernels}
 # Lines of the source aside, which may be another checkout's in Triton's cache.
 instructions = lambda compiled: re.sub(r"\\.(file|loc)\\b.*", "", compiled.ptx.split(".section")[0])
 staged = {
@@ -60,7 +61,7 @@ staged = {
     )
     for launch, *rest in launches if launch.name in ("blend_kernel", "blend_backward_kernel")
 }
-fused = [l.name for l, c in ck.triton_call.compiled_kernels() if "fma" in c.ptx]
+fused = [l.name for l, c in kernels if "fma" in c.ptx]
 shared = re.findall(r"output_tuple_indices = \\[(\\d+)\\],\\s*operand_index = (\\d+)", text)
 print(json.dumps(
     [calls, typed, text.count("callback"), entries, ptx, sorts, loads, staged, fused, shared]
@@ -92,20 +93,20 @@ def test_every_gpu_has_a_ptx_version_that_its_compiler_takes():
     """A PTX version older than the GPU ends the process in LLVM."""
     code = """
 import numpy as np
-from kernels import triton_call
+from kernels import triton_compile
 from tests.kernels import triton_toy
-launch = triton_call.Launch(
+launch = triton_compile.Launch(
     triton_toy.scale_kernel, (1, 1, 1), (("count", 1), ("factor", 1.0)), (("BLOCK", 8),)
 )
-for capability in triton_call.PTX_VERSIONS:
-    ptx = triton_call.compile_kernel(launch, [np.float32] * 2, capability).ptx
+for capability in triton_compile.PTX_VERSIONS:
+    ptx = triton_compile.compile_kernel(launch, [np.float32] * 2, capability).ptx
     print(capability, ptx.split(".version")[1].split()[0])
 """
     rows = dict(line.split() for line in _python(code).splitlines() if " 8." in line)
     assert {int(cc): int(version.replace(".", "")) for cc, version in rows.items()} == (
-        triton_call.PTX_VERSIONS
+        triton_compile.PTX_VERSIONS
     )
-    assert set(compiled_kernels.CAPABILITIES) <= set(triton_call.PTX_VERSIONS)
+    assert set(compiled_kernels.CAPABILITIES) <= set(triton_compile.PTX_VERSIONS)
 
 
 @pytest.mark.parametrize(

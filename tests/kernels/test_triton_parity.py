@@ -13,6 +13,7 @@ from tests.kernels import triton_scene as ts
 pytestmark = ts.MARKS
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+GOLDEN_NAMES = ("classic_64", "antialiased_80x52", "near_plane_offcentre_depth", "two_cameras_5ch")
 COUNT = RasterizeOptions(on_overflow="count")
 
 
@@ -159,9 +160,6 @@ def _golden(name: str, data) -> None:
     print(f"{name}: image {image:.1e}, worst gradient {errors[worst]:.1e} ({worst})")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["classic_64", "antialiased_80x52", "near_plane_offcentre_depth", "two_cameras_5ch"],
-)
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_golden(name):
     _golden(name, np.load(GOLDEN / f"raster_{name}.npz"))

@@ -1,7 +1,8 @@
 """Scenes and comparisons shared by the tests of the Triton backend.
 
 Importing this module before Triton makes kernels run in Triton's interpreter on machines without a
-GPU; with one they run on it. Scenes are tiny: the interpreter is a thousand times slower.
+GPU; with one they run on it. Scenes are tiny: the interpreter is a thousand times slower. With
+PTX_MACHINE=1 in the environment they run compiled, by `ptx_machine`.
 """
 
 import dataclasses
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions, rasterize, triton_call, triton_interpreter
+from kernels import RasterizeOptions, rasterize, triton_compile, triton_interpreter
 from kernels.rasterize import cases
-from tests.kernels import quick
+from tests.kernels import ptx_backend, quick
 
 
 def _has_gpu() -> bool:
@@ -26,9 +27,11 @@ def _has_gpu() -> bool:
 
 
 HAS_GPU = _has_gpu()
-if not HAS_GPU:
+if os.environ.get("PTX_MACHINE"):
+    ptx_backend.install()
+elif not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
-NEEDS_TRITON = pytest.mark.skipif(not triton_call.has_triton(), reason="triton is not installed")
+NEEDS_TRITON = pytest.mark.skipif(not triton_compile.has_triton(), reason="triton is not installed")
 # Where there is a GPU these tests verify the kernels on it: `python -m benchmarks.kernel_status`.
 MARKS = [NEEDS_TRITON, pytest.mark.gpu] if HAS_GPU else [NEEDS_TRITON]
 
@@ -43,9 +46,15 @@ def look_at_origin(angle: float, distance: float = 4.0) -> np.ndarray:
 
 
 def make_scene(
-    seed: int = 0, splats: int = SPLATS, channels: int = 3, cameras: int = 1, size=SIZE, focal=1.2
+    seed: int = 0,
+    splats: int = SPLATS,
+    channels: int = 3,
+    cameras: int = 1,
+    size=SIZE,
+    focal=1.2,
+    **others,
 ) -> dict[str, jax.Array]:
-    """Random splats around the origin, seen from a distance of 4."""
+    """Random splats around the origin, seen from a distance of 4; `others` of `random_scene`."""
     height, width = size
     intrinsics = cases.pinhole((focal * width, 1.1 * focal * height), (0.52 * width, 0.47 * height))
     scene = cases.random_scene(
@@ -55,6 +64,7 @@ def make_scene(
         splats=splats,
         channels=channels,
         opacity=(0.05, 0.98),
+        **others,
     )
     return {name: jnp.asarray(array, jnp.float32) for name, array in scene.items()}
 
@@ -114,12 +124,15 @@ def assert_same(value, expected, what: str, bound: float = 1e-4) -> None:
     assert error < bound, f"{what}: relative L2 error {error:.2e}, allowed {bound:.0e}"
 
 
-def assert_parity(scene, size=SIZE, options=None, bound: float = 1e-4) -> tuple:
-    """Image, alpha, depth and all gradients of Triton against the dense oracle."""
+def assert_parity(
+    scene, size=SIZE, options=None, bound: float = 1e-4, against: str = "reference"
+) -> tuple:
+    """Image, alpha, depth and all gradients of Triton against the dense oracle, or `xla`."""
     options = options or RasterizeOptions(on_overflow="count")
     out, grads = value_and_grad("triton", size, options)(scene)
-    plain = dataclasses.replace(options, tile_size=None, capacity=None)
-    expected, expected_grads = value_and_grad("reference", size, plain)(scene)
+    if against == "reference":
+        options = dataclasses.replace(options, tile_size=None, capacity=None)
+    expected, expected_grads = value_and_grad(against, size, options)(scene)
     for name in ("image", "alpha", "depth"):
         assert_same(getattr(out, name), getattr(expected, name), name, bound)
     for name in NAMES:
