@@ -162,6 +162,9 @@ def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False
 def main(argv: list[str]) -> int:
     del argv
     not_run = []
+    for flag in (_SECONDS, _REHEARSE, _OUT):
+        if flag.present and not _RECORD.value:
+            raise cli.UserError(f"--{flag.name}: only with --record")
     if _RECORD.value:
         path = record(Path(_OUT.value), seconds=_SECONDS.value, rehearse=_REHEARSE.value)
         print(f"wrote {path}")

@@ -283,6 +283,8 @@ def _check_flags(argv: list[str]) -> None:
         raise UsageError("--plot: needs matplotlib; pip install matplotlib")
     if not _PLOT.value.endswith(".png"):
         raise UsageError(f"--plot={_PLOT.value}: the name must end in .png")
+    if not Path(_PLOT.value).absolute().parent.is_dir():
+        raise UsageError(f"--plot={_PLOT.value}: no such folder; make it first")
     if Path(_PLOT.value).exists():
         raise UsageError(f"--plot={_PLOT.value}: exists already; choose another name")
 

@@ -38,3 +38,5 @@ AUTO_CAPACITY_FLOOR = 4096
 # Proposed capacities are the measured count plus this share, rounded up to a multiple.
 CAPACITY_HEADROOM = 0.25
 CAPACITY_MULTIPLE = 1024
+# Slots are numbered with 32 bits, with room for what lies just beyond the last one.
+MAX_CAPACITY = 2**30

@@ -201,8 +201,9 @@ def _load_binding() -> Any:
 def _lower_cpu(ctx: Any, *operands: Any, launch: triton_compile.Launch, shapes: tuple) -> Any:
     if not triton_compile.is_interpreting():
         raise NotImplementedError(
-            "implementation 'triton' runs on CUDA devices; on a CPU only in Triton's interpreter, "
-            "a slow test tool: set TRITON_INTERPRET=1 in the environment before Python starts"
+            "implementation 'triton' runs on CUDA devices; for arrays on a CPU beside a GPU say "
+            "implementation='xla'. On a CPU it runs in Triton's interpreter, a slow test tool: set "
+            "TRITON_INTERPRET=1 in the environment before Python starts"
         )
     run = functools.partial(triton_interpreter.run, launch=launch, shapes=shapes)
     rule = mlir.lower_fun(run, True)

@@ -15,6 +15,9 @@ import numpy as np
 # PTX by compute capability: CUDA 12.8's, or the first that knows the GPU. Newer Triton emits newer
 # PTX, which the ptxas of CUDA 13.0 and older rejects; older PTX than a GPU's ends the process.
 PTX_VERSIONS = {75: 87, 80: 87, 86: 87, 87: 87, 89: 87, 90: 87, 100: 87, 103: 88, 120: 87, 121: 88}
+# Bytes of shared memory that a program may have, by compute capability (CUDA programming guide).
+SHARED_BYTES = {75: 65536, 80: 166912, 86: 101376, 87: 166912, 89: 101376, 90: 232448, 100: 232448}
+SHARED_BYTES |= {103: 232448, 120: 101376, 121: 101376}
 # XLA's buffers on GPUs are aligned to 128 bytes or more; Triton vectorises loads from 16 on.
 POINTER_ALIGNMENT = 16
 POINTER_TYPES = {
@@ -166,7 +169,7 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
 
     Raises:
         RuntimeError: this process interprets kernels, so that nothing can be compiled.
-        NotImplementedError: kernels are not compiled for this capability.
+        NotImplementedError: kernels are not compiled for this capability, or it lacks the memory.
     """
     if is_interpreting():
         raise RuntimeError(
@@ -198,6 +201,7 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
                 options=options,
             )
             _check_no_scratch(result)
+            _check_shared(result, capability)
             _compile_cache[key] = Compiled(
                 name=result.metadata.name,
                 ptx=result.asm["ptx"],
@@ -208,6 +212,16 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
                 capability=capability,
             )
         return _compile_cache[key]
+
+
+def _check_shared(result: Any, capability: int) -> None:
+    """A launch with more shared memory than there is would fail, and not say why."""
+    needed, limit = result.metadata.shared, SHARED_BYTES[capability]
+    if needed > limit:
+        raise NotImplementedError(
+            f"implementation 'triton': {result.metadata.name} needs {needed} bytes of shared memory"
+            f", compute capability {capability} has {limit}; use a smaller tile_size, or None"
+        )
 
 
 def _check_no_scratch(result: Any) -> None:

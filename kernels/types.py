@@ -23,7 +23,7 @@ class RasterizeOptions:
     Attributes:
         mode: "classic", or "antialiased": opacity is multiplied by sqrt(det(cov) / det(cov + eps2d
             I)), which keeps a splat's total energy when it is smaller than a pixel (Mip-Splatting).
-        max_alpha: upper bound of a single splat's alpha, in (0, 1).
+        max_alpha: upper bound of a single splat's alpha, in [1/255, 1).
         min_compensation: lower bound of the antialiasing factor, in [0, 1].
         eps2d: low-pass filter added to the diagonal of the projected covariance, pixels squared.
         near: splats with camera depth below this are dropped, world units, positive.

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kernels import constants
 from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
 
 _NUMBERS = ("max_alpha", "min_compensation", "eps2d", "near", "far", "radius_clip")
 PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
 _FLAGS = ("expected_depth", "deterministic")
-_MAX_CAPACITY = 2**31 - 1  # slots are numbered with 32 bits
 
 
 def check_options(options: Any) -> RasterizeOptions:
@@ -37,7 +37,10 @@ def check_options(options: Any) -> RasterizeOptions:
     checks = {
         "mode": (options.mode in MODES, f"one of {MODES}"),
         "on_overflow": (options.on_overflow in ON_OVERFLOW, f"one of {ON_OVERFLOW}"),
-        "max_alpha": (0 < options.max_alpha < 1, "a number in (0, 1)"),
+        "max_alpha": (
+            constants.MIN_ALPHA <= options.max_alpha < 1,
+            "a number in [1/255, 1): smaller contributions are skipped",
+        ),
         "min_compensation": (0 <= options.min_compensation <= 1, "a number in [0, 1]"),
         "eps2d": (options.eps2d >= 0 and math.isfinite(options.eps2d), "a number >= 0, pixels^2"),
         "near": (options.near > 0, "a positive distance"),
@@ -45,8 +48,8 @@ def check_options(options: Any) -> RasterizeOptions:
         "radius_clip": (options.radius_clip >= 0, "a number >= 0, pixels"),
         "capacity": (
             options.capacity is None
-            or (_is_count(options.capacity) and options.capacity <= _MAX_CAPACITY),
-            f"a positive int up to {_MAX_CAPACITY}, or None for the automatic one",
+            or (_is_count(options.capacity) and options.capacity <= constants.MAX_CAPACITY),
+            f"a positive int up to {constants.MAX_CAPACITY}, or None for the automatic one",
         ),
         "tile_size": (
             options.tile_size is None

@@ -35,7 +35,7 @@ def automatic_capacity(num_splats: int, image_size: tuple[int, int]) -> int:
     wanted = (
         constants.AUTO_CAPACITY_PER_SPLAT * num_splats + constants.AUTO_CAPACITY_PER_TILE * tiles
     )
-    return max(constants.AUTO_CAPACITY_FLOOR, wanted)
+    return min(max(constants.AUTO_CAPACITY_FLOOR, wanted), constants.MAX_CAPACITY)
 
 
 def _load(implementation: str) -> Callable[[Operands, RasterizeConfig], CoreOutput]:
@@ -87,7 +87,8 @@ def rasterize(
     One scene and C cameras; every further batch axis through `jax.vmap` over any of the arrays,
     nested as needed: it becomes one launch, and arrays that are not mapped over are not copied.
 
-    Differentiable in all arrays, through image, alpha and depth. Splats that are outside the view,
+    Differentiable in all arrays, through image, alpha and depth, once: second derivatives only with
+    "reference". Splats that are outside the view,
     nearly transparent or not finite contribute exactly nothing and get gradients of zero.
 
     Args:
@@ -175,10 +176,12 @@ def _check_overflow(stats: RasterizeStats, options: RasterizeOptions) -> None:
     overflow = int(jnp.max(stats.overflow, initial=0))
     if overflow > 0:
         needed = int(jnp.max(stats.num_intersections))
+        advice = f"pass RasterizeOptions(capacity={propose_from_count(needed)})"
+        if needed > constants.MAX_CAPACITY:
+            advice = "no capacity holds so many: look at scales and cameras"
         raise OverflowError(
             f"options.capacity: {needed} tile intersections needed, capacity is "
-            f"{int(jnp.max(stats.capacity))}, {overflow} dropped; pass "
-            f"RasterizeOptions(capacity={propose_from_count(needed)}), or on_overflow='count'"
+            f"{int(jnp.max(stats.capacity))}, {overflow} dropped; {advice}, or on_overflow='count'"
         )
 
 
@@ -186,7 +189,7 @@ def propose_from_count(num_intersections: int) -> int:
     """Capacity with headroom for a measured number of intersections."""
     wanted = num_intersections * (1.0 + constants.CAPACITY_HEADROOM)
     multiple = constants.CAPACITY_MULTIPLE
-    return max(1, -(-int(wanted) // multiple)) * multiple
+    return min(max(1, -(-int(wanted) // multiple)) * multiple, constants.MAX_CAPACITY)
 
 
 def propose_capacity(

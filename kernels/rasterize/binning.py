@@ -22,6 +22,7 @@ from kernels.rasterize.projection import Projected, splat_extent
 _TIER_DIVISORS = (3, 1)
 _MIN_TIER = 8192
 _CUMSUM_BLOCK = 64
+_COUNT_BLOCK = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +181,26 @@ def cumulative_sum(values: jax.Array) -> jax.Array:
     return inner.reshape(*lead, -1)[..., :size]
 
 
+def total(counts: jax.Array) -> jax.Array:
+    """Sum of counts (I, n) int32 along the last axis; more than int32 holds stays at 2^31 - 1."""
+    most = jnp.iinfo(jnp.int32).max
+    return jax.lax.reduce(counts, jnp.int32(0), lambda a, b: a + jnp.minimum(b, most - a), (1,))
+
+
+def _countable(counts: jax.Array) -> jax.Array:
+    """Counts (I, n) below 2^20, zero from where the largest capacity is exceeded.
+
+    Their sums stay inside int32.
+    """
+    blocks = -(-counts.shape[-1] // _COUNT_BLOCK)
+    padding = blocks * _COUNT_BLOCK - counts.shape[-1]
+    blocked = jnp.pad(counts, [(0, 0), (0, padding)]).reshape(-1, blocks, _COUNT_BLOCK)
+    sums = jnp.sum(blocked, axis=-1).astype(jnp.float32)
+    before = jnp.cumsum(sums, axis=-1) - sums
+    kept = jnp.where((before <= 1.01 * constants.MAX_CAPACITY)[..., None], blocked, 0)
+    return kept.reshape(counts.shape[0], -1)[:, : counts.shape[-1]]
+
+
 def _take(values: jax.Array, indices: jax.Array) -> jax.Array:
     """values (I, n) at indices (I, m)."""
     return jnp.take_along_axis(values, indices, axis=-1, mode="promise_in_bounds")
@@ -255,9 +276,8 @@ def _count_exactly(ellipse: _Ellipse, first_row: jax.Array, rows: jax.Array, gri
     def body(carry):
         step, counts = carry
         _, columns = _column_span(ellipse, first_row + step, grid)
-        return step + 1, counts + jnp.sum(
-            jnp.where(step < rows, columns, 0), axis=-1, dtype=jnp.int32
-        )
+        row = total(jnp.where(step < rows, columns, 0))
+        return step + 1, total(jnp.stack([counts, row], axis=-1))
 
     zero = jnp.zeros(rows.shape[:1], jnp.int32)
     _, counts = jax.lax.while_loop(lambda carry: carry[0] < jnp.max(rows), body, (0, zero))
@@ -282,17 +302,17 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
     order = depth_order(projected.depth, rows > 0)
     ellipse = _Ellipse(*(_take(field, order) for field in ellipse))
     first_row, rows = _take(first_row, order), _take(rows, order)
-    num_rows = jnp.sum(rows, axis=-1, dtype=jnp.int32)
+    num_rows = total(rows)
+    kept_rows = _countable(rows)
 
     def emit_rows(size: int):
-        rank, step = _sources(rows, size)
+        rank, step = _sources(kept_rows, size)
         row = _take(first_row, rank) + step
         in_use = jnp.arange(size)[None] < num_rows[:, None]
         first_column, columns = _column_span(
             _Ellipse(*(_take(field, rank) for field in ellipse)), row, grid
         )
         columns = jnp.where(in_use, columns, 0)
-        # Past the capacity nothing is kept; the clip keeps the sums inside int32.
         pad = [(0, 0), (0, capacity - size)]
         return tuple(
             jnp.pad(field, pad)
@@ -300,7 +320,8 @@ def build(projected: Projected, visible: jax.Array, grid: TileGrid, capacity: in
         )
 
     columns, first_tile, splat = _by_tier(jnp.max(num_rows), capacity, emit_rows)
-    kept = jnp.sum(columns, axis=-1, dtype=jnp.int32)
+    kept = total(columns)
+    columns = _countable(columns)
     all_rows_fit = jnp.max(num_rows) <= capacity
     num_intersections = jax.lax.cond(
         all_rows_fit, lambda: kept, lambda: _count_exactly(ellipse, first_row, rows, grid)

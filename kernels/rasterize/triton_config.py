@@ -121,9 +121,9 @@ def choose(config: RasterizeConfig, channels: int) -> KernelConfig:
     if pixels & (pixels - 1) or pixels < 16 or max(tile) > MAX_TILE_SIDE:
         raise NotImplementedError(
             "options.tile_size: implementation 'triton' takes powers of two up to "
-            f"{MAX_TILE_SIDE} with at least 16 pixels in a tile, got {tile}; use (8, 8), (16, 16), "
+            f"{MAX_TILE_SIDE} with at least 16 pixels in a tile, got {tile}; use (8, 8), (8, 16), "
             "or None"
         )
-    # Two pixels a thread, as in the table, up to eight warps.
-    warps = min(8, max(1, pixels // 64))
-    return dataclasses.replace(chosen, tile=tile, forward_warps=warps, backward_warps=warps)
+    # Two pixels a thread, as in the table, up to eight warps; backwards, which would spill, one.
+    forward, backward = (min(8, max(1, pixels // share)) for share in (64, 32))
+    return dataclasses.replace(chosen, tile=tile, forward_warps=forward, backward_warps=backward)

@@ -33,12 +33,12 @@ def _has_finite_features(
     if CHANNELS <= 4:  # a matrix would spread over the threads in a way that repeats all else
         for channel in tl.static_range(CHANNELS):
             zeros += tl.load(features + row * CHANNELS + channel, mask=live, other=0.0) * 0.0
-        return zeros == 0.0
-    for first in tl.static_range(0, CHANNELS, BLOCK_D):
-        channel = first + tl.arange(0, BLOCK_D)[None, :]
-        mask = live[:, None] & (channel < CHANNELS)
-        value = tl.load(features + row[:, None] * CHANNELS + channel, mask=mask, other=0.0)
-        zeros += tl.sum(value * 0.0, axis=1)
+    else:  # not unrolled: hundreds of channels would compile for minutes
+        for first in range(0, CHANNELS, BLOCK_D):
+            channel = first + tl.arange(0, BLOCK_D)[None, :]
+            mask = live[:, None] & (channel < CHANNELS)
+            value = tl.load(features + row[:, None] * CHANNELS + channel, mask=mask, other=0.0)
+            zeros += tl.sum(value * 0.0, axis=1)
     return zeros == 0.0
 
 

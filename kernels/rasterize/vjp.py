@@ -64,6 +64,20 @@ def _unfold(tree, size: int):
     return split, jax.tree.map(lambda _: True, tree)
 
 
+def _empty(function, in_batched, arguments):
+    """What vmap over no items gives: outputs of size 0, all of them mapped."""
+    one = jax.tree.map(
+        lambda array, mapped: jax.ShapeDtypeStruct(array.shape[int(mapped) :], array.dtype),
+        tuple(arguments),
+        tuple(in_batched),
+    )
+    shapes = jax.eval_shape(function, *one)
+    return (
+        jax.tree.map(lambda shape: jnp.zeros((0, *shape.shape), shape.dtype), shapes),
+        jax.tree.map(lambda _: True, shapes),
+    )
+
+
 def finite_cameras(operands: Operands) -> Operands:
     """Puts a camera with a number that is not finite where it sees nothing.
 
@@ -89,6 +103,8 @@ def _batched_forward(backend: ModuleType, config: RasterizeConfig):
 
     @forward.def_vmap
     def _(size, in_batched, operands):
+        if size == 0:
+            return _empty(forward, in_batched, (operands,))
         return _unfold(forward(_fold_operands(operands, in_batched[0], size)), size)
 
     return forward
@@ -101,6 +117,8 @@ def _batched_backward(backend: ModuleType, config: RasterizeConfig):
 
     @backward.def_vmap
     def _(size, in_batched, operands, residuals, cotangents):
+        if size == 0:
+            return _empty(backward, in_batched, (operands, residuals, cotangents))
         folded = _fold_operands(operands, in_batched[0], size)
         residuals, cotangents = jax.tree.map(
             lambda array, mapped: _fold_image(array, mapped, size),

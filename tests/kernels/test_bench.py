@@ -53,7 +53,8 @@ def test_recompiling_while_timing_fails():
         (bench._DIRECTION, [], "--direction=: expected some of"),
         (bench._DIRECTION, ["backward"], r"--direction: unknown \['backward'\]"),
         (bench._TILE_SIZE, ["8"], "--tile_size=8: expected height,width"),
-        (bench._CAPACITY, -1, "--capacity: expected a positive int up to 2147483647"),
+        (bench._CAPACITY, -1, "--capacity: expected a positive int up to 1073741824"),
+        (bench._PLOT, "missing/a.png", r"--plot=missing/a\.png: no such folder"),
         (bench._PLOT, "notes.txt", r"--plot=notes\.txt: the name must end in \.png"),
     ],
 )

@@ -42,8 +42,13 @@ def _call(helpers, **changes):
         ({"options": kernels.RasterizeOptions(mode="soft")}, ValueError, r"options\.mode"),
         ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
         ({"options": kernels.RasterizeOptions(capacity=0)}, ValueError, r"options\.capacity"),
-        ({"options": kernels.RasterizeOptions(capacity=2**31)}, ValueError, r"options\.capacity"),
+        (
+            {"options": kernels.RasterizeOptions(capacity=2**30 + 1)},
+            ValueError,
+            r"options\.capacity",
+        ),
         ({"options": kernels.RasterizeOptions(max_alpha=1.5)}, ValueError, r"options\.max_alpha"),
+        ({"options": kernels.RasterizeOptions(max_alpha=2e-3)}, ValueError, r"options\.max_alpha"),
         ({"means": None}, TypeError, "means: expected a floating-point array, got NoneType"),
         ({"means": "abc"}, TypeError, "means: expected a floating-point array, got str"),
         ({"means": jnp.ones((41, 3))}, ValueError, r"means: .*N = 40 splats.*\(41, 3\)"),
@@ -181,6 +186,45 @@ def test_proposed_capacity_holds_the_scene(helpers):
     )
     assert needed <= capacity <= 2 * needed + 1024
     assert capacity % 1024 == 0
+
+
+def test_more_intersections_than_int32_counts_are_an_overflow():
+    """140,000 splats over 16,384 tiles each: 2.3e9, which is negative in int32."""
+    splats, size = 140_000, 1024
+    arrays = (
+        jnp.zeros((splats, 3)).at[:, 2].set(2.0),
+        jnp.ones((splats, 4)),
+        jnp.full((splats, 3), 1e3),
+        jnp.full(splats, 0.9),
+        jnp.ones((splats, 1)),
+        jnp.eye(4)[None],
+        jnp.array([[[100.0, 0, size / 2], [0, 100, size / 2], [0, 0, 1]]]),
+    )
+    options = kernels.RasterizeOptions(capacity=20_000, on_overflow="count")
+    call = {"image_size": (size, size), "implementation": "xla"}
+    out = kernels.rasterize(*arrays, **call, options=options)
+    most = 2**31 - 1
+    assert int(out.stats.num_intersections[0]) == most
+    assert int(out.stats.overflow[0]) == most - 20_000
+    assert float(out.alpha.min()) > 0.89, "the nearest covers the screen"
+    with pytest.raises(OverflowError, match="no capacity holds so many"):
+        kernels.rasterize(
+            *arrays, **call, options=dataclasses.replace(options, on_overflow="raise")
+        )
+
+
+def test_counts_are_cut_before_their_sums_leave_int32():
+    counts = np.random.default_rng(0).integers(0, 2**20, size=(2, 5000)).astype(np.int32)
+    counts[1] //= 4
+    ends = np.cumsum(counts.astype(np.int64), axis=-1)
+    cut = np.asarray(binning._countable(jnp.asarray(counts))).astype(np.int64)
+    sums = np.cumsum(cut, axis=-1)
+    assert ends[0, -1] > 2**31 and sums.max() < 2**31
+    slots = ends <= 2**30
+    np.testing.assert_array_equal(sums[slots], ends[slots])
+    np.testing.assert_array_equal(cut[1], counts[1])  # all of it fits
+    expected = np.minimum(ends[:, -1], 2**31 - 1)
+    np.testing.assert_array_equal(binning.total(jnp.asarray(counts)), expected)
 
 
 def test_sorting_and_sums_at_their_limits():

@@ -99,6 +99,19 @@ def test_gradients_inside_vmap_stay_apart(backend, helpers):
         assert helpers.relative_error(together[view], one_by_one(viewmats[view])) < 1e-5
 
 
+def test_vmap_over_nothing_gives_nothing(helpers):
+    scene = helpers.as_float32(helpers.make_scene())
+    render = helpers.render_function("xla").__wrapped__
+
+    def loss(means):
+        return jnp.sum(render(means, *scene[1:]).image)
+
+    nothing = jnp.zeros((0, *scene.means.shape))
+    image = jax.vmap(lambda means: render(means, *scene[1:]).image)(nothing)
+    assert image.shape == (0, 1, helpers.HEIGHT, helpers.WIDTH, helpers.CHANNELS)
+    assert jax.vmap(jax.grad(loss))(nothing).shape == nothing.shape
+
+
 def test_vmap_is_one_launch_and_backward_sorts_no_list(helpers):
     """Sorts in the lowered program: as many for a batch as for one; the backward adds only the
     ordering of tiles by length."""

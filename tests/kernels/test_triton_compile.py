@@ -107,6 +107,26 @@ for capability in triton_compile.PTX_VERSIONS:
         triton_compile.PTX_VERSIONS
     )
     assert set(compiled_kernels.CAPABILITIES) <= set(triton_compile.PTX_VERSIONS)
+    assert set(triton_compile.SHARED_BYTES) == set(triton_compile.PTX_VERSIONS)
+
+
+def test_tiles_too_large_for_a_gpus_shared_memory_are_refused():
+    code = """
+import jax, jax.numpy as jnp
+import kernels
+options = kernels.RasterizeOptions(tile_size=(32, 32), on_overflow="count")
+def loss(*arrays):
+    return jnp.sum(kernels.rasterize(
+        *arrays, image_size=(64, 64), options=options, implementation="triton").image)
+shapes = ((9, 3), (9, 4), (9, 3), (9,), (9, 3), (1, 4, 4), (1, 3, 3))
+arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+try:
+    jax.jit(jax.grad(loss)).trace(*arrays).lower(lowering_platforms=("cuda",))
+except NotImplementedError as error:
+    print(error)
+"""
+    said = own_process.python(code, KERNELS_CUDA_CAPABILITY="89")
+    assert "needs 131072 bytes of shared memory, compute capability 89 has 101376" in said
 
 
 @pytest.mark.parametrize(
