@@ -55,6 +55,10 @@ def test_tile_sizes(tile):
     _assert_parity(90, {"splats": 60}, (50, 38), {"tile_size": tile})
 
 
+def test_tiles_without_splats():
+    _assert_parity(90, {"splats": 3, "cameras": 2}, (25, 38), {})
+
+
 def test_more_than_fits():
     options = {"capacity": 300, "tile_size": (4, 4)}
     _assert_parity(90, {"splats": 200}, (44, 52), options, against="xla")

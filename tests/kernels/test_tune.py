@@ -8,7 +8,7 @@ import types
 import jax.numpy as jnp
 import pytest
 
-from kernels import cubin, triton_call, tune
+from kernels import cubin, triton_compile, tune
 from kernels.rasterize import triton_config
 
 
@@ -85,7 +85,7 @@ def test_a_win_over_a_disturbed_measurement_does_not_count():
 def test_a_candidate_that_spills_is_no_candidate(monkeypatch):
     launch = type("Launch", (), {"name": "blend_kernel"})
     compiled = [(launch, {"spill_bytes": 8}), (launch, {"spill_bytes": 0})]
-    monkeypatch.setattr(triton_call, "compiled_kernels", lambda: compiled)
+    monkeypatch.setattr(triton_compile, "compiled_kernels", lambda: compiled)
     monkeypatch.setattr(cubin, "resources", lambda found: found)
     tune._refuse_spills(1)
     with pytest.raises(RuntimeError, match="blend_kernel spills 8 bytes"):
