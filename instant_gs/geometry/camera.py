@@ -12,6 +12,14 @@ FOV_WIDE_DEGREES = 23.28  # of the "wide" crop, the default of the authors' rele
 FOV_LEGACY_DEGREES = 18.837  # of the first release
 
 
+def product(a, b):
+    """a @ b of points, rays or rotations, in float32 everywhere.
+
+    TPUs would round both to bfloat16, one or two pixels of a picture, and GPUs to TF32.
+    """
+    return jnp.matmul(a, b, precision="highest")
+
+
 def focal_length(fov_degrees: float = FOV_WIDE_DEGREES) -> float:
     """Focal length in image widths, with the literal constants of the reference release.
 
@@ -101,7 +109,7 @@ def view_matrix(cam2world):
         (…, 4, 4), differentiable.
     """
     rotation = jnp.swapaxes(cam2world[..., :3, :3], -1, -2)
-    translation = -jnp.einsum("...ij,...j->...i", rotation, cam2world[..., :3, 3])
+    translation = -product(rotation, cam2world[..., :3, 3:])[..., 0]
     top = jnp.concatenate([rotation, translation[..., None]], axis=-1)
     bottom = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0], top.dtype), (*top.shape[:-2], 1, 4))
     return jnp.concatenate([top, bottom], axis=-2)

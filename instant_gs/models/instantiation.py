@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from instant_gs import types
+from instant_gs.geometry import camera as camera_lib
 
 RAY_NEAR, RAY_FAR = 2.25, 3.5  # along the unit ray, world units, as released
 
@@ -79,7 +80,7 @@ def camera_rays(camera: types.Camera, count: int):
     y_camera = (y - k[1, 2]) / k[1, 1]
     x_camera = (x - k[0, 2] - k[0, 1] * y_camera) / k[0, 0]
     direction = jnp.stack([x_camera, y_camera, jnp.ones_like(x)], -1).reshape(-1, 3)
-    direction = direction @ camera.cam2world[:3, :3].T
+    direction = camera_lib.product(direction, camera.cam2world[:3, :3].T)
     return camera.cam2world[:3, 3], direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from instant_gs import rendering, types
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.models import gaussian_decoder, instantiation, reprojection, unwrap
 
 _HIDDEN = 64
@@ -103,7 +104,7 @@ def _compare(means, drawn: rendering.Rendered, photo, camera: types.Camera):
         for places in (means, mirrored)
     )
     place, move = place[:, :-2], place[:, -2:]
-    in_world = jnp.pad(move, ((0, 0), (0, 1))) @ camera.cam2world[:3, :3].T
+    in_world = camera_lib.product(jnp.pad(move, ((0, 0), (0, 1))), camera.cam2world[:3, :3].T)
     behind = [
         jnp.clip((_depth(places, camera) - look[:, 3:4]) / _CLEAR, -1.0, 1.0)
         for places, look in ((means, place), (mirrored, mirror))
@@ -137,4 +138,4 @@ def misalignment(drawn, photo):
 
 def _depth(points, camera: types.Camera):
     """Distances (N, 1) from the camera's plane."""
-    return (points - camera.cam2world[None, :3, 3]) @ camera.cam2world[:3, 2:3]
+    return camera_lib.product(points - camera.cam2world[None, :3, 3], camera.cam2world[:3, 2:3])

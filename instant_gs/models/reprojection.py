@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from instant_gs import types
+from instant_gs.geometry import camera as camera_lib
 from instant_gs.models import gaussian_decoder, head_surface, instantiation, unwrap
 
 # The start of the blend: what faces the camera counts, and the planes' own colour a little.
@@ -89,7 +90,10 @@ def facing(grid: int, camera: types.Camera):
     normals = jnp.asarray(head_surface.outward(grid))
     backward = camera.cam2world[:3, 3]
     backward = (backward / jnp.linalg.norm(backward))[:, None]
-    return [normals @ backward, (normals * MIRROR[None]) @ backward]
+    return [
+        camera_lib.product(normals, backward),
+        camera_lib.product(normals * MIRROR[None], backward),
+    ]
 
 
 def around(maps):

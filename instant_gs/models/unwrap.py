@@ -63,7 +63,7 @@ def unwrap(photo, camera: types.Camera, side: int):
             instantiation.bilinear(photo, *project(scale * anchors, camera)) for scale in _SHELLS
         ]
         backward = camera.cam2world[:3, 3]
-        facing = normals @ (backward / jnp.linalg.norm(backward))
+        facing = camera_lib.product(normals, backward / jnp.linalg.norm(backward))
         return jnp.concatenate([*shells, facing[:, None]], -1).reshape(side, side, -1)
 
     seen = jax.vmap(one)(photo, camera)
@@ -74,7 +74,7 @@ def unwrap(photo, camera: types.Camera, side: int):
 def project(points, camera: types.Camera):
     """World points (M, 3) to x and y (M,) in the image of one camera, edges at ±1."""
     rotation, position = camera.cam2world[:3, :3], camera.cam2world[:3, 3]
-    x, y, z = jnp.moveaxis((points - position[None]) @ rotation, -1, 0)
+    x, y, z = jnp.moveaxis(camera_lib.product(points - position[None], rotation), -1, 0)
     k = camera.intrinsics
     return 2 * (k[0, 0] * x / z + k[0, 2]) - 1, 2 * (k[1, 1] * y / z + k[1, 2]) - 1
 

@@ -265,8 +265,8 @@ def _turned(view: types.View, keys) -> types.Camera:
     if keys is not None:
         noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), (3,)))(keys)
         turned, front = (camera_lib.pose_from_angles(a) for a in (CAMERA_NOISE * noise, 0 * noise))
-        turn = turned[:, :3, :3] @ jnp.swapaxes(front[:, :3, :3], 1, 2)
-        pose = pose.at[:, :3].set(turn @ pose[:, :3])
+        turn = camera_lib.product(turned[:, :3, :3], jnp.swapaxes(front[:, :3, :3], 1, 2))
+        pose = pose.at[:, :3].set(camera_lib.product(turn, pose[:, :3]))
     return types.Camera(pose, view.intrinsics)
 
 

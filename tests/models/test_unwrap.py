@@ -6,7 +6,7 @@ import numpy as np
 
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
-from instant_gs.models import head_surface, unwrap
+from instant_gs.models import head_surface, instantiation, refinement, reprojection, unwrap
 
 SIDE = 16
 CELL = (7, 9)  # row and column: near the middle of the face
@@ -74,3 +74,22 @@ def test_a_mirrored_photo_has_the_mirrored_pose():
     angles, mirrored = (jax.jit(encoder.apply)(params, x) for x in (photo, photo[:, :, ::-1]))
     assert np.abs(angles).max() > 1e-4
     np.testing.assert_allclose(mirrored, np.asarray(angles) * [-1, 1, -1], atol=1e-6)
+
+
+def test_coordinates_are_multiplied_in_float32():
+    """At default precision a TPU would round them to bfloat16."""
+    batch = jax.tree.map(jnp.asarray, _camera(0.3))
+    one = jax.tree.map(lambda array: array[0], batch)
+    points = jnp.ones((16, 3))
+    calls = (
+        (lambda view: unwrap.project(points, view), one),
+        (lambda view: unwrap.unwrap(jnp.ones((1, 8, 8, 3)), view, 4), batch),
+        (lambda view: instantiation.camera_rays(view, 4), one),
+        (lambda view: reprojection.facing(4, view), one),
+        (lambda view: refinement._depth(points, view), one),
+        (lambda view: camera_lib.view_matrix(view.cam2world), one),
+    )
+    for function, view in calls:
+        text = jax.jit(function).lower(view).as_text()
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        assert products and all("HIGHEST" in line for line in products), text
