@@ -2,17 +2,21 @@
 
 import json
 import pathlib
+import time
 
 import imageio.v3 as iio
 import jax
 import numpy as np
-import tensorboardX
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
 
 from instant_gs.data import atomic
 
 
 class MetricWriter:
     """Writes ``metrics.jsonl``, TensorBoard events and ``samples/*.png`` under a folder.
+
+    All by the caller's thread: another could end at a full disk, and the run would wait for it.
 
     Args:
         folder: The run's.
@@ -25,9 +29,11 @@ class MetricWriter:
         self._folder = pathlib.Path(folder)
         if self._active:
             (self._folder / "samples").mkdir(parents=True, exist_ok=True)
-            self._board = tensorboardX.SummaryWriter(
-                str(self._folder / "tensorboard"), purge_step=step + 1
-            )
+            board = self._folder / "tensorboard"
+            board.mkdir(exist_ok=True)
+            self._events = event_file_writer.EventsWriter(str(board / "events"))
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._add(step + 1, session_log=start)  # TensorBoard hides what others wrote from here
             _keep_lines_until(self._folder / "metrics.jsonl", step)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -36,33 +42,39 @@ class MetricWriter:
             with open(self._folder / "metrics.jsonl", "a") as lines:
                 lines.write(json.dumps({"step": step, **values}) + "\n")
             for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+                self._add(step, summary=summary.scalar(name, value))
+            self._events.flush()
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes an (H, W, 3) uint8 picture."""
         if self._active:
             iio.imwrite(self._folder / "samples" / f"{name}_{step:07d}.png", image)
-            self._board.add_image(name, image, step, dataformats="HWC")
+            self._add(step, summary=summary.image(name, image, dataformats="HWC"))
+            self._events.flush()
 
     def close(self) -> None:
         """Flushes and closes the files."""
         if self._active:
-            self._board.close()
+            self._events.close()
+
+    def _add(self, step: int, **content) -> None:
+        event = event_pb2.Event(wall_time=time.time(), step=step, **content)
+        self._events.write_event(event)
 
 
 def _keep_lines_until(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="surrogateescape").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]  # a kill may cut off the last one
     kept = [line for line in whole if _step_of(line) <= step]
     if kept != lines:
         with atomic.replacing(path) as partial:
-            partial.write_text("".join(kept))
+            partial.write_text("".join(kept), errors="surrogateescape")
 
 
 def _step_of(line: str) -> int:
     try:
         return json.loads(line)["step"]
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         return 0  # not ours to delete
