@@ -56,11 +56,17 @@ def write(workdir: str | pathlib.Path, config: Config) -> pathlib.Path:
 
 
 def read_curves(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-    """Metrics by name as (step, value), steps increasing; of a step logged twice, the last."""
+    """Metrics by name as (step, value), steps increasing; of a step logged twice, the last.
+
+    Damaged lines, which a crash of the machine may leave, are passed over.
+    """
     lines = {}
-    for text in path.read_text().splitlines() if path.is_file() else ():
-        line = json.loads(text)
-        lines[line.pop("step")] = line
+    for text in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+            lines[line.pop("step")] = line
+        except (ValueError, AttributeError, KeyError, TypeError):
+            continue
     curves = {}
     for step in sorted(lines):
         for name, value in lines[step].items():

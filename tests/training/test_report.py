@@ -60,5 +60,13 @@ def test_the_page_holds_curves_pictures_configuration_and_provenance(tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_damaged_lines_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(
+        b'{"step": 1, "loss": 2.0}\n\0\0\xff\n7\n{"loss": 1}\n{"step": 2, "loss": 1.0}\n'
+    )
+    assert report.read_curves(path) == {"loss": [(1, 2.0), (2, 1.0)]}
+
+
 def test_a_run_without_metrics_has_a_page(tmp_path):
     assert "step 0 of 8" in report.write(tmp_path, demo.get_config("smoke")).read_text()
