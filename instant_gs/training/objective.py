@@ -69,7 +69,7 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
         keys: (B,) random keys of the augmentation.
 
     Returns:
-        () loss and a dict of () metrics.
+        () loss and a dict of metrics, () but for the moments that ``of_whole_batch`` takes.
     """
     views = _join(_join(batch.source, batch.driven), _join(batch.reconstruction, batch.driver))
     count = views.image.shape[1]
@@ -80,11 +80,10 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
     error = jnp.mean((predicted - target) ** 2)
     pair = predicted.reshape(-1, 2, count // 2, predicted.shape[-1])
     invariance = jnp.mean((pair[:, 0] - pair[:, 1]) ** 2)
-    baseline = jnp.mean((target - target.mean(0, keepdims=True)) ** 2)
     loss = error + config.motion_pretrain.invariance * invariance
     metrics = {
         "coefficient_mse": error,
-        "coefficient_r2": 1 - error / jnp.maximum(baseline, 1e-12),
+        "coefficient_moments": jnp.stack([target, target**2]).mean(1),
         "pair_distance": invariance,
     }
     if config.model.encoder.unwrap:
@@ -98,6 +97,16 @@ def motion_objective(model: AvatarModel, config: Config, params, batch: types.Ba
         loss = loss + POSE_WEIGHT * jnp.mean(jnp.sqrt(squared + _POSE_FLOOR**2))
         metrics["pose_distance"] = jnp.sqrt(squared.mean())
     return loss, metrics | {"loss": loss}
+
+
+def of_whole_batch(metrics: dict) -> dict:
+    """() metrics from the means of an objective's over the parts of a batch."""
+    metrics = dict(metrics)
+    if "coefficient_moments" in metrics:  # a part alone may show a single expression
+        mean, square = metrics.pop("coefficient_moments")
+        baseline = jnp.maximum(jnp.mean(square - mean**2), 1e-12)
+        metrics["coefficient_r2"] = 1 - metrics["coefficient_mse"] / baseline
+    return metrics
 
 
 def _join(first: types.View, second: types.View) -> types.View:
@@ -194,7 +203,7 @@ def avatar_objective(model: AvatarModel, config: Config, judges, size, networks,
         "psnr_reconstruction": psnr[0],
         "psnr_driven": psnr[1:].mean(),
         "region_driven": terms["region"][:, 1:].mean(),
-        "overflow": rendered.overflow.sum(),
+        "overflow": rendered.overflow.mean(),  # of an image: parts and devices are averaged, too
     }
     return loss + contest, metrics
 

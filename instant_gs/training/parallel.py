@@ -130,8 +130,8 @@ def mean_gradient(loss_fn, mesh: Mesh, accumulate: int = 1):
     """Builds ``(params, batch, keys) -> (gradients, metrics)``, means over the samples.
 
     Args:
-        loss_fn: ``(params, batch, keys) -> (() loss, dict of () metrics)``, means over the
-            samples that it is given.
+        loss_fn: ``(params, batch, keys) -> (() loss, dict of metrics)``, means over the samples
+            that it is given.
         mesh: From ``make_mesh``; batch and keys (B,) are split over it.
         accumulate: Every device takes its samples in that many parts, one after the other, so
             that the activations of one part need memory at a time.

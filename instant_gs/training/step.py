@@ -72,6 +72,6 @@ def make(model: AvatarModel, config: Config, phase: curriculum.Phase, mesh: jax.
         norms["gradient_norm"] = optax.tree.norm(grads["model"])
         if "adversarial" in judges:
             norms["gradient_norm/discriminator"] = optax.tree.norm(grads["discriminator"])
-        return parallel.stay(state, mesh), metrics | norms
+        return parallel.stay(state, mesh), objective.of_whole_batch(metrics) | norms
 
     return jax.jit(step, donate_argnums=0)

@@ -3,12 +3,13 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from instant_gs import models
+from instant_gs import models, rendering
 from instant_gs.data import pipeline
-from instant_gs.training import curriculum, parallel, state, step
+from instant_gs.training import curriculum, objective, parallel, state, step
 
 
 def _setting(config):
@@ -88,6 +89,32 @@ def test_a_batch_in_parts_makes_the_step_of_the_whole(config):
     one = _one_step(model, config, "motion", fresh, batch, 1)
     parts = _one_step(model, config, "motion", fresh, batch, 2, accumulate=2)
     _check_alike(one, parts)
+    found, found_in_parts = (metrics["coefficient_r2"] for _, metrics, _ in (one, parts))
+    assert found_in_parts == pytest.approx(found, rel=1e-4)
+    everything = [view.coefficients.reshape(-1, 52) for view in vars(batch).values()]
+    variance = np.concatenate(everything).var(0).mean()
+    assert found == pytest.approx(1 - one[1]["coefficient_mse"] / variance, rel=1e-3)
+
+
+def test_overflow_is_that_of_an_image_in_parts_of_any_size(config, monkeypatch):
+    config.loss.lpips = 0.0
+    model, _, batch = _setting(config)
+    size = config.model.image_size
+
+    def render(gaussians, camera, **_):
+        lead = camera.intrinsics.shape[:2]
+        image = jnp.zeros((*lead, size, size, 3))
+        return rendering.Rendered(image, image[..., 0], image[..., 0], jnp.full(lead, 6))
+
+    posed = objective.Posed(None, jnp.zeros((1, 1, 1, 1)), None)
+    monkeypatch.setattr(objective, "animated_and_rest", lambda *_: posed)
+    monkeypatch.setattr(rendering, "render", render)
+    for samples in (1, config.data.batch_size):
+        part = jax.tree.map(lambda a, samples=samples: a[:samples], batch)
+        _, metrics = objective.avatar_objective(
+            model, config, {}, size, {"model": {}}, part, None, 0
+        )
+        assert metrics["overflow"] == 6
 
 
 def test_groups_of_the_discriminator_that_would_be_cut_are_a_clear_error(config):
