@@ -200,6 +200,18 @@ def test_videos_are_added_and_changed_ones_refused(imported, videos, astronaut, 
     assert bytes_of(out) == before
 
 
+def test_a_video_without_frames_can_be_copied_again(imported, videos, tmp_path):
+    out = shutil.copytree(imported[0], tmp_path / "pack")
+    mine = shutil.copytree(videos, tmp_path / "videos")
+    shutil.copy(mine / "bob.mp4", mine / "cut.mp4")
+    summary = pack.write(out, mine, SETTINGS)
+    assert (summary.new, summary.clips) == (1, 4)
+    assert "cut.mp4" not in dict(summary.unusable)
+    assert source.load_identity(out, "cut").clips[0].frames == 3
+    assert list(validate.source_problems(out)) == []
+    assert pack.write(out, mine, SETTINGS).new == 0
+
+
 def test_every_takes_every_so_many(videos, tmp_path):
     settings = pack.Settings(teacher="x", licence="y", image_size=64, every=2)
     summary = pack.write(tmp_path / "pack", videos / "ada", settings)

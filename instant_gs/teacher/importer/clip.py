@@ -60,8 +60,10 @@ class Job:
 def load_record(job: Job) -> dict[str, Any] | None:
     """The record of a video that was imported before; None if it was not, or not wholly.
 
+    A changed video is imported again if the one before gave no frame.
+
     Raises:
-        cli.UserError: It was imported from another video.
+        cli.UserError: Its frames were imported from another video.
     """
     if not job.record_path.is_file():
         return None
@@ -72,6 +74,8 @@ def load_record(job: Job) -> dict[str, Any] | None:
     same = stat.st_size == record["bytes"] and (
         stat.st_mtime_ns == record["modified_ns"] or digest.file_sha256(path) == record["sha256"]
     )
+    if not same and not record["frames"]:
+        return None
     if not same:
         raise cli.UserError(
             f"{path}: {job.source.identity}/{job.source.clip} of {job.pack} was imported from"
