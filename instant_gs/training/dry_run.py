@@ -7,7 +7,7 @@ import jax
 
 from instant_gs import models
 from instant_gs.config import Config
-from instant_gs.data import framing, reader
+from instant_gs.data import reader
 from instant_gs.training import (
     abstract,
     checkpoint,
@@ -39,10 +39,10 @@ def describe(
         motion_encoder: Weights or run.
 
     Raises:
-        ValueError: The configuration is invalid or does not fit the devices.
+        ValueError: The configuration is invalid or does not fit the devices or the data.
         UserError: ``workdir`` holds a run of another configuration, or a pack shows another view
             than the model's.
-        PackError: A pack cannot be read.
+        PackError: A pack cannot be read, or lacks what the configuration needs.
         FileNotFoundError: There is nothing to start from where an option says.
     """
     config.validate()
@@ -123,8 +123,9 @@ def _step(model, config, phase, mesh, shapes, batch):
 def _data(config: Config):
     if not config.data.packs:
         yield "data          none: training needs --config.data.packs='(\"FOLDER\",)'"
-    for pack in reader.open_packs(config.data.packs) if config.data.packs else ():
-        framing.check([pack], config.model.fov_degrees)
+        return
+    loop.training_data(config)  # refuses what training would refuse
+    for pack in reader.open_packs(config.data.packs, allow_broken=config.data.broken == "skip"):
         height, width = pack.image_size
         yield f"data          {pack.path}: {len(pack):,} records of {height} x {width}"
 

@@ -81,8 +81,7 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
     mesh = parallel.mesh_of(config)
     if not config.data.packs:
         raise cli.UserError("training needs data: --config.data.packs='(\"FOLDER\",)'")
-    broken = BrokenRecords() if config.data.broken == "skip" else None
-    loader = _loader(config, "train", config.seed, jax.process_count(), broken)
+    loader, broken = training_data(config)
     train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
     begins = checkpointer.latest_step() is None
@@ -153,6 +152,18 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
         named = ", ".join(f"--{option}={given[option]}" for option in origins)
         completeness.check_fits(own, params, named)
     return params, origins
+
+
+def training_data(config: Config):
+    """The iterator over this host's batches, and the broken records it meets, None if an error.
+
+    Raises:
+        PackError: A pack cannot be read, or lacks what the configuration needs.
+        UserError: A pack shows another view than the model's.
+        ValueError: There is too little data for a batch.
+    """
+    broken = BrokenRecords() if config.data.broken == "skip" else None
+    return _loader(config, "train", config.seed, jax.process_count(), broken), broken
 
 
 def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):

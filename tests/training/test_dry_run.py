@@ -1,6 +1,7 @@
 """A dry run says what is there and touches nothing."""
 
 import dataclasses
+import json
 import re
 import shutil
 import signal
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import pytest
 
 from instant_gs import cli, models
+from instant_gs.data import packing, synthetic
+from instant_gs.data.error import PackError
 from instant_gs.training import (
     checkpoint,
     curriculum,
@@ -77,6 +80,55 @@ def test_a_pack_of_another_view_is_refused(does, config, tmp_path):
             loop.train(config, tmp_path / "run")
         else:
             list(dry_run.describe(config, tmp_path / "run"))
+
+
+def _small_frames(config, _):
+    config.model.image_size = 128
+
+
+def _no_coefficients(config, folder):
+    source = synthetic.write_pack(folder / "source", ["ada"], image_size=64)
+    path = source / "ada" / "identity.json"
+    content = json.loads(path.read_text())
+    for one in content["clips"]:
+        one["coefficients"] = None
+    path.write_text(json.dumps(content))
+    packing.pack(source, folder / "packed", packing.Options(image_size=64), workers=1)
+    config.data.packs = (str(folder / "packed"),)
+
+
+def _missing_shard(config, folder):
+    shutil.copytree(config.data.packs[0], folder / "packed")
+    config.data.packs = (str(folder / "packed"),)
+    next((folder / "packed" / "shards").glob("*.array_record")).unlink()
+
+
+@pytest.mark.parametrize("does", ["describe", "train"])
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (_small_frames, r"its frames are \(64, 64\), image_size \(128, 128\) is larger"),
+        (_no_coefficients, "clips have no coefficients, and motion_pretrain learns from them"),
+        (_missing_shard, r"\.array_record: missing"),
+    ],
+)
+def test_packs_that_training_refuses_are_refused(does, prepare, message, config, tmp_path):
+    prepare(config, tmp_path)
+    with pytest.raises(PackError, match=message):
+        if does == "train":
+            loop.train(config, tmp_path / "run")
+        else:
+            list(dry_run.describe(config, tmp_path / "run"))
+
+
+def test_a_broken_pack_is_described_if_training_would_skip_the_records(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(curriculum, "phases", lambda _: [])
+    _missing_shard(config, tmp_path)
+    config.data.broken = "skip"
+    text = "\n".join(dry_run.describe(config, tmp_path / "run"))
+    assert re.search(r"data +\S+/packed: [\d,]+ records of 64 x 64", text), text
 
 
 def test_sharing_the_state_divides_it(config, monkeypatch):
