@@ -71,7 +71,7 @@ class RunCheckpointer:
         }
         items = {name: ocp.args.StandardSave(item) for name, item in arrays.items()}
         items |= {name: ocp.args.JsonSave(item) for name, item in texts.items()}
-        with self._plain_errors():
+        with self.plain_errors("a checkpoint"):
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
@@ -118,7 +118,7 @@ class RunCheckpointer:
 
     def check(self) -> None:
         """Raises the UserError of a save that failed meanwhile, instead of at the next save."""
-        with self._plain_errors():
+        with self.plain_errors("a checkpoint"):
             if not self._manager.is_saving_in_progress():
                 self._manager.wait_until_finished()  # raises what the writing thread met
 
@@ -128,24 +128,30 @@ class RunCheckpointer:
         Raises:
             UserError: It could not be written, e.g. a full disk.
         """
-        with self._plain_errors():
+        with self.plain_errors("a checkpoint"):
             self._manager.wait_until_finished()
             self._manager.close()
 
     @contextlib.contextmanager
-    def _plain_errors(self):
-        """Says what a failed write means: Orbax raises the file system's error, or a long one."""
+    def plain_errors(self, what: str):
+        """A block that writes ``what``; says what a failure means, and which checkpoint is whole.
+
+        Raises:
+            UserError: The file system refused, which raises an OSError, or of Orbax a long one.
+        """
         try:
             yield
         except (OSError, ValueError) as error:
             reason = failed_write.reason(error)
             if reason is None:
                 raise
+            with contextlib.suppress(OSError, ValueError):  # one may be on its way and get whole
+                self._manager.wait_until_finished()
             self._manager.reload()  # forgets the step that it counted already
             whole = self._manager.latest_step()
-            before = "there is none before it" if whole is None else f"step {whole} is whole"
+            saved = "no checkpoint is saved yet" if whole is None else f"step {whole} is whole"
             raise cli.UserError(
-                f"--workdir={self._workdir}: a checkpoint could not be written: {reason}; {before}."
+                f"--workdir={self._workdir}: {what} could not be written: {reason}; {saved}."
                 " Make room, then run the same command again to resume"
             ) from error
 

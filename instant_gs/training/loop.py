@@ -245,13 +245,16 @@ def _run(
             checkpointer.check()
             if broken is not None:
                 values["broken_records"] = len(broken)
-            _log(metric_writer, number, total, phase.name, values, meter.read())
+            with checkpointer.plain_errors("the log"):
+                _log(metric_writer, number, total, phase.name, values, meter.read())
         if phase.name == "avatar" and (number % config.train.image_every == 0 or last):
             with meter.pause(metrics):
                 ema = parallel.whole(train_state.ema, mesh)  # all hosts take part
                 if jax.process_index() == 0:
-                    metric_writer.image(number, "validation", draw(ema, shown))
-                    report.write(workdir, config)
+                    picture = draw(ema, shown)
+                    with checkpointer.plain_errors("the log"):
+                        metric_writer.image(number, "validation", picture)
+                        report.write(workdir, config)
         request = stop.after(number)
         if number % config.train.checkpoint_every == 0 or last or request:
             with meter.pause(metrics):

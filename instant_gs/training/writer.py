@@ -1,5 +1,6 @@
 """Scalars and pictures of a run: JSON lines and TensorBoard, process 0 only."""
 
+import contextlib
 import json
 import pathlib
 import time
@@ -53,9 +54,10 @@ class MetricWriter:
             self._events.flush()
 
     def close(self) -> None:
-        """Flushes and closes the files."""
+        """Closes the files; if something could not be written, that was raised before."""
         if self._active:
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
 
     def _add(self, step: int, **content) -> None:
         event = event_pb2.Event(wall_time=time.time(), step=step, **content)

@@ -1,6 +1,7 @@
 """The loop on a tiny pack: it learns, resumes exactly, stops on NaN, refuses another run."""
 
 import dataclasses
+import errno
 import gzip
 import json
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from configs import demo
 from instant_gs import cli, models
-from instant_gs.training import checkpoint, completeness, loop, sample_grid, state, weights
+from instant_gs.training import checkpoint, completeness, loop, sample_grid, state, weights, writer
 
 
 def read_metrics(workdir):
@@ -38,6 +39,21 @@ def finished_run(pack, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     final = loop.train(config, workdir, profile_steps=(2, 2))
     return config, workdir, jax.tree.map(np.asarray, final)
+
+
+@pytest.mark.slow
+def test_a_full_disk_met_by_the_log_is_one_error_that_says_what_is_saved(
+    config, tmp_path, monkeypatch
+):
+    def refuse(self, step, values):
+        if step == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer.MetricWriter, "scalars", refuse)
+    config.train.checkpoint_every = 2
+    message = f"--workdir={tmp_path}/run: the log could not be written: No space.*step 2 is whole"
+    with pytest.raises(cli.UserError, match=message):
+        loop.train(config, tmp_path / "run")
 
 
 @pytest.mark.slow

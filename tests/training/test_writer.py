@@ -42,3 +42,4 @@ def test_a_full_disk_ends_the_call_and_does_not_block_the_next(tmp_path):
             with pytest.raises(OSError) as caught:
                 log.scalars(step, {f"avatar/{name}": 1.0 for name in range(10)})
             assert caught.value.errno == errno.ENOSPC
+        log.close()  # says nothing more
