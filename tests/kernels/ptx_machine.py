@@ -115,7 +115,7 @@ def _blocks(statements: list[str]) -> tuple[list[list[_Instruction]], dict[str, 
 def _narrowest(ptx: str, space: str) -> int:
     """Bytes of the narrowest access to a kind of memory."""
     widths = re.findall(rf"(?:ld|st|atom|red)\.{space}[\w.:]*\.[a-z](\d+)\s", ptx)
-    return min([int(width) // 8 for width in widths], default=4)
+    return min([4, *(int(width) // 8 for width in widths)])  # matrices take 4
 
 
 class _Machine:
