@@ -24,7 +24,7 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 # Every process must see all GPUs of its node: JAX gives each its own.
 status=0
-export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-8}" # since Slurm 22.05 srun inherits it no more
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-8}" # srun inherits none since 22.05
 # --wait, not --kill-on-bad-exit: a process that has saved must not have the others killed meanwhile.
 srun --kill-on-bad-exit=0 --wait=60 "${PYTHON:-.venv/bin/python}" train.py --distributed \
     --compilation_cache="${COMPILATION_CACHE:-runs/compiled}" "$@" || status=$?

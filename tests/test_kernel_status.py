@@ -1,6 +1,8 @@
 """The line that says whether today's kernels were verified on a GPU tells the truth."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -100,6 +102,14 @@ def test_only_a_complete_run_is_a_verification(changes, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "gpu-nvidia-test.json").read_text())["tests"] == tests
     verified = kernel_status.describe(results=tmp_path).startswith("kernels: verified")
     assert verified == (not changes)
+
+
+@pytest.mark.parametrize("flag", ["--rehearse", "--seconds=9", "--out=folder"])
+def test_flags_of_a_record_are_refused_without_one(flag):
+    command = [sys.executable, "-m", "benchmarks.kernel_status", flag]
+    run = subprocess.run(command, cwd=provenance.ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert f"{flag.partition('=')[0]}: only with --record" in run.stderr
 
 
 def test_no_test_is_no_record(tmp_path, monkeypatch):

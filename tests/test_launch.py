@@ -77,6 +77,7 @@ def test_slurm_passes_everything_on(tmp_path):
     text = (ROOT / "launch" / "slurm.sh").read_text()
     per_node = [re.search(rf"--{n}-per-node=(\d+)", text)[1] for n in ("ntasks", "gpus")]
     assert per_node[0] == per_node[1], "one process a GPU"
+    assert text.index("export SRUN_CPUS_PER_TASK=") < text.index("\nsrun "), "srun asks for its own"
 
 
 def test_slurm_queues_a_run_again_that_was_stopped_and_saved(tmp_path):
