@@ -1,10 +1,15 @@
 """Packs of the procedural teacher: format, determinism, resuming, errors."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +68,42 @@ def test_same_bytes_with_other_workers_and_another_range(written, tmp_path):
     again, first = _hashes(tmp_path / "again"), _hashes(written)
     assert {key: again[key] for key in first} == first
     assert len(again) > len(first)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)],
+)
+def test_a_stopped_command_stops_its_workers_between_frames(number, status, tmp_path):
+    folder = tmp_path / "pack"
+    command = [
+        *(sys.executable, "-m", "instant_gs.teacher.procedural", f"--pack={folder}"),
+        *("--identities=3", "--workers=2", "--image_size=32", "--frames=20000", "--views=1"),
+    ]
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+    try:
+        _wait(lambda: len({path.parts[-3] for path in folder.rglob("*.png")}) == 2)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(workers) >= 2
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does for Ctrl-C
+        else:
+            process.send_signal(number)
+        assert process.wait(60) == status
+        _wait(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+def _wait(done, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
 
 
 def test_a_partial_identity_is_made_again(written, tmp_path):

@@ -1,11 +1,10 @@
 """Writes teacher packs in the source form: identities x performances x views."""
 
-import concurrent.futures
 import dataclasses
 import errno
+import functools
 import io
 import json
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import tqdm
 
 from instant_gs.data import format as pack_format
-from instant_gs.data import source_writer
+from instant_gs.data import source_writer, worker
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, performance, scene, view
 
@@ -135,6 +134,7 @@ def _write_performance(folder, settings, index, who, act):
             (folder / clip[key]).mkdir()
     videos = [[] for _ in poses]
     for number, row in enumerate(coefficients):
+        worker.stop_if_asked()
         moved = scene.frame(who, row)
         for clip, pose, video in zip(clips, poses, videos, strict=True):
             shot = scene.picture(who, moved, pose, lens, size)
@@ -209,28 +209,11 @@ def write(pack, settings, *, start, identities, workers, progress=True):
         name = identity.name_of(settings.seed, index)
         if not (pack / name / pack_format.IDENTITY_NAME).is_file():
             todo.append(index)
-    bar = tqdm.tqdm(total=len(todo), unit="identity", disable=not progress, smoothing=0.05)
-    with bar:
-        if workers <= 1 or len(todo) <= 1:
-            for index in todo:
-                write_identity(pack, settings, index)
-                bar.update()
-        else:
-            _write_parallel(pack, settings, todo, workers, bar)
-    return len(todo), identities - len(todo)
-
-
-def _write_parallel(pack, settings, todo, workers, bar):
-    # Spawned, not forked: the parent may hold threads of JAX or OpenCV.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
-    try:
-        waiting = [pool.submit(write_identity, pack, settings, index) for index in todo]
-        for done in concurrent.futures.as_completed(waiting):
-            done.result()
+    render = functools.partial(write_identity, pack, settings)
+    with tqdm.tqdm(total=len(todo), unit="identity", disable=not progress, smoothing=0.05) as bar:
+        for _ in worker.results(render, todo, workers):
             bar.update()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return len(todo), identities - len(todo)
 
 
 def summary_line(pack, rendered, skipped, settings):
