@@ -40,8 +40,8 @@ class Fuzz:
     lash_alpha: np.ndarray
 
 
-def _attach(points_rest, model, rest):
-    """Skin vertices (n, 3) and weights near rest points, and the world root at rest."""
+def _attach(points_rest, model):
+    """Skin vertices (n, 3) near rest points (n, 3), decimetres, and their weights (n, 3)."""
     front = np.flatnonzero((model.masks["skin"] > 0) & (model.masks["inner"] < 0.5))
     tree = spatial.cKDTree(model.rest[front])
     distance, near = tree.query(points_rest, k=3)
@@ -67,8 +67,16 @@ def _brow_strands(rng, who):
     return x, y, direction, length
 
 
-def grow(who, index, rest, normals, shape, origin, scale):
-    """Brows, lashes and beard of a person."""
+def grow(who, index, shape, origin, scale):
+    """Brows, lashes and beard of a person.
+
+    Args:
+        who: identity.Attributes.
+        index: Identity index (seeds the hairs).
+        shape: (A, 3) asset vertices of this person, decimetres.
+        origin: (3,) the world's origin, decimetres.
+        scale: World units per decimetre.
+    """
     rng = identity.generator(who.seed, index, "fuzz")
     model = head_model.load()
     roots, offsets, colors, alphas, widths, kinds = [], [], [], [], [], []
@@ -100,8 +108,8 @@ def grow(who, index, rest, normals, shape, origin, scale):
         alphas.append(np.full(len(spots), 0.5))
         widths.append(np.full(len(spots), 0.0018))
         kinds.append(np.full(len(spots), BEARD))
-    vertices, weights = _attach(np.concatenate(roots), model, rest)
-    lash_rest, lash_units, lash_alpha = _lashes(who, model, shape, origin, scale)
+    vertices, weights = _attach(np.concatenate(roots), model)
+    lash_rest, lash_units, lash_alpha = _lashes(model, shape, origin, scale)
     return Fuzz(
         vertices,
         weights.astype(np.float32),
@@ -135,7 +143,7 @@ def _beard_roots(rng, who, model):
     return points, length
 
 
-def _lashes(who, model, shape, origin, scale):
+def _lashes(model, shape, origin, scale):
     """Lash ends at rest (L, 2, 3), their moves (52, L, 2, 3), world units, and opacity (L,)."""
     rests, moves, strengths = [], [], []
     for root, tip in model.lashes:

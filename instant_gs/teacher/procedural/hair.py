@@ -28,7 +28,7 @@ class Hair:
 
     Attributes:
         points: (N, K + 1, 3) world; colors: (N, K, 3) albedo.
-        ends_alpha: (N, K) opacity; lit: (N, K, 3) diffuse light, filled by `illuminate`.
+        alpha: (N, K) opacity; lit: (N, K, 3) diffuse light, filled by `illuminate`.
         key_share: (N, K) key light that arrives.
         caster_points, caster_weight: What shadows see.
     """
@@ -223,7 +223,7 @@ def grow(who, index, rest, scale):
     length = _lengths(style, who, rng, count, height, rest_roots) * scale
     points = _march(style, who, rng, skull, roots, normals, length, segments, part, scale)
     alpha = _face_guard(points, skull, scale, rest)
-    return _finish(who, rng, points, alpha, skull)
+    return _finish(who, rng, points, alpha)
 
 
 def _lengths(style, who, rng, count, height, rest_roots):
@@ -323,7 +323,7 @@ def _face_guard(points, skull, scale, rest):
     return alpha.astype(np.float32)
 
 
-def _finish(who, rng, points, alpha, skull):
+def _finish(who, rng, points, alpha):
     """Colours, taper and shadow casters."""
     count, segments = alpha.shape
     tone = np.exp(rng.normal(0, 0.22, (count, 1, 1)))

@@ -29,7 +29,7 @@ class Head:
         material: (T,) SKIN, EYE, TEETH, GUM or TONGUE.
         uv: (T, 3, 2) head-chart coordinates in [0, 1] (u right, v down); -1 outside the chart.
         coarse: (C, 3) triangles over the first vertices, enough to cast shadows.
-        masks: name -> (V,) in [0, 1] or signed scalars, see `_masks`.
+        masks: name -> (V,) in [0, 1] or signed scalars, see `mask.masks`.
         targets: name -> (asset indices, moves (n, 3)).
         units: (52, V, 3) moves of the face units, order COEFFICIENT_NAMES.
         eyes: two (start, stop) vertex ranges, left eye first.
@@ -144,7 +144,7 @@ def _build(base, quads, group, groups, uv, is_skin):
         eyes.append(builder.add_hard(points, new_quads, part.EYE, helper))
     for name, upper in (("helper-upper-teeth", True), ("helper-lower-teeth", False)):
         helper = np.unique(quads[group == groups.index(name)])
-        points, new_quads, materials = part.tooth_row(base[helper], upper)
+        points, new_quads, materials = part.tooth_row(upper)
         builder.add_hard(points, new_quads, materials, helper)
     return builder, tuple(eyes)
 

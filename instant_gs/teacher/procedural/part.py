@@ -63,12 +63,8 @@ def eyeball(helper):
     return vertices, quads
 
 
-def _arch(helper, upper):
+def _arch(upper):
     """Front arch of a tooth row: biting-edge curve (n, 3) from the middle to the left."""
-    side = helper[helper[:, 0] > -0.01]
-    order = np.argsort(side[:, 0])
-    side = side[order]
-    # The outer surface's edge: lowest (upper row) or highest (lower row) point per column.
     x = np.linspace(0, 0.305, 24)
     z = np.interp(
         x,
@@ -85,9 +81,9 @@ def _arch(helper, upper):
     return np.stack([x, y, z], axis=-1)
 
 
-def tooth_row(helper, upper):
+def tooth_row(upper):
     """Teeth and gum of one jaw: (vertices, quads, material per quad)."""
-    curve = _arch(helper, upper)
+    curve = _arch(upper)
     steps = np.linalg.norm(np.diff(curve[:, [0, 2]], axis=0), axis=1)
     length = np.concatenate([[0], np.cumsum(steps)])
     sign = 1.0 if upper else -1.0

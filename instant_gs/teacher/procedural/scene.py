@@ -93,21 +93,18 @@ def person(seed, index):
             m["cloth"],
             m["mouth"],
             m["eyes"],
-            np.zeros_like(m["eyes"]),
             np.maximum(m["neck"], m["ears"]),
             scalp_cover,
-            m["hairline"],
         ],
         axis=1,
     )
     if len(grown.points):
         light.cast_hair(lights, grown.caster_points, grown.caster_weight)
-    normals = raster.vertex_normals(rest, model.triangles)
     strand.illuminate(grown, lights, rest, model)
     return Person(
         attributes=who,
         rest=rest,
-        units=_fit_units(model, rest, scale),
+        units=np.ascontiguousarray(model.units * np.float32(scale)),
         scale=scale,
         albedo=albedo,
         gloss=gloss,
@@ -116,7 +113,7 @@ def person(seed, index):
         scalp=hair_model.scalp_color(who),
         lights=lights,
         hair=grown,
-        fuzz=fuzz.grow(who, index, rest, normals, moved, origin, scale),
+        fuzz=fuzz.grow(who, index, moved, origin, scale),
     )
 
 
@@ -125,11 +122,6 @@ def _clothe(model, rest_dm):
     normals = raster.vertex_normals(rest_dm.astype(np.float32), model.triangles)
     lift = np.clip(model.masks["cloth"] / 0.05, 0, 1) * 0.07
     return rest_dm + normals * lift[:, None]
-
-
-def _fit_units(model, rest, scale):
-    """Face units in world units."""
-    return np.ascontiguousarray(model.units * np.float32(scale))
 
 
 def frame(who, coefficients):

@@ -98,9 +98,7 @@ def _skin_label(s, hairy):
         return EYES
     if hairy > 0.5:
         return HAIR
-    if s[3] > 0.5:
-        return BROWS
-    return NECK_EARS if s[4] > 0.5 else SKIN
+    return NECK_EARS if s[3] > 0.5 else SKIN
 
 
 @numba.njit(cache=True, fastmath=True)
@@ -142,7 +140,7 @@ def _surface(kind, p, s, sky, shine, roughness, eye, scalp, colors, base, e):
     if s[0] > 0:
         _cloth(p, s, colors, base)
         return 0.7, 0.03, 0.3, CLOTHES
-    hairy = min(1.0, max(0.0, s[5]))
+    hairy = min(1.0, max(0.0, s[4]))
     if hairy > 0:
         for j in range(3):
             base[j] = base[j] * (1 - hairy) + scalp[j] * hairy
@@ -175,7 +173,7 @@ def shade(
         triangles (T, 3), material (T,), uv (T, 3, 2): The mesh.
         positions, normals, light (V, 3); key_share, open_sky (V,): This frame.
         albedo (V, 3), gloss (V,): This person.
-        scalars: (V, 7) cloth, mouth, eyes, brows, neck and ears, scalp hair, hairline.
+        scalars: (V, 5) cloth, mouth, eyes, neck and ears, scalp hair.
         texture: (H, W, 3) detail of the head chart.
         scalp: (3,) colour under the hair.
         eye: (2, 9) centre, gaze axis, iris colour of the left and the right eye.
@@ -193,7 +191,7 @@ def shade(
     n = np.zeros(3, np.float32)
     e = np.zeros(3, np.float32)
     base = np.zeros(3, np.float32)
-    s = np.zeros(7, np.float32)
+    s = np.zeros(5, np.float32)
     for py in range(height):
         for px in range(width):
             t = index[py, px]
@@ -207,7 +205,7 @@ def shade(
                 n[j] = w0 * normals[a, j] + w1 * normals[b, j] + w2 * normals[c, j]
                 e[j] = w0 * light[a, j] + w1 * light[b, j] + w2 * light[c, j]
                 base[j] = w0 * albedo[a, j] + w1 * albedo[b, j] + w2 * albedo[c, j]
-            for j in range(7):
+            for j in range(5):
                 s[j] = w0 * scalars[a, j] + w1 * scalars[b, j] + w2 * scalars[c, j]
             share = w0 * key_share[a] + w1 * key_share[b] + w2 * key_share[c]
             sky = w0 * open_sky[a] + w1 * open_sky[b] + w2 * open_sky[c]
