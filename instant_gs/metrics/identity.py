@@ -13,12 +13,6 @@ import numpy as np
 
 from instant_gs.metrics import face
 
-EMBEDDING_SIZE = 128
-#: Same person below it, for photos of real people (dlib's documentation: 99.38 % right on Labeled
-#: Faces in the Wild). Rendered heads differ less: at 96 pixels two pictures of one head of the
-#: procedural teacher are 0.24 apart (90 % below 0.43), of two heads 0.54 (90 % above 0.44). Compare
-#: distances there instead of using the threshold.
-SAME_PERSON_DISTANCE = 0.6
 # The embedding looks at 150 pixels around a face; the detector wants 80.
 DETECTION_SIDE = 384
 # A box around MediaPipe's landmarks, from forehead to chin, is taller than dlib's detector would
@@ -84,7 +78,13 @@ class IdentityEmbedder:
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Euclidean distance of two embeddings, about 0 to 1.2; see ``SAME_PERSON_DISTANCE``."""
+    """Euclidean distance of two embeddings, about 0 to 1.2.
+
+    Photos of real people show the same person below 0.6 (dlib's documentation: 99.38 % right on
+    Labeled Faces in the Wild). Rendered heads differ less: at 96 pixels two pictures of one head of
+    the procedural teacher are 0.24 apart (90 % below 0.43), of two heads 0.54 (90 % above 0.44).
+    Compare distances there instead of using the threshold.
+    """
     return float(np.linalg.norm(np.asarray(first) - np.asarray(second)))
 
 

@@ -53,11 +53,11 @@ class BlobLandmarker:
     def detect(self, image):
         if self.blind or not image.any():
             return None
-        landmarks = np.zeros((face.NUM_LANDMARKS, 3), np.float32)
+        landmarks = np.zeros((478, 3), np.float32)
         landmarks[face.PUPILS[1]] = [8.0, 0, 0]
         landmarks[list(face.EXPRESSION_LANDMARKS), 1] = image.mean() / 16
         coefficients = np.full(52, image[..., 0].mean() / 255, np.float32)
-        return face.FaceObservation(landmarks, coefficients, np.eye(4, dtype=np.float32), 1)
+        return face.FaceObservation(landmarks, coefficients, 1)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def _coefficient(observation, name):
 def test_finds_the_face(landmarker, photo):
     found = landmarker.detect(photo)
     assert found.landmarks.shape == (478, 3) and found.landmarks.dtype == np.float32
-    assert found.coefficients.shape == (52,) and found.pose.shape == (4, 4)
+    assert found.coefficients.shape == (52,)
     assert found.num_faces == 1
     left, top, right, bottom = found.box
     assert 170 < left < 200 and 255 < right < 285 and 60 < top < 90 and 165 < bottom < 190
@@ -91,7 +91,7 @@ def test_identity_distance(landmarker, photo):
     # Another face altogether: the photo upside down inside a box is no longer the same person.
     box = landmarker.detect(photo).box
     other = embedder.embed(photo[::-1], (box[0], 512 - box[3], box[2], 512 - box[1]))
-    assert identity.distance(reference, other) > identity.SAME_PERSON_DISTANCE
+    assert identity.distance(reference, other) > 0.6
 
 
 def test_leaves_no_trace_on_stderr():
