@@ -89,32 +89,6 @@ def write_ply(
     return len(rows)
 
 
-def read_ply(path: str | os.PathLike) -> types.Gaussians:
-    """Reads what ``write_ply`` wrote, back in our world (y up).
-
-    Raises:
-        cli.UserError: The file has another layout or is cut off.
-    """
-    with open(path, "rb") as file:
-        data = file.read()
-    head, found, body = data.partition(b"end_header\n")
-    lines = head.decode("ascii", errors="replace").split("\n")
-    names = tuple(line.split()[-1] for line in lines if line.startswith("property float"))
-    counts = [int(line.split()[-1]) for line in lines if line.startswith("element vertex")]
-    if not found or names != PROPERTIES or len(counts) != 1:
-        raise cli.UserError(f"{path}: not a splat file in the layout that write_ply makes")
-    if len(body) != counts[0] * len(PROPERTIES) * 4:
-        raise cli.UserError(f"{path}: the file is cut off; export it again")
-    rows = np.frombuffer(body, "<f4").reshape(counts[0], len(PROPERTIES))
-    return types.Gaussians(
-        means=rows[:, :3] * np.array([1, -1, -1], np.float32),
-        quats=-_half_turn(rows[:, 13:17]),
-        scales=np.exp(rows[:, 10:13]),
-        opacities=1 / (1 + np.exp(-rows[:, 9])),
-        colors=rows[:, 6:9] * SH_C0 + 0.5,
-    )
-
-
 def _half_turn(quats: np.ndarray) -> np.ndarray:
     """Left product with (0, 1, 0, 0): the rotation by 180 degrees about x; twice is -1."""
     w, x, y, z = np.moveaxis(quats, -1, 0)

@@ -119,26 +119,3 @@ def to_params(part: str, state: dict) -> dict:
             group = group.setdefault(name, {})
         group[entry.path[-1]] = np.ascontiguousarray(array)
     return tree
-
-
-def to_state(part: str, params: dict) -> dict[str, np.ndarray]:
-    """The inverse of ``to_params``; dropped entries are zero.
-
-    Args:
-        part: ``ENCODER`` or ``MOTION_ENCODER``.
-        params: As ``to_params`` returns them.
-
-    Returns:
-        Key to array in the checkpoint's layout.
-    """
-    state = {}
-    for entry in entries(part):
-        if not entry.path:
-            state[entry.key] = np.zeros(entry.shape, np.int64)
-            continue
-        array = functools.reduce(lambda tree, name: tree[name], entry.path, params)
-        array = np.asarray(array)
-        state[entry.key] = (
-            array.transpose(np.argsort(entry.transpose)) if entry.transpose else array
-        )
-    return state

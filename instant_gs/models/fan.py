@@ -14,10 +14,8 @@ import numpy as np
 
 from instant_gs.models import layer
 
-IMAGE_SIZE = 224  # of the crop; the fully connected layer behind the hourglass fixes it
 CODE_WIDTH = 512
 TOKENS, TOKEN_WIDTH = 32, 16  # how the code is read: 32 tokens of 16 numbers
-PARAMETERS = 61_665_393  # statistics and constants not counted
 
 _ATTENTION_GRID = 28  # tokens a side
 _ATTENTION_WIDTH = 1024
@@ -173,7 +171,10 @@ class SpatialTransformer(nn.Module):
 
 
 class Fan(nn.Module):
-    """Crop (B, 224, 224, 3) to an expression vector (B, 512)."""
+    """Crop (B, 224, 224, 3) to an expression vector (B, 512).
+
+    The fully connected layer behind the hourglass fixes the size of the crop.
+    """
 
     dtype: str = "float32"
 
