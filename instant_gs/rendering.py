@@ -54,9 +54,7 @@ def render(
     camera: types.Camera,
     *,
     image_size: tuple[int, int],
-    background=None,
     options: kernels.RasterizeOptions | None = None,
-    implementation: str | None = None,
 ) -> Rendered:
     """Renders Gaussians, one camera a scene; leading axes are batched in one launch.
 
@@ -64,15 +62,13 @@ def render(
         gaussians: Arrays (…, N, ·).
         camera: Arrays with the same leading axes.
         image_size: (height, width) in pixels, static.
-        background: (3,) RGB behind everything; None is black.
         options: Rasterizer options; None is the default of ``kernels``.
-        implementation: Backend name; None picks the best for the platform.
 
     Returns:
-        Rendered, differentiable in every array of ``gaussians`` and ``camera``.
+        Rendered, over black, by the best backend for the platform; differentiable in every array
+        of ``gaussians`` and ``camera``.
     """
     options = options or kernels.RasterizeOptions()
-    background = jnp.zeros(3) if background is None else jnp.asarray(background, jnp.float32)
 
     def one(gaussians: types.Gaussians, camera: types.Camera) -> Rendered:
         out = kernels.rasterize(
@@ -84,9 +80,7 @@ def render(
             camera_lib.view_matrix(camera.cam2world)[None],
             camera_lib.pixel_intrinsics(camera.intrinsics, image_size)[None],
             image_size=image_size,
-            background=background[None],
             options=options,
-            implementation=implementation,
         )
         return Rendered(out.image[0], out.alpha[0], out.depth[0], out.stats.overflow.sum())
 

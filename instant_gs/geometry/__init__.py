@@ -1,1 +1,1 @@
-"""Pure geometry: cameras and rotations."""
+"""Pure geometry: cameras and crops."""

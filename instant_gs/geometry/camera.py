@@ -43,16 +43,13 @@ def intrinsics(fov_degrees: float = FOV_WIDE_DEGREES) -> np.ndarray:
     return np.array([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]], np.float32)
 
 
-def look_at(
-    yaw_rad: float, pitch_rad: float, *, roll_rad: float = 0.0, radius: float = RADIUS
-) -> np.ndarray:
-    """Pose of a camera that looks at the origin.
+def look_at(yaw_rad: float, pitch_rad: float, *, roll_rad: float = 0.0) -> np.ndarray:
+    """Pose of a camera that looks at the origin, ``RADIUS`` away.
 
     Args:
         yaw_rad: Positive moves the camera to +x (it sees the head's left side).
         pitch_rad: Elevation; positive moves the camera up. Must stay inside ±pi/2.
         roll_rad: Rotation about the viewing axis.
-        radius: Distance from the origin in world units.
 
     Returns:
         cam2world (4, 4) float32, OpenCV axes.
@@ -65,15 +62,14 @@ def look_at(
             f"pitch_rad: expected inside (-pi/2, pi/2), got {pitch_rad}; lower the elevation"
         )
     angles = np.array([yaw_rad, pitch_rad, roll_rad])
-    return pose_from_angles(angles, radius, xp=np).astype(np.float32)
+    return pose_from_angles(angles, xp=np).astype(np.float32)
 
 
-def pose_from_angles(angles, radius: float = RADIUS, *, xp=jnp):
-    """Poses of cameras that look at the origin, of arrays.
+def pose_from_angles(angles, *, xp=jnp):
+    """Poses of cameras that look at the origin, ``RADIUS`` away, of arrays.
 
     Args:
         angles: (…, 3) yaw, pitch and roll in radians, as in ``look_at``.
-        radius: Distance from the origin in world units.
         xp: ``jax.numpy``, differentiable, or ``numpy``.
 
     Returns:
@@ -86,7 +82,7 @@ def pose_from_angles(angles, radius: float = RADIUS, *, xp=jnp):
         [cr * r + sr * d for r, d in zip(right, down, strict=True)],
         [cr * d - sr * r for r, d in zip(right, down, strict=True)],
         [-cp * sy, -sp, -cp * cy],
-        [radius * cp * sy, radius * sp, radius * cp * cy],
+        [RADIUS * cp * sy, RADIUS * sp, RADIUS * cp * cy],
     )
     rows = [xp.stack([column[row] for column in columns], -1) for row in range(3)]
     return xp.stack([*rows, xp.stack([zero, zero, zero, one], -1)], -2)
