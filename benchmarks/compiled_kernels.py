@@ -26,17 +26,17 @@ CAPABILITIES = (80, 90, 100, 103, 120, 121)
 VARIANTS = ((3, "classic"), (3, "antialiased"), (1, "classic"), (32, "classic"))
 
 
-def lower(channels: int, mode: str, *, splats: int = 1000, size: int = 64) -> str:
+def lower(channels: int, mode: str) -> str:
     """StableHLO for CUDA of a rasterizer's loss and gradient."""
     options = kernels.RasterizeOptions(mode=mode, on_overflow="count")
 
     def loss(*arrays):
         out = kernels.rasterize(
-            *arrays, image_size=(size, size), options=options, implementation="triton"
+            *arrays, image_size=(64, 64), options=options, implementation="triton"
         )
         return jnp.sum(out.image**2) + jnp.sum(out.alpha) + jnp.sum(out.depth)
 
-    shapes = ((splats, 3), (splats, 4), (splats, 3), (splats,), (splats, channels))
+    shapes = ((1000, 3), (1000, 4), (1000, 3), (1000,), (1000, channels))
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (*shapes, (1, 4, 4), (1, 3, 3))]
     step = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(7))))
     return step.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()

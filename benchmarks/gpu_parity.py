@@ -71,12 +71,12 @@ TINY = (
 )
 
 
-def make_arrays(case: Case, seed: int = 0) -> tuple[jax.Array, ...]:
+def make_arrays(case: Case) -> tuple[jax.Array, ...]:
     """The eight arrays of a case."""
     height, width = case.size
     intrinsics = cases.pinhole((1.3 * width, 1.2 * height), (0.5 * width, 0.48 * height))
     scene = cases.random_scene(
-        seed,
+        0,
         np.stack([cases.turned_view(0.3 * camera, 3.0) for camera in range(case.cameras)]),
         np.stack([intrinsics] * case.cameras),
         splats=case.splats,

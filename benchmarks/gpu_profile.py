@@ -7,9 +7,10 @@ from pathlib import Path
 import jax
 
 _KERNELS_KEPT = 20
+_CALLS = 10
 
 
-def profile(run: Callable, arrays: tuple, calls: int = 10) -> dict:
+def profile(run: Callable, arrays: tuple) -> dict:
     """Profiles run(*arrays), compiled before.
 
     Returns:
@@ -19,7 +20,7 @@ def profile(run: Callable, arrays: tuple, calls: int = 10) -> dict:
     jax.block_until_ready(run(*arrays))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            for _ in range(calls):
+            for _ in range(_CALLS):
                 jax.block_until_ready(run(*arrays))
         (path,) = Path(folder).rglob("*.xplane.pb")
         planes = list(jax.profiler.ProfileData.from_file(str(path)).planes)
@@ -31,10 +32,10 @@ def profile(run: Callable, arrays: tuple, calls: int = 10) -> dict:
             for event in line.events:
                 name = event.name
                 if on_gpu and line.name.startswith("Stream"):
-                    sums[name] = sums.get(name, 0.0) + event.duration_ns / 1e3 / calls
+                    sums[name] = sums.get(name, 0.0) + event.duration_ns / 1e3 / _CALLS
                 elif not on_gpu:  # calls of the driver
                     for word in launches:
-                        launches[word] += (word in name) / calls
+                        launches[word] += (word in name) / _CALLS
     largest = sorted(sums.items(), key=lambda item: -item[1])[:_KERNELS_KEPT]
     return {
         "kernels_us": dict(largest),

@@ -376,9 +376,9 @@ def rewrite(
     return _HEAD.sub(block, text)
 
 
-def stale(folder: Path = RESULTS) -> dict[Path, str]:
+def stale() -> dict[Path, str]:
     """Documents whose blocks are not what they should be, with what they should hold."""
-    results, cpu = read_results(folder), read_cpu(folder)
+    results, cpu = read_results(RESULTS), read_cpu(RESULTS)
     texts = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
     made = {path: rewrite(text, results, cpu, path.name) for path, text in texts.items()}
     return {path: text for path, text in made.items() if text != texts[path]}

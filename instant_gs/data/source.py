@@ -174,7 +174,7 @@ def load_identity(pack: str | Path, name: str) -> Identity:
     if not isinstance(described, list) or not described:
         raise BrokenClipError(name, "", f"{path} lists no clips")
     clips = [_parse_clip(folder, name, entry) for entry in described]
-    _check_consistent(name, clips)
+    _check_consistent(clips)
     clips.sort(key=lambda clip: (clip.performance, clip.view, clip.name))
     return Identity(name, dict(content.get("attributes") or {}), clips, digest.file_sha256(path))
 
@@ -343,7 +343,7 @@ def _parse_camera(camera: Any, frames: int, broken) -> tuple[np.ndarray | None, 
     return cam2world.astype(np.float32), intrinsics.astype(np.float32)
 
 
-def _check_consistent(identity: str, clips: list[Clip]) -> None:
+def _check_consistent(clips: list[Clip]) -> None:
     """Names are unique, and the views of one performance have one number of frames."""
     names: set[str] = set()
     first: dict[str, Clip] = {}

@@ -74,15 +74,14 @@ class RunCheckpointer:
         with self.plain_errors("a checkpoint"):
             self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(
-        self, template: TrainState, step: int | None = None
-    ) -> tuple[TrainState, dict, Config]:
-        """Reads a checkpoint.
+    def restore(self, template: TrainState) -> tuple[TrainState, dict, Config]:
+        """Reads the newest whole checkpoint.
+
+        Broken ones that are newer are moved to ``broken_checkpoints`` in the run's folder, with a
+        warning for each.
 
         Args:
             template: A state of the right shapes, e.g. a fresh one.
-            step: Which; None is the newest whole one. Broken ones that are newer are then moved
-                to ``broken_checkpoints`` in the run's folder, with a warning for each.
 
         Returns:
             State, the data iterator's state, and the configuration it was trained with.
@@ -91,11 +90,8 @@ class RunCheckpointer:
             UserError: There are checkpoints and none is whole, or the newest lacks parameters that
                 the model needs.
         """
-        if step is None:
-            step, item, broken = _find(self._manager, template)
-            self._move_aside(broken)
-        else:
-            item = _read(self._manager, step, _whole(template))
+        _, item, broken = _find(self._manager, template)
+        self._move_aside(broken)
         state = TrainState(ema=item["ema"], **item["state"])
         return state, item["data"], Config.from_json(json.dumps(item["config"]))
 
