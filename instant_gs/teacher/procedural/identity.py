@@ -88,11 +88,10 @@ def generator(seed, index, purpose):
     return np.random.default_rng([0x1D5, seed, index, sum(purpose.encode()) + 977 * len(purpose)])
 
 
-def _srgb(r, g, b):
-    """Linear RGB tuple of 8-bit sRGB."""
-    value = np.array([r, g, b]) / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return tuple(float(x) for x in linear)
+def linear(color):
+    """Linear RGB (…, 3) of 8-bit sRGB."""
+    value = np.asarray(color, float) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
 _HAIR_COLORS = {
@@ -135,7 +134,7 @@ def _mix(rng, palette, names, weights):
     weights = np.array(weights, float)
     name = names[rng.choice(len(names), p=weights / weights.sum())]
     jitter = np.exp(rng.normal(0, 0.12)) * np.exp(rng.normal(0, 0.04, 3))
-    return tuple(np.clip(np.array(_srgb(*palette[name])) * jitter, 0, 1).tolist())
+    return tuple(np.clip(linear(palette[name]) * jitter, 0, 1).tolist())
 
 
 def _draw_style(rng, male, age, african):
@@ -157,7 +156,7 @@ def _draw_hair_color(rng, light, grey):
     common = [0.25 + 3 * dark, 0.6 + dark, light]
     rarer = [0.8 * light, 0.7 * light, 0.6 * light, 0.15 * light, 0.2 * light]
     hair = _mix(rng, _HAIR_COLORS, list(_HAIR_COLORS)[:8], common + rarer)
-    grey_color = np.array(_srgb(*_HAIR_COLORS["white" if grey > 0.75 else "grey"]))
+    grey_color = linear(_HAIR_COLORS["white" if grey > 0.75 else "grey"])
     return tuple(((1 - grey * 0.85) * np.array(hair) + grey * 0.85 * grey_color).tolist())
 
 
@@ -196,8 +195,8 @@ def attributes(seed, index):
     if male > 0.5 and rng.random() < 0.4:
         beard = float(rng.uniform(0.25, 1.0))
     warmth = rng.normal(0, 0.06)
-    shirt = np.array(_srgb(*_SHIRTS[rng.integers(len(_SHIRTS))]))
-    second = np.array(_srgb(*_SHIRTS[rng.integers(len(_SHIRTS))]))
+    shirt = linear(_SHIRTS[rng.integers(len(_SHIRTS))])
+    second = linear(_SHIRTS[rng.integers(len(_SHIRTS))])
     sky = np.array([0.93, 1.0, 1.1]) * np.exp(rng.normal(0, 0.05, 3))
     return Attributes(
         name=name_of(seed, index),

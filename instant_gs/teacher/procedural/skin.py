@@ -23,14 +23,9 @@ _TONES = np.array(
 )
 
 
-def _linear(color):
-    value = np.asarray(color, float) / 255
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
 def tone(melanin):
     """Mean skin albedo (3,) linear RGB for melanin in [0, 1]."""
-    table = _linear(_TONES)
+    table = identity.linear(_TONES)
     at = melanin * (len(table) - 1)
     low = min(int(at), len(table) - 2)
     return table[low] + (at - low) * (table[low + 1] - table[low])
@@ -137,6 +132,7 @@ def _lip_color(person, base):
     natural = base * np.array([0.88, 0.52, 0.52])
     if person.male > 0.5:
         return natural * (1 - 0.15 * person.lip_color) + base * 0.15 * person.lip_color
-    painted = _linear([[176, 74, 78], [150, 40, 52], [190, 104, 98]])[int(person.lip_color * 2.99)]
+    paints = identity.linear([[176, 74, 78], [150, 40, 52], [190, 104, 98]])
+    painted = paints[int(person.lip_color * 2.99)]
     share = 0.55 * max(0.0, person.lip_color * 1.6 - 0.5) * (1 - 0.4 * person.melanin)
     return natural * (1 - share) + painted * share
