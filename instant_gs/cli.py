@@ -176,7 +176,7 @@ def _parse_flags(argv: Sequence[str], *, positional: bool) -> list[str]:
 
 
 def _describe_os_error(error: OSError) -> str:
-    name = error.filename if error.filename is not None else None
+    name = error.filename
     if isinstance(error, FileNotFoundError):
         if name is None or error.strerror is None:
             return _one_line(str(error))

@@ -7,7 +7,6 @@ file, for a checkpoint without one, or in place of its own; given alone it conve
 network. ``.npz`` files work as well: arrays named as in the checkpoint.
 """
 
-import hashlib
 import os
 import pathlib
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from instant_gs import cli, output
+from instant_gs.data import digest
 
 LICENCE = (
     "Converted weights, and what is trained from them, keep their licence, which you accepted with "
@@ -297,9 +297,11 @@ def _provenance(config, states: dict, files=(), unused=()) -> dict[str, Any]:
 
 
 def _fingerprint(path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": os.path.basename(path), "bytes": os.path.getsize(path), "sha256": digest}
+    return {
+        "name": os.path.basename(path),
+        "bytes": os.path.getsize(path),
+        "sha256": digest.file_sha256(path),
+    }
 
 
 def main(argv):

@@ -20,6 +20,7 @@ from PIL import Image
 from instant_gs import output
 from instant_gs.data import format as format_lib
 from instant_gs.geometry import crop as crop_lib
+from instant_gs.inference import argument
 
 #: In a folder of weights: their codes of ``pictures``.
 FILE_NAME = "motion_bank.npz"
@@ -98,7 +99,7 @@ def codes(engine):
     if engine.config.model.motion.encoder == "learned":
         return jax.jit(engine.model.code_from_coefficients)(engine.params, coefficients())
     motion, read = engine.config.model.motion, jax.jit(engine.model.motion_code)
-    seen = pictures().astype(np.float32) * np.float32(2 / 255) - 1
+    seen = argument.to_model(pictures())
     crops = crop_lib.motion_crop(seen, motion.image_size, motion.crop)
     return jnp.concatenate([read(engine.params, crop[None]) for crop in crops])
 

@@ -99,7 +99,7 @@ def align(
             )
     else:
         alpha, warning = matting.matte(image, alignment.to_crop(landmarks, crop, WORK_SIZE))
-        inside = alignment.warp(np.full(image_shape(picture), 255, np.uint8), crop, WORK_SIZE)
+        inside = alignment.warp(np.full(picture.image.shape[:2], 255, np.uint8), crop, WORK_SIZE)
         alpha = np.minimum(alpha, inside)
         image = matting.over_black(image, alpha)
         if warning:
@@ -154,11 +154,6 @@ def read(
     from instant_gs.metrics import face
 
     return align(path, face.FaceLandmarker(), size, fov_degrees=fov_degrees)
-
-
-def image_shape(picture: photo.Photo) -> tuple[int, int]:
-    """(height, width) of a photo."""
-    return picture.image.shape[:2]
 
 
 def explain(source: Source) -> np.ndarray:

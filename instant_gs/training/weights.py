@@ -3,7 +3,6 @@
 Parameters (bfloat16 on disk), ``config.json``, ``provenance.json`` and checksums.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from instant_gs import cli
 from instant_gs.config import Config
+from instant_gs.data import digest
 from instant_gs.training import checkpoint, failed_write, provenance
 
 CHECKSUMS = "checksums.json"
@@ -166,9 +166,5 @@ def write_checksums(folder: pathlib.Path) -> None:
 
 
 def _checksums(folder: pathlib.Path) -> dict[str, str]:
-    sums = {}
-    for path in sorted(path for path in (folder / "params").rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            name = path.relative_to(folder).as_posix()
-            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums
+    files = sorted(path for path in (folder / "params").rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest.file_sha256(path) for path in files}
