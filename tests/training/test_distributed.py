@@ -89,8 +89,13 @@ def test_two_processes_have_the_losses_of_one(pack, tmp_path):
     assert (tmp_path / "out" / "config.json").is_file()
 
 
-def test_without_flags_one_process_stays_alone():
+def test_without_flags_one_process_stays_alone(monkeypatch):
+    met = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: met.append(given))
     distributed.start(False)
+    assert not met
+    distributed.start(True)
+    assert met == [(None, None, None)]
 
 
 def test_lines_are_said_by_one_process(monkeypatch, capsys):
