@@ -103,7 +103,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     from instant_gs.portrait import video
 
     crop, record, ply = (_result(results, flag) for flag in (_SHOW_CROP, _RECORD, _PLY))
-    view = engine.config.model.fov_degrees
+    view = engine.fov_degrees
     source = _read_source(engine.image_size, view, crop)
     drivers, poses, count, fps = _read_drivers(engine, source.image)
     if _PLY.value and _PLY_FRAME.value >= count:
@@ -309,7 +309,7 @@ def _read_drivers(engine, still):
     from instant_gs.inference import camera_path
     from instant_gs.portrait import tracking, video
 
-    size, view = engine.image_size, engine.config.model.fov_degrees
+    size, view = engine.image_size, engine.fov_degrees
     limit = _MAX_FRAMES.value
     if _is_recording():
         return _read_recording(engine, limit)

@@ -73,9 +73,7 @@ class Level:
     psnr: float
 
 
-def order(
-    engine, avatar: types.Avatar, code_source, bank=None, *, size: int = 0, progress=iter
-) -> Ordered:
+def order(engine, avatar: types.Avatar, code_source, bank=None, *, progress=iter) -> Ordered:
     """Sorts an avatar's Gaussians; those that are not kept come last.
 
     Args:
@@ -83,13 +81,12 @@ def order(
         avatar: From ``encode``, one item.
         code_source: (C,) motion code of the photo.
         bank: (K, C) codes of drivers; None is the weights' own (``InstantAvatar.bank``).
-        size: Side of the pictures in pixels; 0 is ``image_size``.
         progress: Called with the list of pictures, iterates over it; such as ``tqdm.tqdm``.
 
     Returns:
         Ordered; its avatar is animated and rendered as before, up to rounding.
     """
-    measure, folded = _weights(engine.model, size or engine.image_size), engine.fold(avatar)
+    measure, folded = _weights(engine.model, engine.image_size), engine.fold(avatar)
     importance = np.zeros(avatar.keep.shape, np.float32)
     for motion, camera in progress(list(_pictures(engine, code_source, bank))):
         seen = np.asarray(measure(engine.params, folded, motion, camera))
@@ -128,7 +125,6 @@ def report(
     bank=None,
     *,
     counts=LEVELS,
-    size: int = 0,
     progress=iter,
 ) -> list[Level]:
     """The image error of prefixes against all Gaussians, over the bank and all sides.
@@ -139,19 +135,18 @@ def report(
         code_source: (C,) motion code of the photo.
         bank: As for ``order``.
         counts: Lengths of prefixes; those that there are not are left out.
-        size: Side of the pictures in pixels; 0 is ``image_size``.
         progress: As for ``order``, called once a prefix.
 
     Returns:
         Levels, the smallest first; the last holds all Gaussians.
     """
-    total, size = len(ordered.importance), size or engine.image_size
+    total = len(ordered.importance)
     pictures = list(_pictures(engine, code_source, bank))
 
     def draw(count):
         part = engine.fold(prefix(ordered, count))
         for motion, camera in progress(pictures):
-            picture, _ = engine.frame(part, motion, camera, size)
+            picture, _ = engine.frame(part, motion, camera, engine.image_size)
             yield np.asarray(picture, np.float32)
 
     truth = np.stack(list(draw(total)))
@@ -190,7 +185,7 @@ def _ranks(importance: np.ndarray, means: np.ndarray) -> np.ndarray:
 def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.Camera]]:
     """What is looked at: the photo's own expression and the bank's, each from all sides."""
     codes = [code_source, *(engine.bank if bank is None else bank)]
-    view = engine.config.model.fov_degrees
+    view = engine.fov_degrees
     for code in codes:
         motion = engine.motion(code_source, code)
         for yaw in YAWS_DEGREES:
@@ -235,7 +230,7 @@ def main(argv: list[str]) -> None:
         values.source,
         engine.image_size,
         aligned=values.source_aligned,
-        fov_degrees=engine.config.model.fov_degrees,
+        fov_degrees=engine.fov_degrees,
     ).image
     code = engine.motion_code(photo)
     show = functools.partial(tqdm, unit="picture", leave=False)

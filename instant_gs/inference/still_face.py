@@ -63,19 +63,18 @@ def disturb(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(np.round(moved + noise * person), 0, 255).astype(np.uint8)
 
 
-def motion_noise(engine, code_source, image: np.ndarray, seed: int = 0) -> float:
+def motion_noise(engine, code_source, image: np.ndarray) -> float:
     """How much a motion trembles while the face is still: the unit of ``one_euro``.
 
     Args:
         engine: ``avatar.InstantAvatar`` or anything with its ``read_motion``.
         code_source: (C,) motion code of the photo.
         image: (S, S, 3) uint8, a driving face, aligned, over black.
-        seed: Of the disturbances.
 
     Returns:
         Standard deviation of one of the ``Motion`` numbers, root mean square over all.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     rows = [
         as_array(engine.read_motion(code_source, disturb(image, random)))
         for _ in range(CALIBRATION_FRAMES)
@@ -83,7 +82,7 @@ def motion_noise(engine, code_source, image: np.ndarray, seed: int = 0) -> float
     return float(np.sqrt(np.var(rows, axis=0, ddof=1).mean()))
 
 
-def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1) -> Flicker:
+def measure(engine, image: np.ndarray, *, frames: int, fps: float) -> Flicker:
     """Runs the test.
 
     Args:
@@ -91,7 +90,6 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1
         image: (S, S, 3) uint8, aligned, over black: photo and driving face in one.
         frames: How many, at least 2.
         fps: Frames a second.
-        seed: Of the disturbances; another than the calibration's.
 
     Returns:
         Flicker.
@@ -101,10 +99,8 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float, seed: int = 1
     code = engine.motion_code(image)
     avatar = engine.fold(engine.encode(image, code))
     calm = one_euro.OneEuro(fps, motion_noise(engine, code, image))
-    random, view = (
-        np.random.default_rng(seed),
-        camera.orbit_camera(0.0, 0.0, fov_degrees=engine.config.model.fov_degrees),
-    )
+    random = np.random.default_rng(1)  # other disturbances than the calibration's
+    view = camera.orbit_camera(0.0, 0.0, fov_degrees=engine.fov_degrees)
     raw, filtered, pictures, calm_pictures = [], [], [], []
     for _ in range(frames):
         raw.append(as_array(engine.read_motion(code, disturb(image, random))))
@@ -138,7 +134,7 @@ def main(argv: list[str]) -> None:
         values.source,
         engine.image_size,
         aligned=values.source_aligned,
-        fov_degrees=engine.config.model.fov_degrees,
+        fov_degrees=engine.fov_degrees,
     )
     flicker = measure(engine, still.image, frames=values.frames, fps=values.fps)
     print("mean change from frame to frame        plain  One-Euro filter")

@@ -98,6 +98,10 @@ class Engine:
         kernel = np.full((3, 2), weight)
         self.params = {"motion_decoder": {"fc1": {"kernel": kernel}}, "motion_encoder": {}}
 
+    @property
+    def fov_degrees(self):
+        return self.config.model.fov_degrees
+
     def encode(self, image, code):
         assert code.shape == (4,)
         assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
