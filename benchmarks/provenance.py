@@ -15,7 +15,7 @@ from instant_gs import version
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
 NOT_WHOLE = 69  # exit status of a step that ran out of time; what it found until then is written
-_TOOLS = ("bench.py", "tune.py")
+_TOOLS = ("bench.py", "timing.py", "tune.py")
 _TRITON_SOURCES = ("kernels/triton_*.py", "kernels/rasterize/triton_*")
 
 

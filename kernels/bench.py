@@ -1,44 +1,44 @@
-"""Times the rasterizer on named workloads and prints one JSON line for each.
+"""Times the rasterizer on named workloads, or others like them, and prints one JSON line for each.
 
     python -m kernels.bench --case=small_200k
     python -m kernels.bench --case=demo_96,demo_128 --implementation=xla --repeats=20
+    python -m kernels.bench --case=target_200k --splats=50000 --size=256 --capacity=measured
     python -m kernels.bench --plot=growth.png        # time against splats and against pixels
 
 Each line holds compile time, median and quartiles of the run time, memory and the machine. Timing
 fails if anything compiles meanwhile. Every case runs in a process of its own unless --noisolate, so
-that peak memory is that case's.
+that peak memory is that case's. `kernels.timing.measure` times scenes of one's own.
 """
 
+import dataclasses
 import importlib.util
 import json
 import logging
-import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 from absl import app, flags
 
 import kernels
-from kernels import device, validation
+from kernels import timing, validation
 from kernels.rasterize import api, cases
 
-DIRECTIONS = ("forward", "forward_backward")
-
 _CASE = flags.DEFINE_list("case", None, f"Workloads, of: {', '.join(cases.CASES)}.")
+_SPLATS = flags.DEFINE_integer("splats", None, "As many splats instead.", lower_bound=1)
+_SIZE = flags.DEFINE_integer("size", None, "Square images of that side instead.", lower_bound=1)
+_CHANNELS = flags.DEFINE_integer("channels", None, "As many channels instead.", lower_bound=1)
+_CAMERAS = flags.DEFINE_integer("cameras", None, "As many cameras a scene instead.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", None, "As many scenes at once instead.", lower_bound=1)
 _DIRECTION = flags.DEFINE_list(
-    "direction", list(DIRECTIONS), f"What to time: {', '.join(DIRECTIONS)}."
+    "direction", list(timing.DIRECTIONS), f"What to time: {', '.join(timing.DIRECTIONS)}."
 )
 _IMPLEMENTATION = flags.DEFINE_enum(
-    "implementation", None, api.IMPLEMENTATIONS, "Backend; default: what rasterize picks."
+    "implementation", None, api.IMPLEMENTATIONS, "Backend; default: the platform's."
 )
-_CAPACITY = flags.DEFINE_integer("capacity", None, "Intersections per image; default: automatic.")
+_CAPACITY = flags.DEFINE_string(
+    "capacity", None, 'Intersections per image, or "measured"; default: automatic.'
+)
 _TILE_SIZE = flags.DEFINE_list("tile_size", None, "height,width of tiles; default: the backend's.")
 _MODE = flags.DEFINE_enum("mode", "classic", ["classic", "antialiased"], "Rasterization mode.")
 _DETERMINISTIC = flags.DEFINE_boolean("deterministic", False, "Bit-identical gradients.")
@@ -46,172 +46,59 @@ _REPEATS = flags.DEFINE_integer("repeats", 10, "Timed calls.", lower_bound=1)
 _ISOLATE = flags.DEFINE_boolean("isolate", True, "Run every case in its own process.")
 _PLOT = flags.DEFINE_string("plot", None, "Write this PNG of time against splats and pixels.")
 
-# JAX reports every compilation under this name.
-_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+_MEASURED = "measured"
 
 
 class UsageError(ValueError):
     """A flag that makes no sense."""
 
 
-class RecompiledError(RuntimeError):
-    """Something compiled while it was being timed, so the times mean nothing."""
-
-
-class CompileCounter:
-    """Counts compilations while it is active."""
-
-    def __init__(self):
-        self.count = 0
-
-    def _listen(self, event: str, duration: float, **_: object) -> None:
-        del duration
-        self.count += event == _COMPILE_EVENT
-
-    def __enter__(self) -> "CompileCounter":
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        jax.monitoring.unregister_event_duration_listener(self._listen)
-
-
-def _function(case: cases.Case, direction: str, options: kernels.RasterizeOptions, backend):
-    def render(*arrays):
-        return kernels.rasterize(
-            *arrays, image_size=case.image_size, options=options, implementation=backend
-        )
-
-    def loss(*arrays):
-        output = jax.vmap(render)(*arrays)
-        return jnp.sum(output.image**2) + jnp.sum(output.alpha), output.stats
-
-    if direction == "forward":
-        return jax.vmap(render)
-    if direction == "forward_backward":
-        return jax.value_and_grad(loss, argnums=tuple(range(7)), has_aux=True)
-    raise ValueError(f"direction: expected one of {DIRECTIONS}, got {direction!r}")
-
-
-def _peak_bytes() -> int:
-    """Peak memory: the device's where it reports one, else this process's resident set."""
-    stats = jax.devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        return int(stats["peak_bytes_in_use"])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def time_calls(function, arrays, repeats: int, name: str) -> tuple[float, list[float], list[float]]:
-    """Seconds of the first call; then milliseconds of each of `repeats` calls, elapsed and of CPU.
-
-    CPU time, of all threads, is what stays meaningful on a machine that others use as well.
-
-    Raises:
-        RecompiledError: something compiled during the timed calls; the message names `name`.
-    """
-    start = time.perf_counter()
-    jax.block_until_ready(function(*arrays))
-    first_call = time.perf_counter() - start
-    times, cpu_times = [], []
-    with CompileCounter() as compiled:
-        for _ in range(repeats):
-            start, cpu_start = time.perf_counter(), time.process_time()
-            jax.block_until_ready(function(*arrays))
-            times.append(1e3 * (time.perf_counter() - start))
-            cpu_times.append(1e3 * (time.process_time() - cpu_start))
-    if compiled.count:
-        raise RecompiledError(f"{name}: {compiled.count} compilations while timing")
-    return first_call, times, cpu_times
-
-
-def measure(
-    case: cases.Case,
-    direction: str,
-    options: kernels.RasterizeOptions,
-    backend: str | None = None,
-    repeats: int = 10,
-) -> dict:
-    """Times one case.
-
-    Args:
-        case: the workload.
-        direction: of `DIRECTIONS`; "forward_backward" gives gradients of all seven arrays.
-        options: rasterizer options.
-        backend: implementation, or None.
-        repeats: timed calls.
-
-    Returns:
-        A flat dict that JSON can hold; times in milliseconds for the whole batch.
-
-    Raises:
-        RecompiledError: something compiled during the timed calls.
-    """
-    arrays = [jnp.asarray(array) for array in case.build()]
-    function = jax.jit(_function(case, direction, options, backend))
-    first_call, times, cpu_times = time_calls(function, arrays, repeats, case.name)
-    result = function(*arrays)
-    stats = result.stats if direction == "forward" else result[0][1]
-    low, middle, high = _quartiles(times)
-    images = case.batch * case.cameras
-    return {
-        "case": case.name,
-        "direction": direction,
-        "implementation": backend or "auto",
-        "platform": device.platform(),
-        "device": jax.devices()[0].device_kind,
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "commit": _commit(),
-        "splats": case.num_splats,
-        "height": case.image_size[0],
-        "width": case.image_size[1],
-        "channels": case.channels,
-        "images": images,
-        "intersections_per_image": float(jnp.mean(stats.num_intersections)),
-        "overflow": int(jnp.max(stats.overflow)),
-        "compile_s": round(first_call - middle / 1e3, 2),
-        "median_ms": round(middle, 3),
-        "quartiles_ms": [round(low, 3), round(high, 3)],
-        "min_ms": round(min(times), 3),
-        "median_ms_per_image": round(middle / images, 3),
-        "median_cpu_ms": round(statistics.median(cpu_times), 3),
-        "repeats": repeats,
-        "peak_bytes": _peak_bytes(),
-        "load_average": round(os.getloadavg()[0], 1),
+def _case(name: str) -> cases.Case:
+    """A named workload, with the sizes that flags say instead of its own."""
+    sizes = {
+        "num_splats": _SPLATS.value,
+        "image_size": (_SIZE.value,) * 2 if _SIZE.value else None,
+        "channels": _CHANNELS.value,
+        "cameras": _CAMERAS.value,
+        "batch": _BATCH.value,
     }
-
-
-def _commit() -> str | None:
-    """The commit of these sources, as ``instant_gs.version.commit`` says it."""
-    if told := os.environ.get("COMMIT"):
-        return told
-    here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
-    quiet = {"capture_output": True, "text": True, "check": True}
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **quiet)
-        describe = [*git, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
-        return subprocess.run(describe, **quiet).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # no git, or not a file of its
-        return None
-
-
-def _quartiles(times: list[float]) -> tuple[float, float, float]:
-    if len(times) < 2:
-        return times[0], times[0], times[0]
-    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
-    return low, middle, high
+    given = {field: value for field, value in sizes.items() if value}
+    return dataclasses.replace(cases.CASES[name], **given)
 
 
 def _options() -> kernels.RasterizeOptions:
     tile_size = tuple(int(side) for side in _TILE_SIZE.value or ()) or None
+    automatic = _CAPACITY.value in (None, _MEASURED)
     return kernels.RasterizeOptions(
         mode=_MODE.value,
-        capacity=_CAPACITY.value,
+        capacity=None if automatic else int(_CAPACITY.value),
         tile_size=tile_size,
         deterministic=_DETERMINISTIC.value,
     )
+
+
+def _measure(name: str, direction: str) -> dict:
+    case, options = _case(name), _options()
+    arrays = case.build()
+    given = {"image_size": case.image_size, "backend": _IMPLEMENTATION.value}
+    if _CAPACITY.value == _MEASURED:
+        size, backend = given.values()
+        needed = [
+            kernels.propose_capacity(
+                *scene, image_size=size, options=options, implementation=backend
+            )
+            for scene in zip(*arrays, strict=True)
+        ]
+        options = dataclasses.replace(options, capacity=max(needed))
+    row = timing.measure(arrays, direction, options, **given, repeats=_REPEATS.value, name=name)
+    if row["overflow"]:
+        print(
+            f"warning: {name}: {row['overflow']} intersections of an image did not fit and were "
+            "left out; for the time of whole pictures pass --capacity=measured",
+            file=sys.stderr,
+        )
+    return row
 
 
 def _run_isolated(name: str, direction: str) -> dict:
@@ -264,7 +151,7 @@ def _check_flags(argv: list[str]) -> None:
     """Raises UsageError before anything is timed."""
     if len(argv) > 1:
         raise UsageError(f"unexpected argument {argv[1]!r}; write --case=NAME")
-    for flag, known in ((_CASE, cases.CASES), (_DIRECTION, DIRECTIONS)):
+    for flag, known in ((_CASE, cases.CASES), (_DIRECTION, timing.DIRECTIONS)):
         if flag.value == []:
             raise UsageError(f"--{flag.name}=: expected some of {sorted(known)}")
         unknown = sorted(set(flag.value or ()) - set(known))
@@ -273,12 +160,19 @@ def _check_flags(argv: list[str]) -> None:
     sides = _TILE_SIZE.value or ["8", "8"]
     if len(sides) != 2 or not all(side.isdigit() for side in sides):
         raise UsageError(f"--tile_size={','.join(sides)}: expected height,width, as 8,8")
+    capacity = _CAPACITY.value or _MEASURED
+    if capacity != _MEASURED and not capacity.isdecimal():
+        raise UsageError(f"--capacity={capacity}: expected a number or {_MEASURED}")
+    if _CAPACITY.value == _MEASURED and _IMPLEMENTATION.value == "reference":
+        raise UsageError("--capacity=measured: the reference has no slots; leave it out")
     try:
         validation.check_options(_options())
     except ValueError as error:
         raise UsageError(str(error).replace("options.", "--")) from error
     if not _PLOT.value:
         return
+    if _SPLATS.value or _SIZE.value:
+        raise UsageError("--plot: draws its own numbers of splats and sizes; leave --splats out")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("--plot: needs matplotlib; pip install matplotlib")
     if not _PLOT.value.endswith(".png"):
@@ -309,13 +203,7 @@ def _run() -> None:
     rows = []
     for name in names:
         for direction in _DIRECTION.value:
-            if _ISOLATE.value:
-                row = _run_isolated(name, direction)
-            else:
-                options = _options()
-                row = measure(
-                    cases.CASES[name], direction, options, _IMPLEMENTATION.value, _REPEATS.value
-                )
+            row = (_run_isolated if _ISOLATE.value else _measure)(name, direction)
             rows.append(row)
             print(json.dumps(row), flush=True)
     if _PLOT.value:

@@ -13,17 +13,24 @@ from absl.testing import flagsaver
 
 import kernels
 from instant_gs import version
-from kernels import bench
+from kernels import bench, device, timing
 from kernels.rasterize import cases
 
 
 def test_measure_gives_json_with_the_facts():
     options = kernels.RasterizeOptions(capacity=4096)
-    row = bench.measure(cases.CASES["tiny"], "forward", options, "xla", repeats=3)
+    case = cases.CASES["tiny"]
+    row = timing.measure(
+        *(case.build(), "forward", options),
+        **{"image_size": case.image_size, "backend": None, "repeats": 3, "name": "own"},
+    )
     row = json.loads(json.dumps(row))
     assert row["splats"] == 256
     assert 0 < row["min_ms"] <= row["median_ms"]
     assert row["overflow"] == 0
+    told = ("case", "implementation", "capacity", "mode", "tile_size", "deterministic", "images")
+    backend = "triton" if device.is_nvidia() else "xla"
+    assert [row[name] for name in told] == ["own", backend, 4096, "classic", None, False, 1]
     assert row["intersections_per_image"] > 256
     assert row["compile_s"] > 0
     assert row["peak_bytes"] > 1e6
@@ -36,10 +43,10 @@ def test_recompiling_while_timing_fails():
     def changing(_):
         return jax.jit(lambda x: x + 1)(jnp.ones(next(sizes)))  # a new shape at every call
 
-    with pytest.raises(bench.RecompiledError, match=r"changing: \d+ compilations while timing"):
-        bench.time_calls(changing, (None,), repeats=2, name="changing")
+    with pytest.raises(timing.RecompiledError, match=r"changing: \d+ compilations while timing"):
+        timing.time_calls(changing, (None,), repeats=2, name="changing")
     steady = jax.jit(lambda x: x + 1)
-    first_call, times, cpu_times = bench.time_calls(
+    first_call, times, cpu_times = timing.time_calls(
         steady, (jnp.ones(3),), repeats=2, name="steady"
     )
     assert first_call > 0
@@ -53,7 +60,8 @@ def test_recompiling_while_timing_fails():
         (bench._DIRECTION, [], "--direction=: expected some of"),
         (bench._DIRECTION, ["backward"], r"--direction: unknown \['backward'\]"),
         (bench._TILE_SIZE, ["8"], "--tile_size=8: expected height,width"),
-        (bench._CAPACITY, -1, "--capacity: expected a positive int up to 1073741824"),
+        (bench._CAPACITY, "0", "--capacity: expected a positive int up to 1073741824"),
+        (bench._CAPACITY, "-1", "--capacity=-1: expected a number or measured"),
         (bench._PLOT, "missing/a.png", r"--plot=missing/a\.png: no such folder"),
         (bench._PLOT, "notes.txt", r"--plot=notes\.txt: the name must end in \.png"),
     ],
@@ -63,6 +71,21 @@ def test_a_wrong_flag_is_named_before_anything_runs(flag, value, words):
     bench._check_flags(["bench"])
     with flagsaver.flagsaver((flag, value)), pytest.raises(bench.UsageError, match=words):
         bench._check_flags(["bench"])
+
+
+def test_sizes_of_a_case_can_be_changed_and_what_is_left_out_is_said(capsys):
+    flags.FLAGS.mark_as_parsed()
+    sizes = {"splats": 40, "size": 16, "channels": 2, "cameras": 3, "batch": 2, "repeats": 1}
+    with flagsaver.flagsaver(**sizes, capacity="20", implementation="xla"):
+        row = bench._measure("tiny", "forward_backward")
+    told = ("splats", "height", "width", "channels", "images", "capacity")
+    assert [row[name] for name in told] == [40, 16, 16, 2, 6, 20]
+    assert f"warning: tiny: {row['overflow']} intersections" in capsys.readouterr().err
+    with flagsaver.flagsaver(**sizes, capacity="measured", implementation="xla"):
+        row = bench._measure("tiny", "forward")
+    assert row["overflow"] == 0
+    assert row["capacity"] == 1024
+    assert not capsys.readouterr().err
 
 
 def test_cases_are_reproducible_and_valid():

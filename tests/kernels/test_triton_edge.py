@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions, bench, triton_interpreter, types
+from kernels import RasterizeOptions, timing, triton_interpreter, types
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.MARKS
@@ -182,7 +182,7 @@ def test_one_executable_for_all_scenes_of_the_same_shapes():
         return int(run(scene)[0].stats.num_intersections[0])
 
     need(scene)
-    with bench.CompileCounter() as compiled:
+    with timing.CompileCounter() as compiled:
         needs = [need(scene) for scene in (empty, scene, large)]
     assert needs[0] == 0 < needs[1] < needs[2], "the scenes must differ"
     assert compiled.count == 0, "a new scene compiled something"
