@@ -163,7 +163,7 @@ def mean_gradient(loss_fn, mesh: Mesh, accumulate: int = 1):
         mesh=mesh,
         in_specs=(everywhere, spread, spread),
         out_specs=everywhere,
-        check_vma=False,  # the rasterizer's loops start from constants, which that check forbids
+        check_vma=False,  # it would have the gradients of every part summed over the devices
     )
 
 

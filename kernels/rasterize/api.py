@@ -3,11 +3,12 @@
 import dataclasses
 import importlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kernels import constants, device, triton_compile, validation
+from kernels import constants, device, manual_axes, triton_compile, validation
 from kernels.rasterize import vjp
 from kernels.types import (
     CoreOutput,
@@ -65,6 +66,8 @@ def _run(implementation: str | None, operands: Operands, config: RasterizeConfig
             return _load(name)(operands, config)
         except (NotImplementedError, ImportError) as refusal:
             refusals.append(refusal)
+    if len(refusals) == 1:
+        raise refusals[0]
     raise ExceptionGroup("no rasterizer backend accepts this call", refusals)
 
 
@@ -87,15 +90,17 @@ def rasterize(
     One scene and C cameras; every further batch axis through `jax.vmap` over any of the arrays,
     nested as needed: it becomes one launch, and arrays that are not mapped over are not copied.
 
-    Differentiable in all arrays, through image, alpha and depth, once: second derivatives only with
-    "reference". Splats that are outside the view,
-    nearly transparent or not finite contribute exactly nothing and get gradients of zero.
+    Differentiable in all arrays, through image, alpha and depth, once and backwards: forward-mode
+    and second derivatives only with "reference". Splats that are outside the view, nearly
+    transparent or not finite contribute exactly nothing and get gradients of zero.
 
     Args:
         means: (N, 3) centres, world units.
-        quats: (N, 4) orientations, wxyz, normalised inside; zero counts as the identity.
-        scales: (N, 3) standard deviations along the axes, world units, linear.
-        opacities: (N,) in [0, 1].
+        quats: (N, 4) orientations, wxyz, normalised inside if their length is between 1e-12 and
+            1e18; shorter ones, zero above all, count as the identity.
+        scales: (N, 3) standard deviations along the axes, world units, linear (not logarithms); a
+            sign is without effect.
+        opacities: (N,) in [0, 1], not logits.
         features: (N, D) colours or any other values to blend, any D >= 1.
         viewmats: (C, 4, 4) world to camera; camera axes x right, y down, z forward (OpenCV).
         intrinsics: (C, 3, 3) pixels, pixel centres at +0.5.
@@ -111,7 +116,7 @@ def rasterize(
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it.
         NotImplementedError: the named backend cannot do this call.
-        OverflowError: outside jit, more tile intersections than the capacity.
+        OverflowError: outside jit and vmap, more tile intersections than the capacity.
     """
     options = validation.check_options(RasterizeOptions() if options is None else options)
     image_size = validation.check_image_size(image_size)
@@ -129,6 +134,19 @@ def rasterize(
         "intrinsics": intrinsics,
         "background": background,
     }
+    with jax.numpy_dtype_promotion("standard"):  # "strict" is about the caller's own code
+        output = _rasterize(arrays, image_size, options, implementation)
+    _check_overflow(output.stats, options)
+    return output
+
+
+def _rasterize(
+    arrays: dict[str, Any],
+    image_size: tuple[int, int],
+    options: RasterizeOptions,
+    implementation: str | None,
+) -> RasterizeOutput:
+    """`rasterize` of checked options; `arrays` by argument name, `background` may be None."""
     arrays = validation.as_arrays(arrays)
     validation.check_shapes(arrays)
     given = [array for array in arrays.values() if array is not None]
@@ -138,13 +156,12 @@ def rasterize(
     if arrays["means"].shape[0] == 0:  # a transparent splat spares every backend the empty scene
         arrays |= {k: jnp.pad(arrays[k], _one_splat(arrays[k])) for k in validation.PER_SPLAT}
     operands = Operands(*(array.astype(dtype)[None] for array in arrays.values()))
+    operands = manual_axes.vary_like(operands, operands)
     capacity = options.capacity or automatic_capacity(operands.means.shape[1], image_size)
     config = RasterizeConfig(options, *image_size, capacity)
 
     core = CoreOutput(*(leaf[0] for leaf in _run(implementation, operands, config)))
-    output = _finish(core, background, config)
-    _check_overflow(output.stats, options)
-    return output
+    return _finish(core, background, config)
 
 
 def _finish(
@@ -193,22 +210,43 @@ def propose_from_count(num_intersections: int) -> int:
 
 
 def propose_capacity(
-    *arrays: jax.Array,
+    means: jax.Array,
+    quats: jax.Array,
+    scales: jax.Array,
+    opacities: jax.Array,
+    features: jax.Array,
+    viewmats: jax.Array,
+    intrinsics: jax.Array,
+    *,
     image_size: tuple[int, int],
     options: RasterizeOptions | None = None,
     implementation: str | None = None,
 ) -> int:
-    """Measures a scene and proposes `RasterizeOptions.capacity` for scenes like it.
+    """Measures a scene, outside jit, and proposes `RasterizeOptions.capacity` for scenes like it.
 
     Args:
-        *arrays: means, quats, scales, opacities, features, viewmats, intrinsics as for `rasterize`.
+        means, quats, scales, opacities, features, viewmats, intrinsics: as for `rasterize`.
         image_size: (height, width).
         options: the options to be used.
         implementation: the backend to be used; they count tiles of different sizes.
 
     Returns:
         The largest count over the cameras plus 25 %, rounded up to a multiple of 1024.
+
+    Raises:
+        ValueError: "reference", which has no slots, or as `rasterize`.
+        TypeError: arrays that jit or vmap traces, or as `rasterize`.
     """
+    if implementation == "reference":
+        raise ValueError(
+            "implementation: 'reference' has no slots to count; name the backend that will run"
+        )
+    arrays = (means, quats, scales, opacities, features, viewmats, intrinsics)
+    if any(isinstance(array, jax.core.Tracer) for array in arrays):
+        raise TypeError(
+            "propose_capacity: a capacity is static and cannot come from traced arrays; measure "
+            "typical scenes outside jit and vmap, and take the largest"
+        )
     options = validation.check_options(RasterizeOptions() if options is None else options)
     options = dataclasses.replace(options, on_overflow="count")
     output = rasterize(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import constants
+from kernels import constants, manual_axes
 from kernels.rasterize.projection import Projected, splat_extent
 
 # Sizes tried for the emission, as divisors of the capacity.
@@ -279,7 +279,7 @@ def _count_exactly(ellipse: _Ellipse, first_row: jax.Array, rows: jax.Array, gri
         row = total(jnp.where(step < rows, columns, 0))
         return step + 1, total(jnp.stack([counts, row], axis=-1))
 
-    zero = jnp.zeros(rows.shape[:1], jnp.int32)
+    zero = manual_axes.vary_like(jnp.zeros(rows.shape[:1], jnp.int32), rows)
     _, counts = jax.lax.while_loop(lambda carry: carry[0] < jnp.max(rows), body, (0, zero))
     return counts
 

@@ -7,6 +7,7 @@ backends. Memory is pixels x splats: for tests and small scenes only.
 import jax
 import jax.numpy as jnp
 
+from kernels import manual_axes
 from kernels.types import CoreOutput, Operands, RasterizeConfig
 
 _MIN_ALPHA = 1.0 / 255.0
@@ -129,7 +130,7 @@ def _render_one(
         alpha = jnp.where(running > _STOP, alpha, 0.0)
         return (running, blended * (1 - alpha)), blended * alpha
 
-    one = jnp.ones(alpha.shape[0], alpha.dtype)
+    one = manual_axes.vary_like(jnp.ones(alpha.shape[0], alpha.dtype), alpha)
     (_, transmittance), weights = jax.lax.scan(blend, (one, one), alpha.T)
     weights = weights.T
     shape = (config.height, config.width)

@@ -8,7 +8,14 @@ from kernels.types import RasterizeOptions, RasterizeOutput
 
 
 def rasterize_sharded(
-    *arrays: jax.Array,
+    means: jax.Array,
+    quats: jax.Array,
+    scales: jax.Array,
+    opacities: jax.Array,
+    features: jax.Array,
+    viewmats: jax.Array,
+    intrinsics: jax.Array,
+    *,
     mesh: jax.sharding.Mesh,
     axis: str = "data",
     image_size: tuple[int, int],
@@ -23,7 +30,7 @@ def rasterize_sharded(
     one launch, and neither the forward nor the backward pass communicates.
 
     Args:
-        *arrays: means, quats, scales, opacities, features, viewmats, intrinsics as for
+        means, quats, scales, opacities, features, viewmats, intrinsics: as for
             `kernels.rasterize`, each with a leading batch axis B.
         mesh: the devices; its axis is of type Auto or Explicit.
         axis: name of the mesh axis that B is spread over; its size divides B.
@@ -36,7 +43,7 @@ def rasterize_sharded(
         RasterizeOutput with a leading B, spread like the arrays.
 
     Raises:
-        TypeError: there is no mesh, or not these arrays.
+        TypeError: there is no mesh.
         ValueError: the mesh has no such axis, the arrays have not the same B, or the axis does not
             divide it. Everything else as for `kernels.rasterize`.
     """
@@ -47,17 +54,17 @@ def rasterize_sharded(
         )
     if axis not in mesh.shape:
         raise ValueError(f"axis: expected one of the mesh's axes {mesh.axis_names}, got {axis!r}")
-    names = types.Operands._fields
-    if len(arrays) != len(names):
-        raise TypeError(f"arrays: expected {', '.join(names)}, got {len(arrays)} arrays")
-    named = dict(zip(names, arrays, strict=True), background=background)
-    given = [array for array in validation.as_arrays(named).values() if array is not None]
-    sizes = sorted({array.shape[0] if array.ndim else 0 for array in given})
-    if len(sizes) != 1 or not sizes[0] or sizes[0] % mesh.shape[axis]:
+    arrays = (means, quats, scales, opacities, features, viewmats, intrinsics)
+    named = dict(zip(types.Operands._fields, arrays, strict=True), background=background)
+    named = {k: array for k, array in validation.as_arrays(named).items() if array is not None}
+    sizes = {name: array.shape[0] if array.ndim else 0 for name, array in named.items()}
+    batch = sizes["means"]
+    if set(sizes.values()) != {batch} or not batch or batch % mesh.shape[axis]:
         raise ValueError(
             f"arrays: expected one leading batch size that {mesh.shape[axis]} devices divide, got "
             f"{sizes}; stack scenes along the first axis of every array"
         )
+    given = list(named.values())
 
     def one(*scene: jax.Array) -> RasterizeOutput:
         return api.rasterize(
@@ -72,9 +79,4 @@ def rasterize_sharded(
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     if kinds[axis] == jax.sharding.AxisType.Explicit:  # there arrays have to be spread beforehand
         given = jax.sharding.reshard(given, jax.sharding.NamedSharding(mesh, split))
-    # What varies over the mesh is not tracked (check_vma): all of it does, and loops inside a
-    # backend would have to say so for each of their values.
-    render = jax.shard_map(
-        jax.vmap(one), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
-    )
-    return render(*given)
+    return jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=split, out_specs=split)(*given)

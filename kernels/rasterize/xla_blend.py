@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import constants
+from kernels import constants, manual_axes
 from kernels.rasterize import binning
 from kernels.types import RasterizeConfig
 
@@ -200,7 +200,7 @@ def _running_product(start: jax.Array, factors: jax.Array) -> tuple[jax.Array, j
         factor = jax.lax.dynamic_index_in_dim(factors, k, 1, keepdims=False)
         return running * factor, jax.lax.dynamic_update_index_in_dim(before, running, k, 1)
 
-    state = (start, jnp.zeros_like(factors))
+    state = manual_axes.vary_like((start, jnp.zeros_like(factors)), factors)
     after, before = jax.lax.fori_loop(0, factors.shape[1], step, state, unroll=_UNROLL)
     return before, after
 
@@ -215,7 +215,7 @@ def _running_sum_behind(start: jax.Array, terms: jax.Array) -> tuple[jax.Array, 
         term = jax.lax.dynamic_index_in_dim(terms, k, 1, keepdims=False)
         return running + term, jax.lax.dynamic_update_index_in_dim(behind, running, k, 1)
 
-    state = (start, jnp.zeros_like(terms))
+    state = manual_axes.vary_like((start, jnp.zeros_like(terms)), terms)
     total, behind = jax.lax.fori_loop(0, count, step, state, unroll=_UNROLL)
     return behind, total
 
@@ -266,7 +266,8 @@ def blend(tables: Tables, work: Work, grid: binning.TileGrid, config: RasterizeC
         nothing = Blended(
             jnp.zeros((block_tiles, channels, grid.pixels), dtype), one, jnp.zeros(shape, jnp.int32)
         )
-        _, _, blended = jax.lax.while_loop(unfinished, blend_chunk, (0, one, nothing))
+        state = manual_axes.vary_like((one, nothing), tables)
+        _, _, blended = jax.lax.while_loop(unfinished, blend_chunk, (0, *state))
         return jax.tree.map(
             lambda output, result: jax.lax.dynamic_update_index_in_dim(output, result, block, 0),
             outputs,
@@ -278,6 +279,7 @@ def blend(tables: Tables, work: Work, grid: binning.TileGrid, config: RasterizeC
         jnp.ones((blocks, *shape), dtype),
         jnp.zeros((blocks, *shape), jnp.int32),
     )
+    outputs = manual_axes.vary_like(outputs, tables)
     return jax.lax.fori_loop(0, work.num_blocks, blend_block, outputs)
 
 
@@ -345,4 +347,5 @@ def blend_transposed(
         jnp.zeros_like(tables.geometry),
         jnp.zeros((num_scenes * tables.num_splats, num_features), tables.features.dtype),
     )
+    zeros = manual_axes.vary_like(zeros, tables)
     return jax.lax.fori_loop(0, work.num_blocks, add_block, zeros)
