@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple, Self
 
 import jax
+from jax import export
 
 MODES = ("classic", "antialiased")
 ON_OVERFLOW = ("raise", "count")
@@ -29,14 +30,16 @@ class RasterizeOptions:
         near: splats with camera depth below this are dropped, world units, positive.
         far: splats with camera depth above this are dropped, world units.
         radius_clip: splats with a half extent of at most this both ways are dropped, pixels.
-        capacity: tile intersections kept per image; None picks a generous default from the number
-            of splats and the image size. See `kernels.propose_capacity`.
+        capacity: tile intersections kept per image; None picks a default from the number of splats
+            and the image size that holds splats of few tiles, and not, say, a few thousand that
+            fill a picture. See `kernels.propose_capacity`.
         expected_depth: return depth divided by alpha instead of accumulated depth.
         deterministic: gradients are bit-identical from run to run, at some cost on GPUs.
         tile_size: (height, width) of a tile in pixels, or None for the backend's choice. Never
             changes the image beyond rounding.
-        on_overflow: outside jit, "raise" raises OverflowError when intersections were dropped;
-            "count" only counts them in `stats.overflow`, which is all that can be done inside jit.
+        on_overflow: outside jit and vmap, "raise" raises OverflowError when intersections were
+            dropped; "count" only counts them in `stats.overflow`, which is all that can be done
+            inside.
     """
 
     mode: str = "classic"
@@ -143,6 +146,15 @@ class Operands(NamedTuple):
     features: jax.Array
     viewmats: jax.Array
     intrinsics: jax.Array
+
+
+for _type in (RasterizeStats, RasterizeOutput):  # so that an exported program can be kept
+    export.register_pytree_node_serialization(
+        _type,
+        serialized_name=f"kernels.{_type.__name__}",
+        serialize_auxdata=lambda fields: b"",
+        deserialize_auxdata=lambda data: (),
+    )
 
 
 class CoreOutput(NamedTuple):

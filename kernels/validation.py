@@ -14,6 +14,7 @@ from kernels.types import MODES, ON_OVERFLOW, RasterizeOptions
 
 _NUMBERS = ("max_alpha", "min_compensation", "eps2d", "near", "far", "radius_clip")
 PER_SPLAT = ("means", "quats", "scales", "opacities", "features")
+_FLOATS = (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
 _FLAGS = ("expected_depth", "deterministic")
 
 
@@ -30,7 +31,7 @@ def check_options(options: Any) -> RasterizeOptions:
         )
     for name in _NUMBERS:
         if not _is_number(getattr(options, name)):
-            raise _wrong_type(options, name, "a Python or NumPy number; convert it with float()")
+            raise _wrong_type(options, name, "a Python or NumPy number, static under jit")
     for name in _FLAGS:
         if not isinstance(getattr(options, name), bool | np.bool_):
             raise _wrong_type(options, name, "True or False")
@@ -54,7 +55,7 @@ def check_options(options: Any) -> RasterizeOptions:
         "tile_size": (
             options.tile_size is None
             or (
-                isinstance(options.tile_size, tuple)
+                isinstance(options.tile_size, tuple | list)
                 and len(options.tile_size) == 2
                 and all(_is_count(side) for side in options.tile_size)
             ),
@@ -96,7 +97,8 @@ def check_image_size(image_size: Any) -> tuple[int, int]:
         height = width = None
     if not (_is_count(height) and _is_count(width)):
         raise ValueError(
-            f"image_size: expected (height, width), two positive ints, got {image_size!r}"
+            f"image_size: expected (height, width), two positive ints of Python or NumPy, static "
+            f"under jit, got {image_size!r}"
         )
     return int(height), int(width)
 
@@ -113,8 +115,6 @@ def as_arrays(arrays: dict[str, Any]) -> dict[str, jax.Array | None]:
             converted[name] = None
             continue
         try:
-            if value is None:  # older JAX makes NaN of it
-                raise TypeError
             converted[name] = jnp.asarray(value)
         except (TypeError, ValueError) as error:
             raise TypeError(
@@ -132,9 +132,9 @@ def check_shapes(arrays: dict[str, Any]) -> None:
             and background or None.
     """
     for name, array in arrays.items():
-        if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
+        if array is not None and array.dtype not in _FLOATS:
             raise TypeError(
-                f"{name}: expected a floating-point array, got {array.dtype}; "
+                f"{name}: expected a floating-point array of 16 to 64 bits, got {array.dtype}; "
                 "convert it with .astype(jnp.float32)"
             )
     viewmats, features = arrays["viewmats"], arrays["features"]
@@ -162,7 +162,11 @@ def check_shapes(arrays: dict[str, Any]) -> None:
         array = arrays[name]
         if array is not None and array.shape != shape:
             want = letters.get(name) or f"{shape}".replace("'", "")
+            missing = len(shape) - array.ndim
+            cure = "; map over batches with jax.vmap" if missing < 0 else ""
+            if missing > 0:
+                cure = "; for one camera or channel add an axis of size 1"
             raise ValueError(
                 f"{name}: expected shape {want} for one scene of N = {n} splats, C = {c} cameras "
-                f"and D = {d} channels, got {array.shape}; map over batches with jax.vmap"
+                f"and D = {d} channels, got {array.shape}{cure}"
             )

@@ -130,14 +130,28 @@ def _batched_backward(backend: ModuleType, config: RasterizeConfig):
     return backward
 
 
+def _once(function):
+    """The same function; differentiating it says what can be done instead."""
+    once = jax.custom_jvp(function)
+
+    @once.defjvp
+    def _(primals, tangents):
+        raise TypeError(  # as JAX's own for forward mode; no other backend could do it
+            "kernels.rasterize: differentiable once, in reverse mode; for second derivatives and "
+            "forward mode pass implementation='reference'"
+        )
+
+    return once
+
+
 @functools.lru_cache(maxsize=256)
 def differentiable(backend: ModuleType, config: RasterizeConfig):
     """Returns f(operands) -> CoreOutput of a backend, differentiable and vmappable.
 
     One function object per (backend, configuration), so that JAX's caches hit.
     """
-    forward = _batched_forward(backend, config)
-    backward = _batched_backward(backend, config)
+    forward = _once(_batched_forward(backend, config))
+    backward = _once(_batched_backward(backend, config))
 
     @jax.custom_vjp
     def rasterize(operands: Operands) -> CoreOutput:
@@ -149,8 +163,9 @@ def differentiable(backend: ModuleType, config: RasterizeConfig):
 
     def rasterize_bwd(saved, cotangent):
         operands, residuals = saved
-        operands = finite_cameras(operands)
-        return (backward(operands, residuals, tuple(cotangent[:3])),)
+        with jax.numpy_dtype_promotion("standard"):
+            operands = finite_cameras(operands)
+            return (backward(operands, residuals, tuple(cotangent[:3])),)
 
     rasterize.defvjp(rasterize_fwd, rasterize_bwd)
     # Outside jit this makes one program of it; inside it changes nothing.
