@@ -303,11 +303,7 @@ class Config:
         Raises:
             ValueError: It is no such text; a field is unknown to this version, or another type.
         """
-        values = json.loads(text)
-        if "loss" in values:
-            # Configurations from before these losses existed were trained without them.
-            values["loss"] = {"identity": 0.0, "adversarial": 0.0} | values["loss"]
-        return _build(cls, values, "config")
+        return _build(cls, json.loads(text), "config")
 
 
 def _build(cls, values: dict, path: str):

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import completeness, failed_write, integrity, optimizer
+from instant_gs.training import completeness, failed_write, integrity
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
@@ -160,32 +160,19 @@ def _read(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
     items = dict(items)
     if items.get("ema", "") is None:  # wherever it was trained, it is read by this device
         items["ema"] = ocp.args.StandardRestore(_shapes(manager.directory / str(step) / "ema"))
-    if (manager.directory / str(step) / "checksum").is_dir():  # older versions wrote none
-        items["checksum"] = ocp.args.JsonRestore()
+    items["checksum"] = ocp.args.JsonRestore()
     try:
-        found = _restore(manager, step, items)
+        if not (manager.directory / str(step) / "checksum").is_dir():
+            raise integrity.BrokenError("its checksums are missing")
+        found = dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
     except Exception:
         # Hosts that could read their part wait in Orbax for all.
         ocp.multihost.sync_global_processes("_Checkpointer:restore")
         raise
-    for name, expected in found.pop("checksum", {}).items():
+    for name, expected in found.pop("checksum").items():
         if name in found:
             integrity.check(name, found[name], expected)
-    if "state" in items:
-        wanted = jax.tree.structure(items["state"].item)
-        found["state"] = jax.tree.unflatten(wanted, jax.tree.leaves(found["state"]))
     return found
-
-
-def _restore(manager: ocp.CheckpointManager, step: int, items: dict) -> dict:
-    try:
-        return dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
-    except ValueError as error:
-        if "state" not in items or "structures do not match" not in str(error):
-            raise
-        older = ocp.args.StandardRestore(optimizer.without_clipping(items["state"].item))
-        items = items | {"state": older}
-        return dict(manager.restore(step, args=ocp.args.Composite(**items)).items())
 
 
 def _shapes(folder):

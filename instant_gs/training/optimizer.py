@@ -76,15 +76,6 @@ def _adam(settings: OptimizerConfig, rate, multipliers=None) -> optax.GradientTr
     return optax.chain(*steps, optax.scale_by_learning_rate(rate))
 
 
-def without_clipping(states):
-    """Optax states as versions before 2026-11-29 kept them of runs without ``clip_norm``."""
-
-    def is_chain(node):
-        return type(node) is tuple and bool(node) and isinstance(node[0], optax.EmptyState)
-
-    return jax.tree.map(lambda node: node[1:] if is_chain(node) else node, states, is_leaf=is_chain)
-
-
 def _scale_groups(multipliers: dict[str, float]) -> optax.GradientTransformation:
     def update(updates, params=None):
         return {

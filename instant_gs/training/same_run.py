@@ -106,7 +106,7 @@ def _check_start(option: str, given: str | None, noted: dict, workdir) -> None:
     """Refuses weights that a resumed run would ignore, unless it began with them."""
     if not given or not noted:
         return
-    began = noted[option].get("folder", given) if option in noted else None  # older: not noted
+    began = noted[option]["folder"] if option in noted else None
     if began is None or weights.find(given).resolve() != weights.find(began).resolve():
         raise cli.UserError(
             f"--{option}={given}: --workdir={workdir} holds a run already, which began "
@@ -117,11 +117,10 @@ def _check_start(option: str, given: str | None, noted: dict, workdir) -> None:
 
 def _same_packs(workdir, noted: dict, old: Config, config: Config) -> bool:
     """Whether packs hold what the run noted when it began, wherever they lie now."""
-    before = list(noted.get("packs", {}).values())
-    now = list(provenance.packs(config).values())
-    hashes, hashes_now = ([pack.get("content_sha256") for pack in packs] for packs in (before, now))
-    if len(hashes) != len(old.data.packs) or None in hashes:
-        return False  # noted by an older version: their paths must do
+    if not noted:
+        return False  # provenance.json is gone: their paths must do
+    before, now = list(noted["packs"].values()), list(provenance.packs(config).values())
+    hashes, hashes_now = ([pack["content_sha256"] for pack in packs] for packs in (before, now))
     if hashes == hashes_now:
         return True
     if sorted(hashes) == sorted(hashes_now):

@@ -80,7 +80,7 @@ def save(
     try:
         _write(whole / "params", stored, folder)
         (whole / "config.json").write_text(config.to_json() + "\n")
-        write_checksums(whole)
+        (whole / CHECKSUMS).write_text(json.dumps(_checksums(whole), indent=1) + "\n")
         provenance.write(whole, facts)
         os.chmod(whole, 0o755)  # mkdtemp's is private
         os.rename(whole, folder)
@@ -144,13 +144,13 @@ def _read(folder: pathlib.Path) -> tuple[Config, dict, dict]:
         raise cli.UserError(f"{folder / 'config.json'}: {error}; {fix}") from error
     try:
         facts = provenance.read(folder)
-        # Weights from before checksums existed have none.
-        noted = (folder / CHECKSUMS).is_file()
-        expected = json.loads((folder / CHECKSUMS).read_text()) if noted else {}
+        expected = json.loads((folder / CHECKSUMS).read_text())
+    except FileNotFoundError as error:
+        raise cli.UserError(f"{folder}: damaged ({CHECKSUMS} is missing); {fix}") from error
     except (ValueError, cli.UserError) as error:
         what = f"{CHECKSUMS} or {provenance.FILE_NAME}: {error}"
         raise cli.UserError(f"{folder}: damaged ({what}); {fix}") from error
-    found = _checksums(folder) if noted else {}
+    found = _checksums(folder)
     changed = sorted(name for name in expected if expected[name] != found.get(name))
     if changed:
         what = f"{changed[0]} is not what was written, or missing"
@@ -160,11 +160,7 @@ def _read(folder: pathlib.Path) -> tuple[Config, dict, dict]:
     return config, params, facts
 
 
-def write_checksums(folder: pathlib.Path) -> None:
-    """Notes SHA-256 of the parameters' files in a weights directory; loading compares them."""
-    (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder), indent=1) + "\n")
-
-
 def _checksums(folder: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of the parameters' files, by their paths in a weights directory."""
     files = sorted(path for path in (folder / "params").rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): digest.file_sha256(path) for path in files}

@@ -253,6 +253,9 @@ def test_damaged_weights_are_one_clear_error(engine, tmp_path):
         (copy / name).write_bytes(data)
         with pytest.raises(cli.UserError, match=rf"{copy}.*{message}.*copy the whole folder"):
             instant_gs.load(copy)
+    (whole / "checksums.json").unlink()
+    with pytest.raises(cli.UserError, match=r"damaged .checksums.json is missing.*copy the whole"):
+        instant_gs.load(whole)
 
 
 def test_the_driver_as_numbers(engine, photos):

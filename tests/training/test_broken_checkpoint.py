@@ -140,11 +140,12 @@ def test_a_checkpoint_holds_what_was_saved_although_training_goes_on(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, restored, at(1))
 
 
-def test_a_checkpoint_of_a_version_without_checksums_is_read(run, tmp_path):
+def test_a_checkpoint_without_checksums_is_broken(run, tmp_path, caplog):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     shutil.rmtree(folder / "checkpoints" / "2" / "checksum")
-    assert int(restore(folder)[0].step) == 2
+    assert int(restore(folder)[0].step) == 1
+    assert "checksums are missing" in caplog.text
 
 
 def test_a_run_stopped_by_a_broken_record_is_saved():

@@ -62,12 +62,6 @@ def test_the_weights_are_the_papers():
     assert (loss.identity, loss.region, loss.residual, loss.adversarial) == (0.1, 0.1, 1e-3, 0.025)
 
 
-def test_a_configuration_from_before_these_losses_has_none_of_them():
-    old = Config.from_json('{"loss": {"l1": 1.0, "lpips": 0.5}}')
-    assert (old.loss.identity, old.loss.adversarial, old.loss.lpips) == (0.0, 0.0, 0.5)
-    assert Config.from_json(Config().to_json()) == Config()
-
-
 @pytest.mark.parametrize(
     "resolutions", [((0, 64), (5, 100)), ((1, 64),), ((0, 64), (0, 128)), ((0, 16),)]
 )

@@ -1,7 +1,6 @@
 """What a command may change in the run that it goes on with, and what it must not."""
 
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from configs import demo
 from instant_gs import cli
 from instant_gs import config as config_lib
 from instant_gs.data import packing, synthetic
-from instant_gs.training import checkpoint, dry_run, loop, optimizer, provenance, same_run, state
+from instant_gs.training import checkpoint, dry_run, loop, optimizer, provenance, same_run
 from tests.training.test_broken_checkpoint import at
 
 
@@ -71,34 +70,9 @@ def test_clipping_can_be_switched_on_and_off_without_another_state(config):
     clipped = jax.tree.structure(states())
     config.optimizer.clip_norm = 0.0
     assert jax.tree.structure(states()) == clipped
-    older = optimizer.without_clipping(states())
-    assert (
-        jax.tree.structure(older) != clipped and len(jax.tree.leaves(older)) == clipped.num_leaves
-    )
     rule, grads = optimizer.build(config)["avatar"], jax.tree.map(lambda a: 1e6 * a, params)
     _, after = rule.update(grads, states()["avatar"], params)
     assert max(float(leaf.max()) for leaf in jax.tree.leaves(after)) > 1e5, "nothing is clipped"
-
-
-def test_a_run_of_an_older_version_without_clipping_resumes(config, tmp_path):
-    params = {"motion_encoder": {"a": jnp.ones(3)}, "decoder": {"b": jnp.arange(2.0)}}
-
-    def at_one(older):
-        states = {name: rule.init(params) for name, rule in optimizer.build(config).items()}
-        states = jax.tree.map(lambda leaf: leaf + 1, states)
-        if older:
-            states = optimizer.without_clipping(states)
-        return state.TrainState(jnp.int32(1), params, params, states, jnp.int32(-1))
-
-    config.optimizer.clip_norm = 0.0
-    checkpointer = checkpoint.RunCheckpointer(tmp_path)
-    checkpointer.save(at_one(older=True), {}, config)
-    checkpointer.close()
-    template = jax.tree.map(jnp.zeros_like, at_one(older=False))
-    checkpointer = checkpoint.RunCheckpointer(tmp_path)
-    restored, _, _ = checkpointer.restore(template)
-    checkpointer.close()
-    jax.tree.map(np.testing.assert_array_equal, restored, at_one(older=False))
 
 
 def test_training_checks_what_it_resumes_and_notes_what_changes(config, tmp_path, monkeypatch):
@@ -187,22 +161,18 @@ def test_other_weights_than_the_run_began_with_are_refused(run, config, tmp_path
         start(init_from="/none")
     with pytest.raises(cli.UserError, match=said):
         list(dry_run.describe(config, tmp_path / "run", "/none"))
-    facts = provenance.read(run) | {"init_from": {"folder": "weights/a"}, "motion_encoder": {}}
+    facts = provenance.read(run) | {"init_from": {"folder": "weights/a"}}
     provenance.write(tmp_path / "run", facts)
     monkeypatch.chdir(tmp_path)
     for same in (None, "weights/a", "weights/../weights/a/", str(tmp_path / "weights" / "a")):
         start(init_from=same)
-    start(motion_encoder="of an older version, which did not note it")
     with pytest.raises(cli.UserError, match=r"weights/b: .* which began with weights/a; leave"):
         start(init_from="weights/b")
 
 
-def test_a_run_that_noted_no_content_knows_its_packs_by_their_paths(run, config, tmp_path):
+def test_a_run_without_provenance_knows_its_packs_by_their_paths(run, config, tmp_path):
     shutil.copytree(run, tmp_path / "run")
-    facts = provenance.read(run)
-    for noted in facts["packs"].values():
-        del noted["content_sha256"]
-    (tmp_path / "run" / provenance.FILE_NAME).write_text(json.dumps(facts))
+    (tmp_path / "run" / provenance.FILE_NAME).unlink()
     same_run.check(tmp_path / "run", config)
     config.data.packs = (config.data.packs[0] + "/",)
     with pytest.raises(cli.UserError, match=r"configuration: data\.packs was "):
