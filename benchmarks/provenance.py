@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import platform
 import re
 import subprocess
 from pathlib import Path
 
-from instant_gs import version
+from instant_gs import output, version
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "kernels"
@@ -90,6 +89,4 @@ def file_name(device: str) -> str:
 def write(path: Path, record: dict) -> None:
     """Writes a result file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    output.write_json(path, record)

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks import collect, provenance
-from instant_gs import cli
+from instant_gs import cli, output
 
 ROOT = provenance.ROOT
 RESULTS = ROOT / "benchmarks" / "results"
@@ -397,9 +397,8 @@ def main(argv: list[str]) -> None:
     if flags.FLAGS.check and changed:
         raise cli.UserError(f"{names}: tables are not those of benchmarks/; run it without --check")
     for path, text in changed.items():
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with output.replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     print(f"wrote {names}" if changed else "nothing to change")
 
 

@@ -1,14 +1,22 @@
-"""Files for the user: written whole or not at all, and never over something else."""
+"""Files that appear whole or not at all; those for the user never over something else."""
 
 import contextlib
+import json
 import os
+import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from instant_gs import cli
+
+#: Stands before the suffix of unfinished files.
+PARTIAL = ".partial"
+_PARTIAL_NAME = re.compile(rf"\..*{re.escape(PARTIAL)}(\.[^.]*)?")
 
 
 def check_free(path: str | os.PathLike, *, overwrite: bool, option: str = "") -> Path:
@@ -92,27 +100,49 @@ def check_parents(path: str | os.PathLike, *, option: str = "") -> None:
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary path beside ``path``; renamed to it when the block ends well.
-
-    After an exception the temporary file is removed and ``path`` is what it was before.
-    Missing parent folders are made.
+    """``replacing`` for a user's output; missing parent folders are made.
 
     Raises:
         cli.UserError: As ``check_free``.
     """
     path = check_free(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: FFmpeg and Pillow choose the format by it.
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.stem}.", suffix=f".partial{path.suffix}", dir=path.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    with replacing(path) as partial:
+        yield partial
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """An empty file beside ``path``; renamed to it when the block ends well.
+
+    After an exception it is removed and ``path`` is what it was before. No two writers share one.
+    """
+    path = Path(path)
+    # The suffix stays last: FFmpeg, Pillow and NumPy choose the format by it.
+    partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PARTIAL}{path.suffix}")
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private, a user's output is not
-        os.replace(temporary, path)
+        partial.touch(exist_ok=False)
+        yield partial
+        os.replace(partial, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    """Writes a JSON object, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def is_partial(path: str | os.PathLike) -> bool:
+    """Whether a file's name is that of an unfinished one: left by a killed process, if no writer
+    is at work there, and safe to delete.
+    """
+    return _PARTIAL_NAME.fullmatch(Path(path).name) is not None
+
+
+def remove_partials(folder: str | os.PathLike) -> None:
+    """Deletes what killed writers left in a folder."""
+    for path in Path(folder).iterdir():
+        if is_partial(path):
+            path.unlink(missing_ok=True)

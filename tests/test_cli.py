@@ -78,6 +78,28 @@ def test_termination_leaves_no_unfinished_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tool.py"]
 
 
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), output.replacing(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert [item.name for item in tmp_path.iterdir()] == ["file.json"]
+    assert path.read_text() == "old"
+
+
+def test_an_unfinished_file_keeps_its_suffix_and_gets_the_usual_permissions(tmp_path):
+    path, left = tmp_path / "motion.npz", tmp_path / ".old.0123abcd.partial.json"
+    left.touch()
+    with output.replacing(path) as partial:
+        assert (partial.parent, partial.suffix) == (tmp_path, ".npz")
+        assert output.is_partial(partial) and not output.is_partial(path)
+        (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    output.remove_partials(tmp_path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["motion.npz", "usual"]
+
+
 def test_a_link_to_nothing_is_not_replaced_unasked(tmp_path):
     link = tmp_path / "out.txt"
     link.symlink_to("nowhere")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from instant_gs.data import atomic, digest, source
+from instant_gs import output
+from instant_gs.data import digest, source
 from instant_gs.data import format as pack_format
 from instant_gs.data.error import PackError
 
@@ -118,7 +119,7 @@ def load_manifest(pack: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    atomic.write_json(path, {**content, _SELF: _hash(content)})
+    output.write_json(path, {**content, _SELF: _hash(content)})
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tqdm import tqdm
 
-from instant_gs.data import atomic, digest, packed_index, record, source, worker
+from instant_gs import output
+from instant_gs.data import digest, packed_index, record, source, worker
 from instant_gs.data import format as pack_format
 from instant_gs.data.error import BrokenClipError, PackError
 
@@ -156,7 +157,7 @@ def _prepare_out(
         raise PackError(f"out: {out} is not empty; resume it (--resume) or give another folder")
     for folder in (pack_format.SHARD_FOLDER, pack_format.INDEX_FOLDER):
         (out / folder).mkdir(parents=True, exist_ok=True)
-        atomic.remove_partials(out / folder)
+        output.remove_partials(out / folder)
     finished = []
     for path in sorted((out / pack_format.INDEX_FOLDER).glob("*.json")):
         if not path.stem.isdigit():  # of another program: "._00000.json", "00000 copy.json"
@@ -250,7 +251,7 @@ def _write_shard(task: _Task) -> tuple[dict[str, Any] | None, list[BrokenClipErr
     name = packed_index.shard_name(task.number)
     broken: list[BrokenClipError] = []
     try:
-        with atomic.replacing(task.out / name) as partial:
+        with output.replacing(task.out / name) as partial:
             count, entries = _write_records(partial, task, broken)
             if not entries:
                 raise _NothingGoodError

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from instant_gs.data import atomic, digest, source
+from instant_gs import output
+from instant_gs.data import digest, source
 from instant_gs.data import format as pack_format
 
 
@@ -42,7 +43,7 @@ def write_manifest(
         "coefficient_names": list(pack_format.COEFFICIENT_NAMES),
         "regions": list(pack_format.REGIONS),
     }
-    atomic.write_json(pack / pack_format.MANIFEST_NAME, content)
+    output.write_json(pack / pack_format.MANIFEST_NAME, content)
 
 
 def start(
@@ -76,7 +77,7 @@ def start(
                 "give the same settings to continue it or another folder"
             )
         return
-    if pack.exists() and any(item.suffix != atomic.PARTIAL_SUFFIX for item in pack.iterdir()):
+    if pack.exists() and not all(map(output.is_partial, pack.iterdir())):
         raise ValueError(f"{pack}: not empty and not a teacher pack; give another folder")
     write_manifest(pack, teacher=teacher, licence=licence, fps=fps, image_size=image_size)
 
@@ -105,4 +106,4 @@ def write_identity(
             {**clip, "sha256": {name: digest.path_sha256(folder / name) for name in names}}
         )
     content = {"identity": identity, "attributes": dict(attributes), "clips": described}
-    atomic.write_json(folder / pack_format.IDENTITY_NAME, content)
+    output.write_json(folder / pack_format.IDENTITY_NAME, content)

@@ -9,7 +9,7 @@ import pathlib
 import jax
 import numpy as np
 
-from instant_gs.data import atomic
+from instant_gs import output
 
 
 def redraw(loader, data_state: dict, skip: int):
@@ -34,6 +34,6 @@ def write(workdir: pathlib.Path, step: int, batch) -> pathlib.Path:
         jax.tree_util.keystr(keys, simple=True, separator="."): np.asarray(leaf)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(batch)
     }
-    with atomic.replacing(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    with output.replacing(path) as partial:
+        np.savez_compressed(partial, **arrays)
     return path

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import jax
 
-from instant_gs import cli, version
+from instant_gs import cli, output, version
 from instant_gs.config import Config
-from instant_gs.data import atomic, reader
+from instant_gs.data import reader
 
 FILE_NAME = "provenance.json"
 
@@ -20,8 +20,7 @@ def write(folder: str | pathlib.Path, facts: dict) -> None:
     """Writes ``provenance.json`` into a folder, which is created if need be."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(folder / FILE_NAME) as partial:
-        partial.write_text(json.dumps(facts, indent=2) + "\n")
+    output.write_json(folder / FILE_NAME, facts)
 
 
 def read(folder: str | pathlib.Path) -> dict:

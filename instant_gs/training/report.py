@@ -8,8 +8,8 @@ import re
 
 import jinja2
 
+from instant_gs import output
 from instant_gs.config import Config
-from instant_gs.data import atomic
 from instant_gs.training import provenance, sample_grid
 
 FILE_NAME = "report.html"
@@ -50,7 +50,7 @@ def write(workdir: str | pathlib.Path, config: Config) -> pathlib.Path:
         config=config.to_json(),
     )
     path = workdir / FILE_NAME
-    with atomic.replacing(path) as partial:
+    with output.replacing(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return path
 

@@ -11,7 +11,7 @@ import numpy as np
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from instant_gs.data import atomic
+from instant_gs import output
 
 
 class MetricWriter:
@@ -71,7 +71,7 @@ def _keep_lines_until(path: pathlib.Path, step: int) -> None:
     whole = [line for line in lines if line.endswith("\n")]  # a kill may cut off the last one
     kept = [line for line in whole if _step_of(line) <= step]
     if kept != lines:
-        with atomic.replacing(path) as partial:
+        with output.replacing(path) as partial:
             partial.write_text("".join(kept), errors="surrogateescape")
 
 

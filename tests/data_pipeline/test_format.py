@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instant_gs.data import atomic, digest, record, synthetic
+from instant_gs.data import digest, record, synthetic
 from instant_gs.data import format as pack_format
 from instant_gs.data.error import PackError
 
@@ -66,16 +66,6 @@ def test_folder_hash_is_the_documented_one(tmp_path):
     before = digest.path_sha256(tmp_path)
     (tmp_path / "00001.png").rename(tmp_path / "00002.png")
     assert digest.path_sha256(tmp_path) != before, "names count"
-
-
-def test_atomic_write_leaves_nothing(tmp_path):
-    path = tmp_path / "file.json"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic.replacing(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
-    assert [item.name for item in tmp_path.iterdir()] == ["file.json"]
-    assert path.read_text() == "old"
 
 
 @pytest.fixture(name="encoded")

@@ -194,7 +194,7 @@ def test_validator_finds_every_kind(source_pack, copied_source, packed_pack, cop
     assert "blob_2/smile_v0: performs smile differently from " in problems
 
     (copied_pack / "shards" / "00099.array_record").write_bytes(b"")
-    (copied_pack / "shards" / "00001.array_record.7.partial").write_bytes(b"")
+    (copied_pack / "shards" / ".00001.7.partial.array_record").write_bytes(b"")
     (copied_pack / "shards" / ".DS_Store").write_bytes(b"")
     (copied_pack / "index" / "._00000.json").write_bytes(b"")
     problems = list(validate.packed_problems(copied_pack))

@@ -13,8 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from instant_gs import cli
-from instant_gs.data import atomic, digest, worker
+from instant_gs import cli, output
+from instant_gs.data import digest, worker
 from instant_gs.data import source as pack_source
 from instant_gs.geometry import camera
 from instant_gs.portrait import detection, tracking, video
@@ -94,7 +94,7 @@ def write(job: Job) -> dict[str, Any]:
         to its end), and what the clip's entry in identity.json needs.
     """
     # Not `NAME.partial`: that could be another clip's name.
-    partial = job.folder.with_name(f".{job.source.clip}{atomic.PARTIAL_SUFFIX}")
+    partial = job.folder.with_name(f".{job.source.clip}{output.PARTIAL}")
     for left_over in (partial, job.folder):
         if left_over.exists():
             shutil.rmtree(left_over)
@@ -110,7 +110,7 @@ def write(job: Job) -> dict[str, Any]:
         shutil.rmtree(partial, ignore_errors=True)
     content = record.content()
     job.record_path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_json(job.record_path, content)
+    output.write_json(job.record_path, content)
     return content
 
 

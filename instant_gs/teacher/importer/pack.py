@@ -12,9 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from instant_gs.data import atomic, source_writer, worker
+from instant_gs import output
 from instant_gs.data import format as pack_format
 from instant_gs.data import source as pack_source
+from instant_gs.data import source_writer, worker
 from instant_gs.portrait import video
 from instant_gs.teacher.importer import clip, layout
 
@@ -201,7 +202,7 @@ def _report(
             for path, reason in found.ignored
         ],
     }
-    atomic.write_json(pack / REPORT_NAME, content)
+    output.write_json(pack / REPORT_NAME, content)
     reasons = collections.Counter(_kind(reason) for r in done for _, reason in r["failed"])
     return Summary(
         identities=len({job.source.identity for job, r in records.items() if r["frames"]}),
