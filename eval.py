@@ -22,10 +22,7 @@ _PROTOCOL = flags.DEFINE_multi_enum(
 _LIMIT = flags.DEFINE_integer("limit", 64, "Cases a protocol.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.", lower_bound=0)
 _SIZE = flags.DEFINE_integer(
-    "size",
-    None,
-    "Side of the pictures that are scored; default and least: the model's.",
-    lower_bound=1,
+    "size", None, "Side of scored pictures; default and least: the model's.", lower_bound=1
 )
 _CULLING = flags.DEFINE_enum(
     "culling", None, ["envelope", "source", "none"], "Gaussians an avatar keeps [envelope]."
@@ -42,7 +39,6 @@ def main(argv):
     import instant_gs
     from instant_gs.data import reader
     from instant_gs.evaluation import evaluator, reenactment, report
-    from instant_gs.inference import avatar
 
     report.check_out(_OUT.value, overwrite=_OVERWRITE.value)
     options = evaluator.Options(
@@ -56,26 +52,14 @@ def main(argv):
     )
     pack = reader.open_pack(_PACK.value)
     evaluator.check(pack, options)
-    animator = instant_gs.load(_WEIGHTS.value or None)
+    model = instant_gs.load(_WEIGHTS.value or None)
     if _CULLING.value:
-        animator = animator.with_culling(_CULLING.value)
-    size = _SIZE.value or animator.image_size
-    if size < animator.image_size:
-        raise cli.UserError(
-            f"--size: expected at least the model's {animator.image_size}, got {size}", 2
-        )
-    seen = reenactment.Enlarged(animator, size)
+        model = model.with_culling(_CULLING.value)
+    seen = reenactment.Enlarged(model, _SIZE.value or model.image_size)
     evaluator.check_model(pack, seen)
-    about = {
-        "weights": _WEIGHTS.value or avatar.SHIPPED_WEIGHTS.name,
-        "config": animator.config.name,
-        "culling": animator.culling,
-        "side of the model's photos": animator.image_size,
-        # Of a run they are the newest step's, and the commit is the one that the run began with.
-        **{key: animator.provenance.get(key, "unknown") for key in ("step", "commit")},
-    }
+    about = evaluator.describe(model, _WEIGHTS.value)
+    show = functools.partial(tqdm.tqdm, unit="case")
     with evaluator.default_scorers(options) as scorers:
-        show = functools.partial(tqdm.tqdm, unit="case")
         done = evaluator.evaluate(seen, pack, options, scorers, about=about, progress=show)
     page = report.write(_OUT.value, done, overwrite=_OVERWRITE.value)
     print(report.text_summary(done.result))

@@ -16,7 +16,6 @@ from instant_gs import cli
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(arg).")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; resumed if it holds one.")
-_RELEASE = flags.DEFINE_string("release", None, "Write the final weights (bfloat16) here.")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Weights or run a fresh run starts from.")
 _MOTION_ENCODER = flags.DEFINE_string("motion_encoder", None, "The same, for that part alone.")
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -37,30 +36,20 @@ def main(argv):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import jax
 
-    from instant_gs.training import distributed, dry_run, loop, profile, weights
+    from instant_gs.training import distributed, dry_run, loop, profile
 
     window = profile.parse(_PROFILE.value)
-    if _RELEASE.value:
-        weights.check_new(_RELEASE.value, "--release")
     if _CACHE.value:
         jax.config.update("jax_compilation_cache_dir", _CACHE.value)
     distributed.start(
         _DISTRIBUTED.value, _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
-    if _RELEASE.value and jax.process_count() > 1:
-        raise cli.UserError(
-            "--release: one process writes it; leave it out, and afterwards run the same command "
-            "with it in one process, which finds nothing left to train"
-        )
     what = _CONFIG.value, _WORKDIR.value, _INIT_FROM.value, _MOTION_ENCODER.value
     if _DRY_RUN.value:
         for line in dry_run.describe(*what):
             distributed.say(line)
         return
     loop.train(*what, window)
-    if _RELEASE.value:
-        config, params, run = weights.load(_WORKDIR.value)
-        weights.save(_RELEASE.value, config, params, run)
 
 
 if __name__ == "__main__":

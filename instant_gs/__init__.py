@@ -27,8 +27,8 @@ def load(directory: str | os.PathLike[str] | None = None):
 
     Args:
       directory: a folder written by `python -m instant_gs.convert --out=DIR` or by
-        `train.py --release=DIR`, or a training run. None takes the weights that ship with the
-        package.
+        `python -m instant_gs.average --out=DIR`, or a training run; "small" or "demo", which ship
+        with the package. None is "small".
 
     Returns:
       `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `planes`, `motion_code`,

@@ -44,6 +44,15 @@ def test_it_is_the_mean_and_says_of_what(tmp_path, capfd):
     assert "warning: these weights did not start from the same" in capfd.readouterr().err
 
 
+def test_of_one_it_is_the_same_with_its_provenance(tmp_path, capfd):
+    given = write(tmp_path / "one", 1.5, step=7, licence="no commerce", commit="a1")
+    facts = average.average([given], tmp_path / "copy")
+    config, params, read = weights.load(tmp_path / "copy")
+    np.testing.assert_array_equal(params["x"]["y"], np.full(3, 1.5))
+    assert read == facts == {"step": 7, "licence": "no commerce", "commit": "a1"}
+    assert config == config_of() and "warning" not in capfd.readouterr().err
+
+
 def test_the_command_takes_runs(tmp_path):
     for name, value in (("a", 1.0), ("b", 4.0)):
         arrays = {"x": {"y": jnp.full(3, value)}}
@@ -55,19 +64,22 @@ def test_the_command_takes_runs(tmp_path):
         )
         checkpointer.close()
         provenance.write(tmp_path / name, {"init_from": {"folder": "demo"}})
-    run = subprocess.run(
-        [
-            *(sys.executable, "-m", "instant_gs.average"),
-            *(f"--weights={tmp_path}/a,{tmp_path}/b", f"--out={tmp_path}/mean"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (run.returncode, run.stderr) == (0, "")
-    said = f"{tmp_path}/mean: the mean of {tmp_path}/a (step 5), {tmp_path}/b (step 5)\n"
-    assert run.stdout == said
-    np.testing.assert_array_equal(weights.load(tmp_path / "mean")[1]["x"]["y"], np.full(3, 2.5))
+    for names, said in (
+        ("a", f"the weights of {tmp_path}/a (step 5)"),
+        ("ab", f"the mean of {tmp_path}/a (step 5), {tmp_path}/b (step 5)"),
+    ):
+        out, given = tmp_path / f"of_{names}", ",".join(f"{tmp_path}/{name}" for name in names)
+        run = subprocess.run(
+            [sys.executable, "-m", "instant_gs.average", f"--weights={given}", f"--out={out}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (run.returncode, run.stderr, run.stdout) == (0, "", f"{out}: {said}\n")
+    of_one = weights.load(tmp_path / "of_a")
+    np.testing.assert_array_equal(of_one[1]["x"]["y"], np.ones(3))
+    assert of_one[2] == {"init_from": {"folder": "demo"}, "step": 5}
+    np.testing.assert_array_equal(weights.load(tmp_path / "of_ab")[1]["x"]["y"], np.full(3, 2.5))
 
 
 def test_what_cannot_be_averaged_is_refused(tmp_path):
@@ -76,10 +88,10 @@ def test_what_cannot_be_averaged_is_refused(tmp_path):
     more = write(tmp_path / "more", 1.0, extra=["z"])
     spoilt = write(tmp_path / "spoilt", np.nan)
     for given, message in (
-        ([one], "--weights=.*one: give two or more different folders"),
-        ([one, one + "/"], "give two or more different folders"),
-        ([one, ""], "give two or more different folders"),
-        (["small", str(weights.SHIPPED / "small")], "give two or more different folders"),
+        ([], "--weights=: give one folder or different ones"),
+        ([one, one + "/"], "give one folder or different ones"),
+        ([one, ""], "give one folder or different ones"),
+        (["small", str(weights.SHIPPED / "small")], "give one folder or different ones"),
         ([one, finer], "--weights: of different models: model.* is 6 in .*one and 8 in .*finer"),
         ([one, spoilt], "--weights: .*spoilt: parameters are not finite"),
     ):

@@ -12,6 +12,7 @@ import numpy as np
 from instant_gs import cli, version
 from instant_gs.data import framing, pair, reader
 from instant_gs.evaluation import picture, protocol, reenactment, score, speed, summary
+from instant_gs.inference import avatar
 from instant_gs.metrics import face, identity
 
 FORMAT, FORMAT_VERSION = "instant_gs.evaluation", 1
@@ -172,6 +173,23 @@ def check_model(pack: reader.Pack, animator: reenactment.Animator) -> None:
             "smaller pictures"
         )
     framing.check([pack], animator.fov_degrees)
+
+
+def describe(model: avatar.InstantAvatar, weights: str | None) -> dict:
+    """What a report says of the weights: ``evaluate``'s ``about``.
+
+    Args:
+        model: Loaded from them.
+        weights: The folder or name that they were loaded by; None for those that ship.
+    """
+    return {
+        "weights": weights or avatar.SHIPPED_WEIGHTS.name,
+        "config": model.config.name,
+        "culling": model.culling,
+        "side of the model's photos": model.image_size,
+        # Of a run they are the newest step's, and the commit is the one that the run began with.
+        **{key: model.provenance.get(key, "unknown") for key in ("step", "commit")},
+    }
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from instant_gs import types
+from instant_gs import cli, types
 from instant_gs.evaluation import protocol
 
 
@@ -44,10 +44,18 @@ class Enlarged:
     Attributes:
         animator: As ``instant_gs.load`` returns.
         image_size: Side of the pictures; those that go in are shrunk as a pack's are.
+
+    Raises:
+        UserError: The side is smaller than the model's.
     """
 
     animator: Any
     image_size: int
+
+    def __post_init__(self):
+        own, size = self.animator.image_size, self.image_size
+        if size < own:
+            raise cli.UserError(f"--size: expected at least the model's {own}, got {size}", 2)
 
     @property
     def fov_degrees(self) -> float:
