@@ -38,9 +38,9 @@ def load(directory: str | os.PathLike[str] | None = None):
     Raises:
       FileNotFoundError: there are no weights in `directory`.
     """
-    from instant_gs import inference
+    from instant_gs.inference import avatar
 
-    return inference.load(directory)
+    return avatar.load(directory)
 
 
 def __getattr__(name: str):

@@ -85,9 +85,9 @@ def main(argv: list[str]) -> None:
     """Checks the flags, then imports what is heavy and animates."""
     del argv
     _check()
-    from instant_gs import inference
+    from instant_gs.inference import avatar
 
-    engine = inference.load(_WEIGHTS.value)
+    engine = avatar.load(_WEIGHTS.value)
     _check_weights(engine)
     if _CULLING.value:
         engine = engine.with_culling(_CULLING.value)

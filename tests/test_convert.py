@@ -16,7 +16,8 @@ import pytest
 from absl.testing import flagsaver
 from PIL import Image
 
-from instant_gs import cli, convert, inference
+import instant_gs
+from instant_gs import cli, convert
 from instant_gs import config as config_lib
 from instant_gs.models import checkpoint_map
 from tests import own_flags
@@ -147,7 +148,7 @@ def converted(tmp_path_factory):
 def test_the_directory_loads_and_tells_its_licence(converted, capfd):
     folder, printed = converted
     assert "E: 126, M: 407" in printed and "CC BY-NC 4.0" in printed
-    loaded = inference.load(folder)
+    loaded = instant_gs.load(folder)
     assert "no commercial use" in capfd.readouterr().err
     assert loaded.config.model == convert.released_config().model
     assert (loaded.culling, loaded.config.model.gaussians.cull) == ("envelope", "source")

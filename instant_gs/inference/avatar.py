@@ -353,12 +353,12 @@ class InstantAvatar:
         return self.model.motion_code(params, crop)
 
 
-def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
+def load(directory: str | os.PathLike | None = None) -> InstantAvatar:
     """Loads exported weights.
 
     Args:
         directory: Written by training or by ``instant_gs.convert``, or the name of weights that
-            ship with the package, "small" (the default) or "demo".
+            ship with the package, "small" or "demo"; None is ``SHIPPED_WEIGHTS``.
 
     Returns:
         InstantAvatar. The licence that the weights state is shown on stderr.
@@ -367,6 +367,7 @@ def load(directory: str | os.PathLike = SHIPPED_WEIGHTS) -> InstantAvatar:
         FileNotFoundError: There are no weights in the folder.
         cli.UserError: They are the motion encoder's alone, or lack what the model needs.
     """
+    directory = SHIPPED_WEIGHTS if directory is None else directory
     folder = weights.find(directory)
     if not folder.is_dir():
         raise FileNotFoundError(f"{directory}: no such folder of weights; give {weights.KINDS}")

@@ -216,8 +216,8 @@ def main(argv: list[str]) -> None:
     del argv
     from tqdm import tqdm
 
-    from instant_gs import inference, output
-    from instant_gs.inference import source
+    from instant_gs import output
+    from instant_gs.inference import avatar, source
 
     values = flags.FLAGS
     if not values.source:
@@ -225,7 +225,7 @@ def main(argv: list[str]) -> None:
     if values.out:
         output.check_free(values.out, overwrite=False, option="--out")
     counts = sorted({_count(text) for text in values.levels})
-    engine = inference.load(values.weights)
+    engine = avatar.load(values.weights)
     photo = source.read(
         values.source,
         engine.image_size,

@@ -123,13 +123,12 @@ def _change(rows: list[np.ndarray]) -> float:
 def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
-    from instant_gs import inference
-    from instant_gs.inference import source
+    from instant_gs.inference import avatar, source
 
     values = flags.FLAGS
     if not values.source:
         raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
-    engine = inference.load(values.weights)
+    engine = avatar.load(values.weights)
     still = source.read(
         values.source,
         engine.image_size,

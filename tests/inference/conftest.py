@@ -9,7 +9,8 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from instant_gs import cli, inference
+from instant_gs import cli
+from instant_gs.inference import avatar
 from instant_gs.portrait import matting, video
 from tests import own_flags
 from tests.inference import fake
@@ -49,7 +50,7 @@ def inputs(tmp_path, monkeypatch, command):
     with video.Writer(tmp_path / "aligned.mp4", fps=10) as writer:
         for index in range(5):
             writer.append(np.full((48, 48, 3), 40 * index + 20, np.uint8))
-    monkeypatch.setattr(inference, "load", lambda directory: fake.Engine())
+    monkeypatch.setattr(avatar, "load", lambda directory: fake.Engine())
     monkeypatch.setattr(matting, "_network", fake.Segmenter)
     detector = fake.Detector(fake.Face(fake.landmarks(130, 90, 120)))
     monkeypatch.setattr(command, "_detector", lambda: detector)

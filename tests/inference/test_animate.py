@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from instant_gs import config as config_lib
-from instant_gs import inference, types
+from instant_gs import types
 from instant_gs.geometry import camera as geometry
-from instant_gs.inference import animate, camera_path, still_face
+from instant_gs.inference import animate, avatar, camera_path, still_face
 from instant_gs.portrait import alignment, photo, tracking, video
 from tests.inference import fake
 
@@ -153,7 +153,7 @@ def test_a_recording_of_other_weights_is_refused(inputs, run, monkeypatch, capsy
     values = aligned(inputs, inputs / "aligned.mp4", inputs / "a.mp4")
     assert run(**values, record=inputs / "motion.npz") == 0
 
-    monkeypatch.setattr(inference, "load", lambda directory: fake.Engine(weight=2.0))
+    monkeypatch.setattr(avatar, "load", lambda directory: fake.Engine(weight=2.0))
     replay = {"source": inputs / "photo.png", "driving": inputs / "motion.npz"}
     assert run(**replay, out=inputs / "b.mp4") == 1
     assert f"error: {inputs}/motion.npz: recorded with other weights" in capsys.readouterr().err
@@ -224,7 +224,7 @@ def test_drivers_are_matted_if_their_encoder_expects_it(
         )
 
     monkeypatch.setattr(tracking, "drivers", spy)
-    monkeypatch.setattr(inference, "load", lambda directory: Engine())
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "overwrite": True}
     for given in ({}, {"driving_matte": True}, {"driving_matte": False}):
         assert run(**values, out=inputs / "a.mp4", max_frames=1, **given) == 0
@@ -239,7 +239,7 @@ def test_culling_is_the_users_choice(inputs, run, monkeypatch):
             chosen.append(way)
             return self
 
-    monkeypatch.setattr(inference, "load", lambda directory: Engine())
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
     values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 1}
     assert run(**values, out=inputs / "a.mp4") == 0 and chosen == []
     assert run(**values, out=inputs / "b.mp4", culling="source") == 0 and chosen == ["source"]
@@ -299,7 +299,7 @@ def test_weights_of_another_view_get_their_crops_and_cameras(inputs, run, monkey
 
     engine = Engine()
     engine.config = config
-    monkeypatch.setattr(inference, "load", lambda directory: engine)
+    monkeypatch.setattr(avatar, "load", lambda directory: engine)
     monkeypatch.setattr(alignment, "locate", spy)
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
     assert run(**values, out=inputs / "a.mp4", max_frames=2) == 0
@@ -316,5 +316,5 @@ def record_yaws(command, monkeypatch):
             yaws.append(math.degrees(math.atan2(place[0], place[2])))
             return super().frame(avatar, motion, camera, size)
 
-    monkeypatch.setattr(inference, "load", lambda directory: Engine())
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
     return yaws
