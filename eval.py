@@ -50,7 +50,7 @@ def main(argv):
         identity=_IDENTITY.value,
         speed=_SPEED.value,
     )
-    pack = reader.open_pack(_PACK.value)
+    pack = reader.Pack(_PACK.value)
     evaluator.check(pack, options)
     model = instant_gs.load(_WEIGHTS.value or None)
     if _CULLING.value:

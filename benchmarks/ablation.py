@@ -66,7 +66,7 @@ def _check_pack(image_size: int) -> None:
     from instant_gs.data import reader
     from instant_gs.evaluation import protocol
 
-    pack = reader.open_pack(_PACK.value)
+    pack = reader.Pack(_PACK.value)
     next(protocol.cases(pack, _SPLIT.value, "cross", image_size=image_size, limit=1))
 
 
@@ -86,7 +86,7 @@ def _train_and_score(name: str, workdir: pathlib.Path) -> dict:
         split=_SPLIT.value, protocols=("cross",), limit=_LIMIT.value, identity=False, speed=False
     )
     scorers = [score.ImageScorer()]
-    pack = reader.open_pack(_PACK.value)
+    pack = reader.Pack(_PACK.value)
     done = evaluator.evaluate(instant_gs.load(workdir), pack, options, scorers)
     part = done.result["protocols"]["cross"]
     scores = part["scores"]["moved"]

@@ -65,7 +65,7 @@ def measure(
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise cli.UserError(f"give one packed pack's folder, got {len(argv) - 1} arguments", 2)
-    pack = reader.open_pack(argv[1])
+    pack = reader.Pack(argv[1])
     for cached in (False, True):
         figures = measure(
             pack,

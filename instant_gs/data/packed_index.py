@@ -58,12 +58,27 @@ def write_index(out: Path, number: int, content: dict[str, Any]) -> dict[str, An
 
 
 def load_index(path: Path) -> dict[str, Any]:
-    """Reads and checks the index of a shard.
+    """Reads and checks the index of a shard, or what a manifest has in common with one.
 
     Raises:
       PackError: missing, damaged, or of another format or version.
     """
-    return _load(path)
+    content = source.load_json(path)
+    if content.get("format") == pack_format.SOURCE_FORMAT:
+        raise PackError(f"{path}: this is a source pack; pack it with instant_gs.data.pack first")
+    if content.get("format") != pack_format.PACKED_FORMAT:
+        raise PackError(
+            f"{path}: expected format {pack_format.PACKED_FORMAT!r}, got {content.get('format')!r}"
+        )
+    if content.get("version") != pack_format.PACKED_VERSION:
+        raise PackError(
+            f"{path}: version {content.get('version')!r}, this reader knows"
+            f" {pack_format.PACKED_VERSION}; pack the source again"
+        )
+    expected = content.pop(_SELF, None)
+    if expected != _hash(content):
+        raise PackError(f"{path}: its content changed after packing; restore it or pack again")
+    return content
 
 
 def write_manifest(
@@ -108,7 +123,7 @@ def load_manifest(pack: Path) -> dict[str, Any]:
         raise PackError(f"{pack}: no such folder; give the folder of a packed teacher pack")
     if not path.exists() and (pack / pack_format.SHARD_FOLDER).is_dir():
         raise PackError(f"{pack}: packing did not finish; run instant_gs.data.pack with --resume")
-    manifest = _load(path)
+    manifest = load_index(path)
     for key, expected in (
         ("coefficient_names", pack_format.COEFFICIENT_NAMES),
         ("regions", pack_format.REGIONS),
@@ -120,25 +135,6 @@ def load_manifest(pack: Path) -> dict[str, Any]:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     output.write_json(path, {**content, _SELF: _hash(content)})
-
-
-def _load(path: Path) -> dict[str, Any]:
-    content = source.load_json(path)
-    if content.get("format") == pack_format.SOURCE_FORMAT:
-        raise PackError(f"{path}: this is a source pack; pack it with instant_gs.data.pack first")
-    if content.get("format") != pack_format.PACKED_FORMAT:
-        raise PackError(
-            f"{path}: expected format {pack_format.PACKED_FORMAT!r}, got {content.get('format')!r}"
-        )
-    if content.get("version") != pack_format.PACKED_VERSION:
-        raise PackError(
-            f"{path}: version {content.get('version')!r}, this reader knows"
-            f" {pack_format.PACKED_VERSION}; pack the source again"
-        )
-    expected = content.pop(_SELF, None)
-    if expected != _hash(content):
-        raise PackError(f"{path}: its content changed after packing; restore it or pack again")
-    return content
 
 
 def _hash(content: dict[str, Any]) -> str:

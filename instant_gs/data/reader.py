@@ -60,8 +60,17 @@ class Pack:
       attributes: identity -> what the teacher says of it.
     """
 
-    def __init__(self, path: str | Path, *, verify: bool = False, allow_broken: bool = False):
-        """Opens a pack; see `open_pack`."""
+    def __init__(self, path: str | Path, *, allow_broken: bool = False):
+        """Opens a packed teacher pack.
+
+        Args:
+          path: its folder.
+          allow_broken: open it although a shard is missing or truncated; only reading the records
+            of that shard fails then.
+
+        Raises:
+          PackError: it is missing, unfinished, truncated, corrupted or inconsistent.
+        """
         self.path = Path(path)
         self.manifest = packed_index.load_manifest(self.path)
         self.fingerprint = digest.file_sha256(self.path / pack_format.MANIFEST_NAME)
@@ -74,8 +83,6 @@ class Pack:
             index = self._load_shard_index(entry)
             if not allow_broken:
                 self._check_shard(index)
-            if verify:
-                self._verify_shard(index)
             self._add_shard(index, total)
             total += index["records"]
         self._length = total
@@ -85,13 +92,6 @@ class Pack:
 
     def __len__(self) -> int:
         return self._length
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_readers": OrderedDict(), "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._lock = threading.Lock()
 
     def identities(self, split: str = pack_format.ALL_SPLITS) -> list[str]:
         """Names of the identities of a split ("train", "validation", "test" or "all"), sorted."""
@@ -139,13 +139,18 @@ class Pack:
         return item if image_size is None else record_lib.resize(item, image_size)
 
     def verify_shards(self) -> None:
-        """Compares every shard with its SHA-256.
+        """Compares every shard with its SHA-256: reads all bytes.
 
         Raises:
           PackError: naming the first shard that differs.
         """
         for index in self._shards:
-            self._verify_shard(index)
+            shard = self.path / index["shard"]
+            if digest.file_sha256(shard) != index["sha256"]:
+                raise PackError(
+                    f"{shard}: differs from its sha256; restore it, or delete it and pack with "
+                    "--resume"
+                )
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:
@@ -195,13 +200,6 @@ class Pack:
                 " changed; restore it, or delete it and pack with --resume"
             )
 
-    def _verify_shard(self, index: dict[str, Any]) -> None:
-        shard = self.path / index["shard"]
-        if digest.file_sha256(shard) != index["sha256"]:
-            raise PackError(
-                f"{shard}: differs from its sha256; restore it, or delete it and pack with --resume"
-            )
-
     def _add_shard(self, index: dict[str, Any], first: int) -> None:
         shard = len(self._shards)
         self._shards.append(index)
@@ -227,31 +225,14 @@ class Pack:
                 )
 
 
-def open_pack(path: str | Path, *, verify: bool = False, allow_broken: bool = False) -> Pack:
-    """Opens a packed teacher pack.
-
-    Args:
-      path: its folder.
-      verify: compare every shard with its hash now (reads all bytes); every record is checked
-        against its own checksum when read, anyway.
-      allow_broken: open it although a shard is missing or truncated; only reading the records of
-        that shard fails then.
-
-    Raises:
-      PackError: it is missing, unfinished, truncated, corrupted or inconsistent.
-    """
-    return Pack(path, verify=verify, allow_broken=allow_broken)
-
-
 def open_packs(
     packs: Sequence[str | Path | Pack] | str | Path | Pack, *, allow_broken: bool = False
 ) -> list[Pack]:
-    """Opens one or several packs (see `open_pack`); opened ones pass through."""
+    """Opens one or several packs (see `Pack`); opened ones pass through."""
     if isinstance(packs, str | Path | Pack):
         packs = [packs]
     if not packs:
         raise ValueError("packs: expected at least one, got none")
     return [
-        pack if isinstance(pack, Pack) else open_pack(pack, allow_broken=allow_broken)
-        for pack in packs
+        pack if isinstance(pack, Pack) else Pack(pack, allow_broken=allow_broken) for pack in packs
     ]

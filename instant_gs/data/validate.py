@@ -72,7 +72,7 @@ def packed_problems(pack: str | Path) -> Iterator[str]:
     """Yields each problem of a packed pack as one line."""
     pack = Path(pack)
     try:
-        opened = reader.open_pack(pack)
+        opened = reader.Pack(pack)
     except PackError as error:
         yield str(error)
         return
@@ -105,7 +105,7 @@ def describe_source(pack: str | Path) -> str:
 
 def describe_packed(pack: str | Path) -> str:
     """One line on what a packed pack without problems holds."""
-    opened = reader.open_pack(pack)
+    opened = reader.Pack(pack)
     clips = [(clip.frames, clip.camera_known) for clip in opened.clips]
     return _describe(pack, "packed", opened.identities(), clips)
 

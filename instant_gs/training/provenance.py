@@ -92,7 +92,7 @@ def show_licence(source, facts: dict) -> None:
 
 
 def _manifest(pack: str) -> dict:
-    names = reader.open_pack(pack, allow_broken=True).identities()
+    names = reader.Pack(pack, allow_broken=True).identities()
     manifest = json.loads((pathlib.Path(pack) / "manifest.json").read_text())
     people = {"count": len(names), "first": names[0], "last": names[-1]} if names else {"count": 0}
     kept = ("teacher", "licence", "content_sha256")

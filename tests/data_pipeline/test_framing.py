@@ -24,7 +24,7 @@ def pack_of(folder, change, identities=("ada", "eve"), **kwargs):
             number += 1
         writer.write_identity(source, name, attributes={}, clips=clips)
     packing.pack(source, folder / "packed", packing.Options(32), workers=1)
-    return reader.open_pack(folder / "packed")
+    return reader.Pack(folder / "packed")
 
 
 def seen_by(lens, distance=camera.RADIUS):
@@ -40,7 +40,7 @@ def seen_by(lens, distance=camera.RADIUS):
 
 
 def test_a_pack_of_the_models_view_is_taken_and_another_named(packed_pack, tmp_path):
-    pack = reader.open_pack(packed_pack)
+    pack = reader.Pack(packed_pack)
     assert framing.focal_length(pack) == pytest.approx(camera.focal_length(), rel=1e-6)
     framing.check([pack], WIDE)
     narrow = pack_of(tmp_path, seen_by(camera.focal_length(NARROW) / camera.focal_length()))
@@ -105,7 +105,7 @@ def test_what_cannot_be_known_is_no_error_here(copied_pack, tmp_path):
     unknown = pack_of(tmp_path / "unknown", lambda *_: "unknown", ["ada"])
     away = pack_of(tmp_path / "away", seen_by(1, distance=-camera.RADIUS), ["ada"])
     (copied_pack / "shards" / "00000.array_record").unlink()
-    broken = reader.open_pack(copied_pack, allow_broken=True)
+    broken = reader.Pack(copied_pack, allow_broken=True)
     assert framing.focal_length(unknown) is framing.focal_length(away) is None
     assert framing.focal_length(broken) == pytest.approx(camera.focal_length(), rel=1e-6)
     framing.check([unknown, away, broken], WIDE)

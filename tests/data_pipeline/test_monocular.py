@@ -19,7 +19,7 @@ def pack_of(path, names, change=None, **kwargs):
             change(source / name, one)
         writer.write_identity(source, name, attributes={}, clips=clips)
     packing.pack(source, path / "packed", packing.Options(32), workers=1)
-    return reader.open_pack(path / "packed")
+    return reader.Pack(path / "packed")
 
 
 def facts(pack, record):

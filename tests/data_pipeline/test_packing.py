@@ -20,7 +20,8 @@ OPTIONS = packing.Options(image_size=IMAGE_SIZE, records_per_shard=60)
 
 
 def test_round_trip_is_exact(source_pack, packed_pack):
-    pack = reader.open_pack(packed_pack, verify=True)
+    pack = reader.Pack(packed_pack)
+    pack.verify_shards()
     names, unfinished = source.list_identities(source_pack)
     assert pack.identities() == names
     assert not unfinished
@@ -64,7 +65,7 @@ def test_video_and_per_frame_camera(tmp_path):
     packing.pack(tmp_path / "source", tmp_path / "out", packing.Options(64, "webp"), workers=1)
     synthetic.write_pack(tmp_path / "png", ["ada"], views=1, image_size=64)
     packing.pack(tmp_path / "png", tmp_path / "exact", packing.Options(64), workers=1)
-    video, exact = reader.open_pack(tmp_path / "out"), reader.open_pack(tmp_path / "exact")
+    video, exact = reader.Pack(tmp_path / "out"), reader.Pack(tmp_path / "exact")
     assert len(video) == len(exact) == 8
     for index in range(len(video)):
         ours, truth = video.read(index), exact.read(index)
@@ -88,7 +89,7 @@ def test_video_of_an_identity_with_a_colon(tmp_path, monkeypatch):
 
 def test_image_size_shrinks_and_never_enlarges(source_pack, tmp_path):
     packing.pack(source_pack, tmp_path / "out", packing.Options(16), workers=1)
-    pack = reader.open_pack(tmp_path / "out")
+    pack = reader.Pack(tmp_path / "out")
     assert pack.read(0).image.shape == (16, 16, 3)
     with pytest.raises(PackError, match=r"give at most image_size=32"):
         packing.pack(source_pack, tmp_path / "large", packing.Options(33), workers=1)
@@ -152,7 +153,7 @@ def test_damaged_file_is_named(copied_source, tmp_path, name, damage, reason, re
         raise summary.broken[0]
     assert summary.identities == 9, "the others are packed"
     with pytest.raises(PackError, match="did not finish"):
-        reader.open_pack(out)
+        reader.Pack(out)
 
 
 @pytest.mark.parametrize("hashed", ["without it", "with it", "with all files"])
@@ -178,7 +179,8 @@ def test_skip_broken_and_mend(source_pack, copied_source, tmp_path):
     _flip(path)
     skip = packing.Options(image_size=IMAGE_SIZE, skip_broken=True)
     packing.pack(copied_source, tmp_path / "skipped", skip, workers=1)
-    pack = reader.open_pack(tmp_path / "skipped", verify=True)
+    pack = reader.Pack(tmp_path / "skipped")
+    pack.verify_shards()
     assert len(pack) == 220
     index = json.loads((tmp_path / "skipped" / "index" / "00000.json").read_text())
     skipped = [entry["skipped"] for entry in index["identities"] if entry["skipped"]]
@@ -189,7 +191,9 @@ def test_skip_broken_and_mend(source_pack, copied_source, tmp_path):
     summary = packing.pack(copied_source, tmp_path / "out", OPTIONS, workers=1, resume=True)
     assert not summary.broken
     assert summary.new_records == 24, "only the mended identity"
-    assert len(reader.open_pack(tmp_path / "out", verify=True)) == 224
+    pack = reader.Pack(tmp_path / "out")
+    pack.verify_shards()
+    assert len(pack) == 224
 
 
 @pytest.mark.parametrize(
@@ -252,7 +256,8 @@ def test_unfinished_identity_waits(copied_source, tmp_path):
     description.write_text(kept)
     summary = packing.pack(copied_source, tmp_path / "out", OPTIONS, workers=1, resume=True)
     assert (summary.identities, summary.new_records) == (10, 24)
-    pack = reader.open_pack(tmp_path / "out", verify=True)
+    pack = reader.Pack(tmp_path / "out")
+    pack.verify_shards()
     assert pack.read(pack.clips[-1].first).identity == "blob_3", "added behind the others"
 
 
@@ -312,7 +317,7 @@ def test_killed_run_resumes_to_the_same_pack(tmp_path):
     done = len(list(out.glob("index/*.json")))
     assert done >= 1
     with pytest.raises(PackError, match="did not finish"):
-        reader.open_pack(out)
+        reader.Pack(out)
     assert len(children) >= 2
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline, "workers outlive a killed packer"

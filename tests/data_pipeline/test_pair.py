@@ -8,7 +8,7 @@ from instant_gs.data.error import PackError
 
 @pytest.fixture(scope="module", name="pack")
 def fixture_pack(packed_pack):
-    return reader.open_pack(packed_pack)
+    return reader.Pack(packed_pack)
 
 
 def _facts(pack, record):
@@ -49,7 +49,7 @@ def test_cross_without_truth(tmp_path):
     synthetic.write_pack(tmp_path / "source", ["ada"], performances=["jaw"])
     synthetic.write_pack(tmp_path / "source", ["eve"], performances=["smile"])
     packing.pack(tmp_path / "source", tmp_path / "out", packing.Options(32), workers=1)
-    pack = reader.open_pack(tmp_path / "out")
+    pack = reader.Pack(tmp_path / "out")
     for one in pair.evaluation_pairs(pack, "all", kind="cross", limit=6):
         assert one.target is None
         assert _facts(pack, one.source)[0] != _facts(pack, one.driver)[0]
@@ -59,7 +59,7 @@ def test_cross_prefers_a_true_image(tmp_path):
     synthetic.write_pack(tmp_path / "source", ["ada", "bob"], performances=["jaw"])
     synthetic.write_pack(tmp_path / "source", ["eve"], performances=["smile"])
     packing.pack(tmp_path / "source", tmp_path / "out", packing.Options(32), workers=1)
-    pack = reader.open_pack(tmp_path / "out")
+    pack = reader.Pack(tmp_path / "out")
     pairs = pair.evaluation_pairs(pack, "all", kind="cross", limit=6)
     assert all(one.target is not None for one in pairs)
     assert {_facts(pack, one.source)[0] for one in pairs} == {"ada", "bob"}

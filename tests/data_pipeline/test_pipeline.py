@@ -14,7 +14,7 @@ D = 3
 
 @pytest.fixture(scope="module", name="pack")
 def fixture_pack(packed_pack):
-    return reader.open_pack(packed_pack)
+    return reader.Pack(packed_pack)
 
 
 @pytest.fixture(scope="module", name="table")

@@ -66,7 +66,7 @@ def pack(tmp_path_factory):
     names = synthetic.names_in_split("test", 2)
     synthetic.write_pack(folder / "source", names, image_size=SIZE)
     packing.pack(folder / "source", folder / "packed", packing.Options(SIZE), workers=1)
-    return reader.open_pack(folder / "packed")
+    return reader.Pack(folder / "packed")
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_coefficients_are_the_networks_and_marked_so(imported, tmp_path):
     ada = source.load_identity(out, "ada")
     assert all(one.coefficients_estimated for one in ada.clips)
     packing.pack(out, tmp_path / "packed", packing.Options(image_size=48), workers=1)
-    opened = reader.open_pack(tmp_path / "packed")
+    opened = reader.Pack(tmp_path / "packed")
     assert {one.track for one in opened.clips} == {"estimated"}
     smile = opened.read(0).coefficients[44]
     assert 0.5 < smile <= 1, "she smiles"
@@ -344,7 +344,7 @@ def test_one_driver_of_two_people_is_one_performance(astronaut, tmp_path):
     assert pack.write(tmp_path / "pack", tmp_path, settings).frames == 6
     assert list(validate.source_problems(tmp_path / "pack")) == []
     packing.pack(tmp_path / "pack", tmp_path / "packed", packing.Options(48), workers=1)
-    table = sampler.SampleTable([reader.open_pack(tmp_path / "packed")], "all")
+    table = sampler.SampleTable([reader.Pack(tmp_path / "packed")], "all")
     assert table.by_key == [[0, 1]], "each can drive the other"
 
 
