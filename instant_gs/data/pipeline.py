@@ -21,6 +21,8 @@ from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 from instant_gs.data.reader import Pack, open_packs
 
+_PREFETCH = 2  # batches held ready
+
 _log = logging.getLogger(__name__)
 
 
@@ -109,43 +111,23 @@ def make_loader(
     packs: Sequence[str | Path | Pack] | str | Path | Pack,
     split: str,
     *,
-    batch_size: int,
-    driven_per_sample: int,
-    cross_identity: float = 0.5,
-    same_expression: float = 0.1,
-    mirror: float = 0.0,
-    need_coefficients: bool = False,
-    seed: int = 0,
     image_size: int | None = None,
     fov_degrees: float | None = None,
-    num_epochs: int | None = None,
-    shard_index: int = 0,
-    shard_count: int = 1,
     cache_gigabytes: float = 0.0,
-    read_threads: int = 1,
-    prefetch: int = 2,
     broken: BrokenRecords | None = None,
+    **sampling,
 ) -> grain.DatasetIterator:
     """Makes the iterator that training reads; docs/teacher_pack.md says what a sample is.
 
     Args:
       packs: one or several packed packs, mixed in proportion to their records.
       split: "train", "validation", "test" or "all".
-      batch_size: B, samples a batch on this host.
-      driven_per_sample: D.
-      cross_identity: probability that another identity drives a target, where one can.
-      same_expression: probability that a target shows the source's own expression.
-      mirror: probability that a whole sample is seen in a mirror (`data.mirror`).
-      need_coefficients: refuse packs with clips whose coefficients nobody gave.
-      seed: decides order and choices; 0 … 2**32 - 1.
       image_size: side in pixels, at most the packs' and by default theirs; shrunk by area.
       fov_degrees: the view that the packs must show (`data.framing`); None for any.
-      num_epochs: passes over the records; endless by default. An incomplete batch is dropped.
-      shard_index, shard_count: this host and the number of hosts, which get disjoint samples.
       cache_gigabytes: memory for decoded frames, H * W * 5 bytes each (12,000 of 128x128 a
         gigabyte); what fits is decoded once.
-      read_threads, prefetch: batches assembled at the same time, and batches held ready.
       broken: receives broken records, and samples that hold one are replaced; None is an error.
+      sampling: as `make_batches`; `batch_size` and `driven_per_sample` must be given.
 
     Returns:
       A Grain iterator of types.Batch of numpy arrays (images uint8), leading axes (B,) and (B, D).
@@ -153,7 +135,8 @@ def make_loader(
       and then stays where it is.
 
     Raises:
-      PackError: a pack cannot be read or has nothing to sample in this split.
+      PackError: a pack cannot be read or has nothing to sample in this split, or coefficients are
+        needed and missing.
       UserError: a pack shows another view.
       ValueError: an impossible argument.
     """
@@ -161,23 +144,9 @@ def make_loader(
     if fov_degrees is not None:
         framing.check(opened, fov_degrees)
     size = None if image_size is None else (image_size, image_size)
-    batches = make_batches(
-        opened,
-        FrameStore(opened, size, int(cache_gigabytes * 1e9)),
-        split,
-        batch_size=batch_size,
-        driven_per_sample=driven_per_sample,
-        cross_identity=cross_identity,
-        same_expression=same_expression,
-        mirror=mirror,
-        need_coefficients=need_coefficients,
-        seed=seed,
-        num_epochs=num_epochs,
-        shard_index=shard_index,
-        shard_count=shard_count,
-        broken=broken,
-    )
-    options = grain.ReadOptions(num_threads=read_threads, prefetch_buffer_size=prefetch)
+    store = FrameStore(opened, size, int(cache_gigabytes * 1e9))
+    batches = make_batches(opened, store, split, broken=broken, **sampling)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
     return iter(batches.to_iter_dataset(options))
 
 
@@ -188,12 +157,11 @@ def make_batches(
     *,
     batch_size: int,
     driven_per_sample: int,
-    cross_identity: float = 0.5,
+    cross_identity: float = 0.0,
     same_expression: float = 0.1,
     mirror: float = 0.0,
     need_coefficients: bool = False,
     seed: int = 0,
-    num_epochs: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
     broken: BrokenRecords | None = None,
@@ -203,14 +171,27 @@ def make_batches(
     Args:
       packs: open packs.
       store: reads their frames; must be made of the same packs.
-      split, batch_size, driven_per_sample, cross_identity, same_expression, mirror,
-        need_coefficients, seed, num_epochs, shard_index, shard_count, broken: as in `make_loader`.
+      split: as in `make_loader`.
+      batch_size: B, samples a batch on this host.
+      driven_per_sample: D.
+      cross_identity: probability that another identity drives a target, where one can.
+      same_expression: probability that a target shows the source's own expression.
+      mirror: probability that a whole sample is seen in a mirror (`data.mirror`).
+      need_coefficients: refuse packs with clips whose coefficients nobody gave.
+      seed: decides order and choices; 0 … 2**32 - 1.
+      shard_index, shard_count: this host and the number of hosts, which get disjoint samples.
+      broken: as in `make_loader`.
+
+    Returns:
+      A Grain dataset of types.Batch, endless: every record is a source once an epoch.
 
     Raises:
       PackError: nothing to sample in this split, or coefficients that are needed and missing.
       ValueError: an impossible argument.
     """
-    _check_arguments(batch_size, num_epochs, seed, shard_index, shard_count)
+    shares = {"cross_identity": cross_identity, "same_expression": same_expression}
+    counts = {"batch_size": batch_size, "driven_per_sample": driven_per_sample}
+    _check_sampling(counts, shares | {"mirror": mirror}, seed, shard_index, shard_count)
     table = sampler.SampleTable(packs, split)
     if need_coefficients and table.without_coefficients:
         raise PackError(
@@ -218,10 +199,7 @@ def make_batches(
             " have no coefficients, and motion_pretrain learns from them; give them, or set"
             " motion_pretrain.steps=0 and teacher_forcing=False"
         )
-    planner = sampler.Planner(table, driven_per_sample, cross_identity, same_expression)
-    planner.validate()
-    if not 0 <= mirror <= 1:
-        raise ValueError(f"mirror: expected 0 to 1, got {mirror}")
+    planner = sampler.Planner(table, driven_per_sample, **shares)
     _log.info(
         "split %s: %d identities, %d performances (%d seen by one camera only), %d records;"
         " left out: %d clips without a camera, %d identities with a single frame",
@@ -233,16 +211,11 @@ def make_batches(
         table.unknown_cameras,
         table.lone_frames,
     )
-    samples = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat(num_epochs)
+    samples = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat()
     # Planned before the hosts divide them: all samples together do not depend on the hosts.
     samples = samples.random_map(_Plan(planner, mirror))
     total = len(samples) // shard_count * shard_count
     samples = samples.slice(slice(shard_index, total, shard_count))
-    if len(samples) < batch_size:
-        raise ValueError(
-            f"batch_size: {batch_size} is more than the {len(samples)} samples that this host gets;"
-            " give a smaller one or more data"
-        )
     return samples.batch(batch_size, drop_remainder=True).map(_Assemble(store, planner, broken))
 
 
@@ -293,14 +266,14 @@ class _Assemble(grain.transforms.Map):
         )
 
 
-def _check_arguments(
-    batch_size: int, num_epochs: int | None, seed: int, shard_index: int, shard_count: int
+def _check_sampling(
+    counts: dict[str, int], shares: dict[str, float], seed: int, shard_index: int, shard_count: int
 ) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    if num_epochs is not None and num_epochs < 1:
-        raise ValueError(f"num_epochs: expected at least 1 or None, got {num_epochs}")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed: expected 0 to 2**32 - 1, got {seed}")
-    if not 0 <= shard_index < shard_count:
-        raise ValueError(f"shard_index: expected 0 to {shard_count - 1}, got {shard_index}")
+    for name, got, good, expected in (
+        *((name, count, count >= 1, "at least 1") for name, count in counts.items()),
+        *((name, share, 0 <= share <= 1, "0 to 1") for name, share in shares.items()),
+        ("seed", seed, 0 <= seed < 2**32, "0 to 2**32 - 1"),
+        ("shard_index", shard_index, 0 <= shard_index < shard_count, f"0 to {shard_count - 1}"),
+    ):
+        if not good:
+            raise ValueError(f"{name}: expected {expected}, got {got}")

@@ -143,14 +143,6 @@ class Planner:
     cross_identity: float
     same_expression: float
 
-    def validate(self) -> None:
-        """Raises ValueError for an impossible setting."""
-        if self.driven_per_sample < 1:
-            raise ValueError(f"driven_per_sample: expected >= 1, got {self.driven_per_sample}")
-        for name in ("cross_identity", "same_expression"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a probability, got {getattr(self, name)}")
-
     def plan(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """The records of a sample.
 

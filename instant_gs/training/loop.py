@@ -160,33 +160,29 @@ def training_data(config: Config):
     Raises:
         PackError: A pack cannot be read, or lacks what the configuration needs.
         UserError: A pack shows another view than the model's.
-        ValueError: There is too little data for a batch.
     """
     broken = BrokenRecords() if config.data.broken == "skip" else None
     return _loader(config, "train", config.seed, jax.process_count(), broken), broken
 
 
 def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):
-    data = config.data
-    return iter(
-        pipeline.make_loader(
-            data.packs,
-            split,
-            batch_size=data.batch_size // hosts,
-            driven_per_sample=data.driven_per_sample,
-            cross_identity=data.cross_identity,
-            same_expression=data.same_expression,
-            mirror=data.mirror,
-            need_coefficients=bool(config.motion_pretrain.steps)
-            or config.motion_pretrain.teacher_forcing,
-            seed=seed,
-            image_size=config.model.image_size,
-            fov_degrees=config.model.fov_degrees,
-            cache_gigabytes=data.cache_gigabytes,
-            shard_index=jax.process_index() if hosts > 1 else 0,
-            shard_count=hosts,
-            broken=broken,
-        )
+    data, pretrain = config.data, config.motion_pretrain
+    return pipeline.make_loader(
+        data.packs,
+        split,
+        batch_size=data.batch_size // hosts,
+        driven_per_sample=data.driven_per_sample,
+        cross_identity=data.cross_identity,
+        same_expression=data.same_expression,
+        mirror=data.mirror,
+        need_coefficients=bool(pretrain.steps) or pretrain.teacher_forcing,
+        seed=seed,
+        image_size=config.model.image_size,
+        fov_degrees=config.model.fov_degrees,
+        cache_gigabytes=data.cache_gigabytes,
+        shard_index=jax.process_index() if hosts > 1 else 0,
+        shard_count=hosts,
+        broken=broken,
     )
 
 

@@ -13,7 +13,7 @@ from instant_gs.data.error import PackError
 
 def _loader(pack, broken=None, **changes):
     arguments = {"batch_size": 4, "driven_per_sample": 2, "seed": 3, "cache_gigabytes": 0.1}
-    return iter(pipeline.make_loader(pack, "train", broken=broken, **arguments | changes))
+    return pipeline.make_loader(pack, "train", broken=broken, **arguments | changes)
 
 
 def _damage(pack, share):

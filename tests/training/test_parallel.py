@@ -24,7 +24,7 @@ def _setting(config):
         seed=0,
         image_size=config.model.image_size,
     )
-    return model, state.create(model, config), next(iter(loader))
+    return model, state.create(model, config), next(loader)
 
 
 def _one_step(model, config, phase, fresh, batch, devices, shards=1, accumulate=1):
