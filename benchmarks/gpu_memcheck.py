@@ -57,10 +57,12 @@ def render(
     options = kernels.RasterizeOptions(mode=mode, capacity=capacity, on_overflow="count")
     config = RasterizeConfig(options, height, width, capacity)
     operands = Operands(*arrays)
-    output, residuals = triton_backend.forward(operands, config)
+    output, residuals = triton_backend.forward(operands, config, keep=True)
+    image = triton_backend.forward(operands, config, keep=False)[0].image
     cotangents = (output.image, output.transmittance, output.depth)
     grads = triton_backend.backward(operands, residuals, cotangents, config)
-    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((output[:3], grads)))
+    results = jax.tree.leaves((image, output[:3], grads))
+    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in results)
     dropped = int(jnp.sum(jnp.maximum(output.num_intersections - capacity, 0)))
     return dropped, finite
 

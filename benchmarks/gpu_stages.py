@@ -35,7 +35,7 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
 
     def emit(needed, projected, binned):
         binned = binned._replace(needed=needed)
-        return triton_fwd._emit(projected, binned, sizes, kernel)
+        return triton_fwd._emit(projected, binned, sizes, kernel, keep=True)
 
     def tile_sort(keys, slots):
         return jax.lax.sort((keys, slots), num_keys=1, is_stable=True)
@@ -57,7 +57,7 @@ def stages(arrays: tuple, config: RasterizeConfig, microseconds: Callable) -> di
         return triton_bwd._project_backward(operands, emitted, grads, sizes, config, kernel)
 
     views = operands.viewmats
-    output, residuals = jax.jit(lambda o: triton_backend.forward(o, config))(operands)
+    output, residuals = jax.jit(lambda o: triton_backend.forward(o, config, keep=True))(operands)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), residuals)
     limits = jax.jit(find_limits)(views, operands)
     projected = jax.jit(project)(views, operands, limits)

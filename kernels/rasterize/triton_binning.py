@@ -85,6 +85,7 @@ def emit_kernel(
     total, samples, capacity, tiles_x, keys_per_image,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr,
     BLOCK: tl.constexpr, STEP: tl.constexpr, FILL: tl.constexpr, LARGE: tl.constexpr,
+    NUMBER: tl.constexpr,
 ):  # fmt: skip
     """Grid (blocks of binned splats, images): writes each splat's tiles into its slots.
 
@@ -92,7 +93,7 @@ def emit_kernel(
     range, which belongs to none. Splats and slots are numbered within their image, so that nothing
     here refers to another. Slots go from near to far, so that what does not fit into the capacity
     is what is farthest. `emitted` begins as the counts: just splats without tiles are not met here.
-    Also empties the ranges, for `range_kernel`.
+    Also empties the ranges, for `range_kernel`. NUMBER writes the slots' own numbers.
     """
     image = tl.program_id(1)
     first_key = image * keys_per_image
@@ -104,7 +105,8 @@ def emit_kernel(
 
     # The program's share of all slots: their numbers, and no tile where nothing is emitted.
     own = tl.program_id(0) * FILL + tl.arange(0, FILL)
-    tl.store(slots + own, own, mask=own < capacity)
+    if NUMBER:
+        tl.store(slots + own, own, mask=own < capacity)
     no_tile = tl.zeros([FILL], tl.int32) + first_key
     unused = (own >= tl.load(needed + image)) & (own < capacity)
     tl.store(keys + own, no_tile.to(keys.dtype.element_ty), mask=unused)
@@ -171,12 +173,13 @@ def emit_kernel(
 @triton.jit
 def range_kernel(
     keys, slots, slot_splats, _ranges, ranges, splats, total, capacity, keys_per_image,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, LOOK_UP: tl.constexpr,
 ):  # fmt: skip
     """Grid (blocks of sorted entries): first entry of each key and the one after its last.
 
-    Entries are numbered within the image. Ranges begin as zeros. Also looks up the splats. An
-    element a thread: more would have to change hands, as numbers of two bytes meet such of four.
+    Entries are numbered within the image. Ranges begin as zeros. LOOK_UP also looks up the splats,
+    where the slots were sorted. An element a thread: more would have to change hands, as numbers of
+    two bytes meet such of four.
     """
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = index < total
@@ -190,6 +193,8 @@ def range_kernel(
     end = tl.where(entry == 0, capacity, entry)  # of the key before, maybe of the image before
     tl.store(ranges + before * 2 + 1, end, mask=is_first & (index > 0))
     tl.store(ranges + key * 2 + 1, entry + 1, mask=index + 1 == total)
-    in_tile = live & (key > image * keys_per_image)
-    slot = tl.load(slots + index, mask=in_tile, other=0)
-    tl.store(splats + index, tl.load(slot_splats + start + slot, mask=in_tile, other=0), mask=live)
+    if LOOK_UP:
+        in_tile = live & (key > image * keys_per_image)
+        slot = tl.load(slots + index, mask=in_tile, other=0)
+        splat = tl.load(slot_splats + start + slot, mask=in_tile, other=0)
+        tl.store(splats + index, splat, mask=live)

@@ -14,6 +14,7 @@ last_row = triton_tile.last_row
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
 load_splats = triton_tile.load_splats
+own_tile = triton_tile.own_tile
 pin = triton_tile.pin
 tile_pixels = triton_tile.tile_pixels
 unclamped_alpha = triton_tile.unclamped_alpha
@@ -52,7 +53,7 @@ def blend_kernel(
     The first block's programs write what is not a channel, the depth among it.
     """
     PIXELS: tl.constexpr = TILE_W * TILE_H
-    tile = tl.program_id(0)
+    tile = own_tile(tiles_x)
     image = tl.program_id(1)
     first_channel = tl.program_id(2) * BLOCK_D
     column, row, inside, centre_x, centre_y = tile_pixels(

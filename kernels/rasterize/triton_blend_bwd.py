@@ -12,6 +12,7 @@ last_row = triton_tile.last_row
 load_channel = triton_tile.load_channel
 load_shape = triton_tile.load_shape
 load_splats_back = triton_tile.load_splats_back
+own_tile = triton_tile.own_tile
 pin = triton_tile.pin
 reciprocal = triton_tile.reciprocal
 tf32_parts = triton_tile.tf32_parts
@@ -101,7 +102,7 @@ def blend_backward_kernel(
     FUSED (at most three channels) writes the feature gradients too; otherwise
     `feature_backward_kernel` does.
     """
-    tile = tl.program_id(0)
+    tile = own_tile(tiles_x)
     image = tl.program_id(1)
     column, row, inside, centre_x, centre_y = tile_pixels(
         tile, tiles_x, width, height, TILE_W, TILE_H
@@ -212,7 +213,7 @@ def feature_backward_kernel(
     TILE_W: tl.constexpr, TILE_H: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles, images, blocks of channels): gradients of features and depth, row per slot."""
-    tile = tl.program_id(0)
+    tile = own_tile(tiles_x)
     image = tl.program_id(1)
     channel = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)[None, :]
     column, row, inside, centre_x, centre_y = tile_pixels(

@@ -183,7 +183,8 @@ class Emission(NamedTuple):
 
     Attributes:
         keys, first_slots, emitted: the residuals, with one leading axis.
-        slots: (I, capacity) int32, the slots' own numbers.
+        slots: (I, capacity) int32, the slots' own numbers; (1,) where there will be no backward
+            pass.
         slot_splats: (I, capacity) int32, the splat of each slot.
         ranges: (I, 1 + tiles, 2) int32, zeros.
     """
@@ -196,12 +197,12 @@ class Emission(NamedTuple):
     ranges: jax.Array
 
 
-def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel) -> Emission:
+def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel, keep: bool) -> Emission:
     images, total, capacity = sizes.images, sizes.splats, sizes.capacity
     slot, row = shaped((images, capacity), jnp.int32), shaped((images, total), jnp.int32)
     outputs = Emission(
         keys=shaped((images, capacity), sizes.key_dtype),
-        slots=slot,
+        slots=slot if keep else shaped((1,), jnp.int32),
         slot_splats=slot,
         first_slots=row,
         emitted=row,
@@ -229,6 +230,7 @@ def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel) -> Emissio
             "STEP": _EMIT_STEP,
             "FILL": _FILL,
             "LARGE": triton_sizes.LARGE,
+            "NUMBER": keep,
         },
         num_warps=kernel.emit_warps,
         fp_fusion=False,  # must decide on tiles exactly as the count did
@@ -237,21 +239,27 @@ def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel) -> Emissio
     return Emission(*emission)
 
 
-def _lists(emission: Emission, sizes: Sizes) -> dict[str, jax.Array]:
-    """Tiles' lists, and what else of them is in `Residuals`."""
+def _lists(emission: Emission, sizes: Sizes, keep: bool) -> dict[str, jax.Array]:
+    """Tiles' lists, and what else of them is in `Residuals` if that is to be kept.
+
+    The backward pass needs the slots, by which the splats are found; without one the splats are
+    sorted.
+    """
     images, capacity = sizes.images, sizes.capacity
-    sort_keys, slots = jax.lax.sort(
-        (emission.keys.reshape(-1), emission.slots.reshape(-1)), num_keys=1, is_stable=True
+    values = emission.slots if keep else emission.slot_splats
+    sort_keys, values = jax.lax.sort(
+        (emission.keys.reshape(-1), values.reshape(-1)), num_keys=1, is_stable=True
     )
+    values = values.reshape(images, capacity)
     ranges, splats = triton_call.triton_call(
         triton_binning.range_kernel,
         sort_keys,
-        slots,
+        values,
         emission.slot_splats,
         emission.ranges,
         outputs=(
             shaped((images, sizes.keys_per_image, 2), jnp.int32),
-            shaped((images, capacity), jnp.int32),
+            shaped((images, capacity) if keep else (1,), jnp.int32),
         ),
         grid=(cdiv(images * capacity, _RANGE_BLOCK),),
         scalars={
@@ -259,15 +267,15 @@ def _lists(emission: Emission, sizes: Sizes) -> dict[str, jax.Array]:
             "capacity": capacity,
             "keys_per_image": sizes.keys_per_image,
         },
-        constants={"BLOCK": _RANGE_BLOCK},
+        constants={"BLOCK": _RANGE_BLOCK, "LOOK_UP": keep},
         aliases=((3, 0),),
     )
     return {
         "keys": emission.keys,
         "first_slots": emission.first_slots,
         "emitted": emission.emitted,
-        "splats": splats,
-        "slots": slots.reshape(images, capacity),
+        "splats": splats if keep else values,
+        "slots": values,
         "ranges": ranges,
     }
 
@@ -312,13 +320,21 @@ def _blend(operands: Operands, records, lists, sizes: Sizes, config, kernel):
     )
 
 
-def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Residuals]:
-    """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes."""
+def forward(
+    operands: Operands, config: RasterizeConfig, *, keep: bool
+) -> tuple[CoreOutput, Residuals]:
+    """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes.
+
+    Args:
+        operands: what to render.
+        config: the static configuration.
+        keep: whether a backward pass will follow; without one the residuals are not right.
+    """
     kernel = triton_config.choose(config, operands.features.shape[-1])
     sizes = sizes_of(operands, config, kernel.tile)
     projected = _project(operands, *_limits(operands, sizes), config, kernel)
     binned = _bin(projected, sizes)
-    lists = _lists(_emit(projected, binned, sizes, kernel), sizes)
+    lists = _lists(_emit(projected, binned, sizes, kernel, keep), sizes, keep)
     records = projected.records
     image, transmittance, depth, last = _blend(operands, records, lists, sizes, config, kernel)
     residuals = Residuals(records=records, transmittance=transmittance, last=last, **lists)

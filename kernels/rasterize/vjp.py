@@ -2,8 +2,9 @@
 
 A backend is a module with
 
-* `forward(operands, config) -> (CoreOutput, residuals)`, residuals a pytree of arrays that lead
-  with (S, C) and hold nothing that refers to another image, and
+* `forward(operands, config, *, keep) -> (CoreOutput, residuals)`, residuals a pytree of arrays that
+  lead with (S, C) and hold nothing that refers to another image; they may be anything where `keep`
+  is False, as no backward pass follows; and
 * `backward(operands, residuals, cotangents, config) -> Operands` of gradients, the Gaussian ones
   with S rows (summed over cameras, not over scenes), `cotangents` being those of (image,
   transmittance, depth).
@@ -96,10 +97,10 @@ def finite_cameras(operands: Operands) -> Operands:
     )
 
 
-def _batched_forward(backend: ModuleType, config: RasterizeConfig):
+def _batched_forward(backend: ModuleType, config: RasterizeConfig, keep: bool):
     @jax.custom_batching.custom_vmap
     def forward(operands):
-        return backend.forward(operands, config)
+        return backend.forward(operands, config, keep=keep)
 
     @forward.def_vmap
     def _(size, in_batched, operands):
@@ -150,12 +151,13 @@ def differentiable(backend: ModuleType, config: RasterizeConfig):
 
     One function object per (backend, configuration), so that JAX's caches hit.
     """
-    forward = _once(_batched_forward(backend, config))
+    render = _once(_batched_forward(backend, config, keep=False))
+    forward = _once(_batched_forward(backend, config, keep=True))
     backward = _once(_batched_backward(backend, config))
 
     @jax.custom_vjp
     def rasterize(operands: Operands) -> CoreOutput:
-        return forward(operands)[0]
+        return render(operands)[0]
 
     def rasterize_fwd(operands):
         output, residuals = forward(operands)

@@ -133,8 +133,11 @@ def _scene_operands(operands: Operands) -> list[jax.Array]:
     return [_scene_rows(array, scenes) for array in operands[:4]]
 
 
-def forward(operands: Operands, config: RasterizeConfig) -> tuple[CoreOutput, Residuals]:
+def forward(
+    operands: Operands, config: RasterizeConfig, *, keep: bool
+) -> tuple[CoreOutput, Residuals]:
     """Renders S scenes from C cameras each; see `kernels.types.Operands` for the shapes."""
+    del keep  # the compiler drops residuals that nothing reads
     _refuse_atomics(config)
     _refuse_large(operands, config)
     grid = _grid(config)

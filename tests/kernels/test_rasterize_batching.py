@@ -146,6 +146,23 @@ def test_shared_operands_are_not_copied(helpers):
         assert copied not in text, f"shared features became {copied}"
 
 
+def test_scenes_of_a_loop_are_those_alone(backend, helpers):
+    """On a GPU XLA may hand slices of stacked arrays to a kernel: 256 bytes a splat array's row."""
+    scenes = [helpers.as_float32(helpers.make_scene(seed, num_splats=64)) for seed in range(3)]
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *scenes)
+
+    def render(scene):
+        given = {"image_size": (helpers.HEIGHT, helpers.WIDTH), "implementation": backend}
+        output = kernels.rasterize(**scene._asdict(), **given, options=helpers.OPTIONS)
+        return output.image, output.stats.num_intersections
+
+    images, counts = jax.jit(lambda scenes: jax.lax.map(render, scenes))(stacked)
+    for index, scene in enumerate(scenes):
+        image, count = jax.jit(render)(scene)
+        np.testing.assert_allclose(images[index], image, atol=1e-6)
+        np.testing.assert_array_equal(counts[index], count)
+
+
 def test_new_values_do_not_recompile(backend, helpers):
     from kernels import timing
 

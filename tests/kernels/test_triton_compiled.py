@@ -38,6 +38,14 @@ def test_golden_files():
     )
 
 
+def test_without_gradients():
+    own_process.python(
+        "from tests.kernels import test_triton_edge as edge\n"
+        "edge.test_a_picture_is_the_same_whether_gradients_follow_or_not()",
+        PTX_MACHINE="1",
+    )
+
+
 @pytest.mark.parametrize("capability", [75, 80, 90, 100, 120])
 def test_each_kind_of_gpu(capability):
     _assert_parity(capability, {"splats": 60, "cameras": 2}, (25, 38), {})

@@ -66,7 +66,7 @@ def test_slots_go_from_near_to_far_and_bins_stay_small(kind):
             operands, *triton_fwd._limits(operands, sizes), config, kernel
         )
         binned = triton_fwd._bin(projected, sizes)
-        emission = triton_fwd._emit(projected, binned, sizes, kernel)
+        emission = triton_fwd._emit(projected, binned, sizes, kernel, keep=True)
         return projected, emission.first_slots, binned.needed
 
     projected, *found = jax.tree.map(np.asarray, run(operands))
@@ -142,7 +142,8 @@ def test_tiles_are_those_that_the_ellipse_touches(scale):
     size, columns = (60, 76), 10
     operands = _operands(np.linspace(2.0, 3.0, 60), size, scale, 1)
     config = RasterizeConfig(RasterizeOptions(on_overflow="count"), *size, 6000)
-    residuals = jax.jit(lambda operands: triton_fwd.forward(operands, config)[1])(operands)
+    forward = jax.jit(lambda operands: triton_fwd.forward(operands, config, keep=True)[1])
+    residuals = forward(operands)
     records, keys, first, emitted = (
         np.asarray(getattr(residuals, name))[0, 0].astype(np.float64 if name == "records" else int)
         for name in ("records", "keys", "first_slots", "emitted")

@@ -23,6 +23,16 @@ def test_no_splats():
     assert all(np.all(np.isfinite(grad)) for grad in grads.values())
 
 
+def test_a_picture_is_the_same_whether_gradients_follow_or_not():
+    """Without them splats are sorted, not slots."""
+    scene = ts.make_scene(12, cameras=2)
+    render = jax.jit(ts.render)
+    alone = render(scene)
+    followed, _ = jax.vjp(render, scene)
+    assert float(alone.alpha.max()) > 0.1
+    jax.tree.map(np.testing.assert_array_equal, alone, followed)
+
+
 def test_none_visible():
     scene = ts.make_scene()
     scene["means"] = scene["means"] + jnp.array([[0.0, 0.0, -50.0]])

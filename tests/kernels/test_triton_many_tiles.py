@@ -54,7 +54,8 @@ def _emitted_and_gathered(capacity: int) -> tuple:
     def run(operands, rows):
         limits = triton_fwd._limits(operands, sizes)
         projected = triton_fwd._project(operands, *limits, config, kernel)
-        emission = triton_fwd._emit(projected, triton_fwd._bin(projected, sizes), sizes, kernel)
+        binned = triton_fwd._bin(projected, sizes)
+        emission = triton_fwd._emit(projected, binned, sizes, kernel, keep=True)
         residuals = triton_sizes.Residuals(
             projected.records, emission.keys, emission.first_slots, emission.emitted, *[None] * 5
         )
