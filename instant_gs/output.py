@@ -120,8 +120,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     # The suffix stays last: FFmpeg, Pillow and NumPy choose the format by it.
     partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{PARTIAL}{path.suffix}")
+    partial.touch(exist_ok=False)
     try:
-        partial.touch(exist_ok=False)
         yield partial
         os.replace(partial, path)
     finally:

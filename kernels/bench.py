@@ -7,7 +7,8 @@
 
 Each line holds compile time, median and quartiles of the run time, memory and the machine. Timing
 fails if anything compiles meanwhile. Every case runs in a process of its own unless --noisolate, so
-that peak memory is that case's. `kernels.timing.measure` times scenes of one's own.
+that peak memory is that case's (null with --capacity=measured, which renders once before).
+`kernels.timing.measure` times scenes of one's own.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ _DIRECTION = flags.DEFINE_list(
     "direction", list(timing.DIRECTIONS), f"What to time: {', '.join(timing.DIRECTIONS)}."
 )
 _IMPLEMENTATION = flags.DEFINE_enum(
-    "implementation", None, api.IMPLEMENTATIONS, "Backend; default: the platform's."
+    "implementation", None, api.IMPLEMENTATIONS, "Backend; default: what rasterize picks."
 )
 _CAPACITY = flags.DEFINE_string(
     "capacity", None, 'Intersections per image, or "measured"; default: automatic.'
@@ -47,6 +48,7 @@ _ISOLATE = flags.DEFINE_boolean("isolate", True, "Run every case in its own proc
 _PLOT = flags.DEFINE_string("plot", None, "Write this PNG of time against splats and pixels.")
 
 
+_SIZES = (_SPLATS, _SIZE, _CHANNELS, _CAMERAS, _BATCH)
 _MEASURED = "measured"
 
 
@@ -55,7 +57,7 @@ class UsageError(ValueError):
 
 
 def _case(name: str) -> cases.Case:
-    """A named workload, with the sizes that flags say instead of its own."""
+    """A named workload, with the sizes, and a name, that flags say instead of its own."""
     sizes = {
         "num_splats": _SPLATS.value,
         "image_size": (_SIZE.value,) * 2 if _SIZE.value else None,
@@ -64,7 +66,8 @@ def _case(name: str) -> cases.Case:
         "batch": _BATCH.value,
     }
     given = {field: value for field, value in sizes.items() if value}
-    return dataclasses.replace(cases.CASES[name], **given)
+    changed = ",".join([name, *(f"{flag.name}={flag.value}" for flag in _SIZES if flag.value)])
+    return dataclasses.replace(cases.CASES[name], name=changed, **given)
 
 
 def _options() -> kernels.RasterizeOptions:
@@ -82,7 +85,8 @@ def _measure(name: str, direction: str) -> dict:
     case, options = _case(name), _options()
     arrays = case.build()
     given = {"image_size": case.image_size, "backend": _IMPLEMENTATION.value}
-    if _CAPACITY.value == _MEASURED:
+    measured = _CAPACITY.value == _MEASURED
+    if measured:
         size, backend = given.values()
         needed = [
             kernels.propose_capacity(
@@ -91,11 +95,15 @@ def _measure(name: str, direction: str) -> dict:
             for scene in zip(*arrays, strict=True)
         ]
         options = dataclasses.replace(options, capacity=max(needed))
-    row = timing.measure(arrays, direction, options, **given, repeats=_REPEATS.value, name=name)
+    row = timing.measure(
+        arrays, direction, options, **given, repeats=_REPEATS.value, name=case.name
+    )
+    if measured:
+        row["peak_bytes"] = None  # it holds the measuring
     if row["overflow"]:
         print(
-            f"warning: {name}: {row['overflow']} intersections of an image did not fit and were "
-            "left out; for the time of whole pictures pass --capacity=measured",
+            f"warning: {case.name}: {row['overflow']} intersections of an image did not fit and "
+            "were left out; for the time of whole pictures pass --capacity=measured",
             file=sys.stderr,
         )
     return row
@@ -171,8 +179,9 @@ def _check_flags(argv: list[str]) -> None:
         raise UsageError(str(error).replace("options.", "--")) from error
     if not _PLOT.value:
         return
-    if _SPLATS.value or _SIZE.value:
-        raise UsageError("--plot: draws its own numbers of splats and sizes; leave --splats out")
+    for flag in _SIZES:
+        if flag.value:
+            raise UsageError(f"--plot: draws its own cases' sizes; leave --{flag.name} out")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError("--plot: needs matplotlib; pip install matplotlib")
     if not _PLOT.value.endswith(".png"):

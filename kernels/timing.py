@@ -60,6 +60,17 @@ def _function(direction: str, image_size, options: kernels.RasterizeOptions, bac
     raise ValueError(f"direction: expected one of {DIRECTIONS}, got {direction!r}")
 
 
+def _accepted(direction: str, image_size, options, arrays) -> str:
+    """The backend that `kernels.rasterize` picks: the first that accepts the call."""
+    if device.is_nvidia():
+        try:
+            jax.eval_shape(_function(direction, image_size, options, "triton"), *arrays)
+            return "triton"
+        except NotImplementedError:
+            pass
+    return "xla"
+
+
 def _peak_bytes() -> int:
     """Peak memory: the device's where it reports one, else this process's resident set."""
     stats = jax.devices()[0].memory_stats() or {}
@@ -108,7 +119,7 @@ def measure(
         direction: of `DIRECTIONS`; "forward_backward" gives gradients of all seven arrays.
         options: rasterizer options.
         image_size: (height, width), pixels.
-        backend: implementation; None is the platform's, "triton" or "xla".
+        backend: implementation; None is what `kernels.rasterize` picks, "triton" or "xla".
         repeats: timed calls, at least 1.
         name: what the workload is called.
 
@@ -122,13 +133,13 @@ def measure(
     """
     if repeats < 1:
         raise ValueError(f"repeats: expected at least 1, got {repeats}")
-    backend = backend or ("triton" if device.is_nvidia() else "xla")
     arrays = [jnp.asarray(array) for array in arrays]
+    backend = backend or _accepted(direction, image_size, options, arrays)
     function = jax.jit(_function(direction, image_size, options, backend))
     first_call, times, cpu_times = time_calls(function, arrays, repeats, name)
     result = function(*arrays)
     stats = result.stats if direction == "forward" else result[0][1]
-    counts = stats.num_intersections
+    counts, has_slots = stats.num_intersections, backend != "reference"
     low, middle, high = _quartiles(times)
     return {
         "case": name,
@@ -148,9 +159,9 @@ def measure(
         "mode": options.mode,
         "tile_size": options.tile_size,
         "deterministic": options.deterministic,
-        "capacity": int(stats.capacity.ravel()[0]),
-        "intersections_per_image": float(counts.mean()) if backend != "reference" else None,
-        "overflow": int(jnp.max(stats.overflow)),
+        "capacity": int(stats.capacity.ravel()[0]) if has_slots else None,
+        "intersections_per_image": float(counts.mean()) if has_slots else None,
+        "overflow": int(jnp.max(stats.overflow)) if has_slots else None,
         "compile_s": round(first_call - middle / 1e3, 2),
         "median_ms": round(middle, 3),
         "quartiles_ms": [round(low, 3), round(high, 3)],

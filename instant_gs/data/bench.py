@@ -41,7 +41,10 @@ def measure(
         for index in range(len(pack)):
             store.read(index)
     dataset = pipeline.make_batches(
-        [pack], store, split, batch_size=batch_size, driven_per_sample=driven_per_sample
+        *([pack], store, split),
+        batch_size=batch_size,
+        driven_per_sample=driven_per_sample,
+        cross_identity=0.5,
     )
     iterator = iter(dataset.to_iter_dataset())
     next(iterator)

@@ -25,6 +25,7 @@ def fixture_table(pack):
 
 def _loader(pack, **changes):
     settings = {"batch_size": 4, "driven_per_sample": D, "seed": 5, "cache_gigabytes": 0.01}
+    settings["cross_identity"] = 0.5
     return pipeline.make_loader(pack, "train", **(settings | changes))
 
 
@@ -38,6 +39,11 @@ def _facts(pack, records):
     """(identity, performance, frame, view) of records."""
     located = (pack.locate(int(record)) for record in records)
     return [(clip.identity, clip.performance, frame, clip.view) for clip, frame in located]
+
+
+def test_a_loader_passes_its_probabilities_on(pack):
+    own, others = (next(_loader(pack, cross_identity=share)).driver.image for share in (0.0, 1.0))
+    assert not np.array_equal(own, others)
 
 
 def test_batch_shapes_and_contents(pack):
@@ -133,9 +139,8 @@ def test_an_epoch_visits_every_source_once(pack, table):
 def test_same_seed_same_batches(pack):
     _assert_equal(_take(_loader(pack), 4), _take(_loader(pack), 4))
     # However it is read.
-    batches = pipeline.make_batches(
-        [pack], pipeline.FrameStore([pack]), "train", batch_size=4, driven_per_sample=D, seed=5
-    )
+    sampling = {"batch_size": 4, "driven_per_sample": D, "seed": 5, "cross_identity": 0.5}
+    batches = pipeline.make_batches([pack], pipeline.FrameStore([pack]), "train", **sampling)
     threaded = iter(batches.to_iter_dataset(grain.ReadOptions(3, 6)))
     _assert_equal(_take(_loader(pack), 4), _take(threaded, 4))
     other = _take(_loader(pack, seed=6), 4)

@@ -73,6 +73,15 @@ def test_a_wrong_flag_is_named_before_anything_runs(flag, value, words):
         bench._check_flags(["bench"])
 
 
+def test_a_plot_has_its_own_sizes():
+    flags.FLAGS.mark_as_parsed()
+    with (
+        flagsaver.flagsaver(plot="new.png", channels=2),
+        pytest.raises(bench.UsageError, match=r"--plot: .* leave --channels out"),
+    ):
+        bench._check_flags(["bench"])
+
+
 def test_sizes_of_a_case_can_be_changed_and_what_is_left_out_is_said(capsys):
     flags.FLAGS.mark_as_parsed()
     sizes = {"splats": 40, "size": 16, "channels": 2, "cameras": 3, "batch": 2, "repeats": 1}
@@ -80,11 +89,13 @@ def test_sizes_of_a_case_can_be_changed_and_what_is_left_out_is_said(capsys):
         row = bench._measure("tiny", "forward_backward")
     told = ("splats", "height", "width", "channels", "images", "capacity")
     assert [row[name] for name in told] == [40, 16, 16, 2, 6, 20]
-    assert f"warning: tiny: {row['overflow']} intersections" in capsys.readouterr().err
+    assert row["case"] == "tiny,splats=40,size=16,channels=2,cameras=3,batch=2"
+    assert row["peak_bytes"] > 1e6
+    assert f"{row['case']}: {row['overflow']} intersections" in capsys.readouterr().err
     with flagsaver.flagsaver(**sizes, capacity="measured", implementation="xla"):
         row = bench._measure("tiny", "forward")
     assert row["overflow"] == 0
-    assert row["capacity"] == 1024
+    assert (row["capacity"], row["peak_bytes"]) == (1024, None)
     assert not capsys.readouterr().err
 
 
