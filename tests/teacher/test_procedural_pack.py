@@ -80,8 +80,11 @@ def test_a_stopped_command_stops_its_workers_between_frames(number, status, tmp_
         *(sys.executable, "-m", "instant_gs.teacher.procedural", f"--pack={folder}"),
         *("--identities=3", "--workers=2", "--image_size=32", "--frames=20000", "--views=1"),
     ]
+    # A process that a shell started in the background ignores Ctrl-C, and so do its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (tmp_path / "stderr").open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     try:
         _wait(lambda: len({path.parts[-3] for path in folder.rglob("*.png")}) == 2)
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
