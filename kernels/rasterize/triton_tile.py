@@ -105,8 +105,8 @@ def last_row(values, CHUNK: tl.constexpr):
 def own_tile(tiles_x):
     """The program's tile: rows of tiles from the middle of the image outwards.
 
-    Programs begin in order, and what is in the middle tends to have the longest lists: begun last,
-    a few of them would run on alone.
+    Programs begin in order, and what is in the middle tends to have the longest lists: begun late,
+    a few of them could run on alone.
     """
     program, tiles_y = tl.program_id(0), tl.num_programs(0) // tiles_x
     order = program // tiles_x
