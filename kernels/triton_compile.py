@@ -72,7 +72,7 @@ class Compiled:
 
     Attributes:
         name: symbol in the PTX.
-        ptx, ttir: Triton's output as text.
+        ptx: Triton's output as text.
         cubin: machine code, from the ptxas that Triton ships.
         shared_bytes: shared memory of a program.
         num_warps: warps of a program.
@@ -81,7 +81,6 @@ class Compiled:
 
     name: str
     ptx: str
-    ttir: str
     cubin: bytes
     shared_bytes: int
     num_warps: int
@@ -205,7 +204,6 @@ def compile_kernel(launch: Launch, dtypes: Sequence[Any], capability: int) -> Co
             _compile_cache[key] = Compiled(
                 name=result.metadata.name,
                 ptx=result.asm["ptx"],
-                ttir=str(result.asm["ttir"]),
                 cubin=result.asm["cubin"],
                 shared_bytes=result.metadata.shared,
                 num_warps=launch.num_warps,

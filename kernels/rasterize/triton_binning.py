@@ -70,7 +70,7 @@ def _emit_splat(
             left, right, tile_y.to(tl.float32), TILE_W, TILE_H,
         )  # fmt: skip
         columns = tl.where(begin + row < rows, columns, 0)
-        key = first_key + 1 + tile_y * tiles_x + tile_x
+        key = first_key + tile_y * tiles_x + tile_x
         first = slot + tl.cumsum(columns, axis=0) - columns
         _emit_rows(keys, slot_splats, key, columns, first, end, splat + 0 * row)
         slot += tl.sum(columns)
@@ -82,35 +82,36 @@ def _emit_splat(
 def emit_kernel(
     binned, starts, before, needed, records, boxes, _counts,
     keys, slots, slot_splats, first_slots, emitted, ranges,
-    total, samples, capacity, tiles_x, keys_per_image,
+    total, samples, capacity, tiles_x, tiles,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr,
     BLOCK: tl.constexpr, STEP: tl.constexpr, FILL: tl.constexpr, LARGE: tl.constexpr,
     NUMBER: tl.constexpr,
 ):  # fmt: skip
     """Grid (blocks of binned splats, images): writes each splat's tiles into its slots.
 
-    A key is 1 + tile, in the image's own range of keys; slots without a tile get the first of the
-    range, which belongs to none. Splats and slots are numbered within their image, so that nothing
-    here refers to another. Slots go from near to far, so that what does not fit into the capacity
-    is what is farthest. `emitted` begins as the counts: just splats without tiles are not met here.
-    Also empties the ranges, for `range_kernel`. NUMBER writes the slots' own numbers.
+    A key is a tile, those of an image after all of the images before. Slots behind the last one
+    needed get the image's last tile, whose list ends before them. Splats and slots are numbered
+    within their image, so that nothing here refers to another. Slots go from near to far, so that
+    what does not fit into the capacity is what is farthest. `emitted` begins as the counts: just
+    splats without tiles are not met here. Also empties the ranges, for `range_kernel`. NUMBER
+    writes the slots' own numbers.
     """
     image = tl.program_id(1)
-    first_key = image * keys_per_image
+    first_key = image * tiles
     keys += image * capacity
     slots += image * capacity
     slot_splats += image * capacity
     records += image * total * RECORD
     boxes += image * total * 2
 
-    # The program's share of all slots: their numbers, and no tile where nothing is emitted.
+    # The program's share of all slots: their numbers, and the last tile where nothing is emitted.
     own = tl.program_id(0) * FILL + tl.arange(0, FILL)
     if NUMBER:
         tl.store(slots + own, own, mask=own < capacity)
-    no_tile = tl.zeros([FILL], tl.int32) + first_key
+    last_key = first_key + tiles - 1
     unused = (own >= tl.load(needed + image)) & (own < capacity)
-    tl.store(keys + own, no_tile.to(keys.dtype.element_ty), mask=unused)
-    tl.store(ranges + first_key * 2 + own, own * 0, mask=own < keys_per_image * 2)
+    tl.store(keys + own, (own * 0 + last_key).to(keys.dtype.element_ty), mask=unused)
+    tl.store(ranges + first_key * 2 + own, own * 0, mask=own < tiles * 2)
 
     splat, count, first = find_first_slots(
         binned, starts, before, image, total, samples, capacity, BLOCK, STEP
@@ -140,7 +141,7 @@ def emit_kernel(
             left, right, tile_y.to(tl.float32), TILE_W, TILE_H,
         )  # fmt: skip
         columns = tl.where(row < rows, columns, 0)
-        key = first_key + 1 + tile_y * tiles_x + tile_x
+        key = first_key + tile_y * tiles_x + tile_x
         _emit_rows(keys, slot_splats, key, columns, written, end, splat)
         written += columns
         row += 1
@@ -160,41 +161,42 @@ def emit_kernel(
     tl.store(first_slots + image * total + splat, first, mask=count > 0)
     tl.store(emitted + image * total + splat, written - first, mask=count > 0)
     # The count decided with the same function, so there is nothing left; if ever there were, those
-    # slots must not hold garbage.
+    # slots must not hold garbage: no pixel of the last tile is near enough to this splat to matter.
     left_over = tl.max(end - written)
     while left_over > 0:
         slot = tl.where(written < end, written, 0)
-        junk = tl.zeros([BLOCK], tl.int32) + first_key
+        junk = tl.zeros([BLOCK], tl.int32) + last_key
         tl.store(keys + slot, junk.to(keys.dtype.element_ty), mask=written < end)
+        tl.store(slot_splats + slot, splat, mask=written < end)
         written += 1
         left_over -= 1
 
 
 @triton.jit
 def range_kernel(
-    keys, slots, slot_splats, _ranges, ranges, splats, total, capacity, keys_per_image,
+    keys, slots, slot_splats, needed, _ranges, ranges, splats, total, capacity, tiles,
     BLOCK: tl.constexpr, LOOK_UP: tl.constexpr,
 ):  # fmt: skip
-    """Grid (blocks of sorted entries): first entry of each key and the one after its last.
+    """Grid (blocks of sorted entries): first entry of each tile and the one after its last.
 
-    Entries are numbered within the image. Ranges begin as zeros. LOOK_UP also looks up the splats,
-    where the slots were sorted. An element a thread: more would have to change hands, as numbers of
-    two bytes meet such of four.
+    Entries are numbered within the image; those of slots that nothing needed are in no list. Ranges
+    begin as zeros. LOOK_UP also looks up the splats, where the slots were sorted. An element a
+    thread: more would have to change hands, as numbers of two bytes meet such of four.
     """
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = index < total
     key = tl.load(keys + index, mask=live, other=0).to(tl.int32)
     before = tl.load(keys + index - 1, mask=live & (index > 0), other=0).to(tl.int32)
-    image = key // keys_per_image
+    after = tl.load(keys + index + 1, mask=index + 1 < total, other=0).to(tl.int32)
+    image = key // tiles
     start = image * capacity
     entry = index - start
-    is_first = live & ((index == 0) | (key != before))
-    tl.store(ranges + key * 2, entry, mask=is_first)
-    end = tl.where(entry == 0, capacity, entry)  # of the key before, maybe of the image before
-    tl.store(ranges + before * 2 + 1, end, mask=is_first & (index > 0))
-    tl.store(ranges + key * 2 + 1, entry + 1, mask=index + 1 == total)
+    end = tl.minimum(tl.load(needed + image), capacity)
+    live &= entry < end
+    tl.store(ranges + key * 2, entry, mask=live & ((entry == 0) | (key != before)))
+    is_last = (entry + 1 == end) | (key != after)
+    tl.store(ranges + key * 2 + 1, entry + 1, mask=live & is_last)
     if LOOK_UP:
-        in_tile = live & (key > image * keys_per_image)
-        slot = tl.load(slots + index, mask=in_tile, other=0)
-        splat = tl.load(slot_splats + start + slot, mask=in_tile, other=0)
+        slot = tl.load(slots + index, mask=live, other=0)
+        splat = tl.load(slot_splats + start + slot, mask=live, other=0)
         tl.store(splats + index, splat, mask=live)

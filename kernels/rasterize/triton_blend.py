@@ -61,7 +61,7 @@ def blend_kernel(
     )
     x = (column.to(tl.float32) + 0.5 - centre_x)[None, :]
     y = (row.to(tl.float32) + 0.5 - centre_y)[None, :]
-    key = image * (tl.num_programs(0) + 1) + 1 + tile
+    key = image * tl.num_programs(0) + tile
     start, end = tl.load(ranges + key * 2), tl.load(ranges + key * 2 + 1)
     splats += image * capacity
     records += image * total * RECORD

@@ -111,7 +111,7 @@ def blend_backward_kernel(
     local_x, local_y = column.to(tl.float32) + 0.5 - centre_x, row.to(tl.float32) + 0.5 - centre_y
     x, y = local_x[None, :], local_y[None, :]
     step = tl.arange(0, CHUNK)[:, None]
-    key = image * (tl.num_programs(0) + 1) + 1 + tile
+    key = image * tl.num_programs(0) + tile
     start, end = tl.load(ranges + key * 2), tl.load(ranges + key * 2 + 1)
     splats += image * capacity
     slots += image * capacity
@@ -223,7 +223,7 @@ def feature_backward_kernel(
     x = (column.to(tl.float32) + 0.5 - centre_x)[None, :]
     y = (row.to(tl.float32) + 0.5 - centre_y)[None, :]
     step = tl.arange(0, CHUNK)[:, None]
-    key = image * (tl.num_programs(0) + 1) + 1 + tile
+    key = image * tl.num_programs(0) + tile
     start, end = tl.load(ranges + key * 2), tl.load(ranges + key * 2 + 1)
     splats += image * capacity
     slots += image * capacity

@@ -106,7 +106,7 @@ def _gather(residuals: Residuals, moments, slot_features, sizes: Sizes, kernel):
             "total": sizes.splats,
             "capacity": sizes.capacity,
             "tiles_x": sizes.tiles_x,
-            "keys_per_image": sizes.keys_per_image,
+            "tiles": sizes.tiles,
             "columns": sizes.channels + 1,
         },
         constants={

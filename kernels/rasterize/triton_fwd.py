@@ -186,7 +186,7 @@ class Emission(NamedTuple):
         slots: (I, capacity) int32, the slots' own numbers; (1,) where there will be no backward
             pass.
         slot_splats: (I, capacity) int32, the splat of each slot.
-        ranges: (I, 1 + tiles, 2) int32, zeros.
+        ranges: (I, tiles, 2) int32, zeros.
     """
 
     keys: jax.Array
@@ -206,11 +206,11 @@ def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel, keep: bool
         slot_splats=slot,
         first_slots=row,
         emitted=row,
-        ranges=shaped((images, sizes.keys_per_image, 2), jnp.int32),
+        ranges=shaped((images, sizes.tiles, 2), jnp.int32),
     )
     operands = (*binned, projected.records, projected.boxes, projected.counts)
     # Programs number the slots and empty the ranges, too: that may take more than few splats do.
-    filled = max(capacity, 2 * sizes.keys_per_image)
+    filled = max(capacity, 2 * sizes.tiles)
     emission = triton_call.triton_call(
         triton_binning.emit_kernel,
         *operands,
@@ -221,7 +221,7 @@ def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel, keep: bool
             "samples": sizes.samples,
             "capacity": capacity,
             "tiles_x": sizes.tiles_x,
-            "keys_per_image": sizes.keys_per_image,
+            "tiles": sizes.tiles,
         },
         constants={
             "TILE_W": kernel.tile[1],
@@ -239,7 +239,7 @@ def _emit(projected: Projected, binned: Binned, sizes: Sizes, kernel, keep: bool
     return Emission(*emission)
 
 
-def _lists(emission: Emission, sizes: Sizes, keep: bool) -> dict[str, jax.Array]:
+def _lists(emission: Emission, needed, sizes: Sizes, keep: bool) -> dict[str, jax.Array]:
     """Tiles' lists, and what else of them is in `Residuals` if that is to be kept.
 
     The backward pass needs the slots, by which the splats are found; without one the splats are
@@ -256,19 +256,20 @@ def _lists(emission: Emission, sizes: Sizes, keep: bool) -> dict[str, jax.Array]
         sort_keys,
         values,
         emission.slot_splats,
+        needed,
         emission.ranges,
         outputs=(
-            shaped((images, sizes.keys_per_image, 2), jnp.int32),
+            shaped((images, sizes.tiles, 2), jnp.int32),
             shaped((images, capacity) if keep else (1,), jnp.int32),
         ),
         grid=(cdiv(images * capacity, _RANGE_BLOCK),),
         scalars={
             "total": images * capacity,
             "capacity": capacity,
-            "keys_per_image": sizes.keys_per_image,
+            "tiles": sizes.tiles,
         },
         constants={"BLOCK": _RANGE_BLOCK, "LOOK_UP": keep},
-        aliases=((3, 0),),
+        aliases=((4, 0),),
     )
     return {
         "keys": emission.keys,
@@ -334,7 +335,8 @@ def forward(
     sizes = sizes_of(operands, config, kernel.tile)
     projected = _project(operands, *_limits(operands, sizes), config, kernel)
     binned = _bin(projected, sizes)
-    lists = _lists(_emit(projected, binned, sizes, kernel, keep), sizes, keep)
+    emission = _emit(projected, binned, sizes, kernel, keep)
+    lists = _lists(emission, binned.needed, sizes, keep)
     records = projected.records
     image, transmittance, depth, last = _blend(operands, records, lists, sizes, config, kernel)
     residuals = Residuals(records=records, transmittance=transmittance, last=last, **lists)

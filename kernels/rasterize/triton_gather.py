@@ -42,7 +42,7 @@ def _sum_moments(
     while begin < longest:
         there = begin + step < count
         slot = first + begin + step
-        tile = tl.load(keys + slot, mask=there, other=1).to(tl.int32) - 1 - first_key
+        tile = tl.load(keys + slot, mask=there, other=0).to(tl.int32) - first_key
         tile_y = tile // tiles_x
         dx = mean_x - ((tile - tile_y * tiles_x) * TILE_W + 0.5 * TILE_W)
         dy = mean_y - (tile_y * TILE_H + 0.5 * TILE_H)
@@ -105,7 +105,7 @@ def _gather_record(
 @triton.jit
 def gather_records_kernel(
     first_slots, emitted, keys, records, slot_moments, slot_features, record_grads,
-    total, capacity, tiles_x, keys_per_image, columns,
+    total, capacity, tiles_x, tiles, columns,
     TILE_W: tl.constexpr, TILE_H: tl.constexpr,
     BLOCK: tl.constexpr, STEP: tl.constexpr, LARGE: tl.constexpr,
 ):  # fmt: skip
@@ -118,7 +118,7 @@ def gather_records_kernel(
     index = tl.program_id(0) * BLOCK + lane
     live = index < total
     splat = image * total + index
-    first_key = image * keys_per_image
+    first_key = image * tiles
     first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
     count = tl.load(emitted + splat, mask=live, other=0)
     is_large = _taken_together(count, LARGE)

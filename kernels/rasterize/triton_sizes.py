@@ -29,7 +29,7 @@ class Residuals(NamedTuple):
             and how many it has.
         splats: (S, C, capacity) int32, the tiles' lists.
         slots: (S, C, capacity) int32, the slot of each list entry.
-        ranges: (S, C, 1 + tiles, 2) int32, first entry and end of each list; the first is junk.
+        ranges: (S, C, tiles, 2) int32, first entry of each list and the one after its last.
         transmittance: (S, C, H, W) float32.
         last: (S, C, H, W) int32, the entry after the last one blended.
     """
@@ -75,12 +75,8 @@ class Sizes(NamedTuple):
         return min(cdiv(self.splats, _SAMPLED), math.ceil(self.splats ** (2 / 3)))
 
     @property
-    def keys_per_image(self) -> int:
-        return self.tiles + 1
-
-    @property
     def key_dtype(self):
-        return jnp.uint16 if self.images * self.keys_per_image <= 1 << 16 else jnp.uint32
+        return jnp.uint16 if self.images * self.tiles <= 1 << 16 else jnp.uint32
 
 
 def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int]) -> Sizes:
@@ -121,7 +117,7 @@ def sizes_of(operands: Operands, config: RasterizeConfig, tile: tuple[int, int])
         sizes.splats * max(triton_splat.RECORD.value, sizes.channels + 1),
         sizes.capacity * max(triton_splat.RECORD.value, sizes.channels + 1),
         pixels * sizes.channels,
-        2 * sizes.keys_per_image,
+        2 * sizes.tiles,
     )
     if largest > _INT32_MAX:
         raise NotImplementedError(

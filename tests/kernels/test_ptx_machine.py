@@ -32,7 +32,7 @@ def _run(body: str, *, programs: int = 2, operand=None, output=None) -> np.ndarr
     operand = np.arange(64 * programs, dtype=np.uint32) if operand is None else operand
     output = np.zeros_like(operand) if output is None else output
     compiled = triton_compile.Compiled(
-        name="k", ptx=f"{_HEAD}{body}\n  ret;\n$L__func_end0:\n}}", ttir="", cubin=b"",
+        name="k", ptx=f"{_HEAD}{body}\n  ret;\n$L__func_end0:\n}}", cubin=b"",
         shared_bytes=256, num_warps=2, capability=90,
     )  # fmt: skip
     rng = np.random.default_rng(0)

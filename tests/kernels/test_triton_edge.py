@@ -223,6 +223,17 @@ def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capa
     assert triton_sizes.sizes_of(_operands(1, 1), small, (8, 8)).tiles_x == 32_767
 
 
+@pytest.mark.parametrize(
+    ("scenes", "side", "dtype"),
+    [(16, 512, jnp.uint16), (1, 2048, jnp.uint16), (17, 512, jnp.uint32), (1, 2049, jnp.uint32)],
+)
+def test_keys_have_16_bits_while_these_number_all_tiles(scenes, side, dtype):
+    from kernels.rasterize import triton_sizes  # after triton_scene has chosen the interpreter
+
+    config = types.RasterizeConfig(COUNT, side, side, 1000)
+    assert triton_sizes.sizes_of(_operands(scenes, 1), config, (8, 8)).key_dtype == dtype
+
+
 @pytest.fixture
 def guarded(monkeypatch):
     """Every array of every kernel lies between guards; nothing to guard on a GPU."""
