@@ -2,9 +2,10 @@
 
     python -m benchmarks.compiled_kernels --out=benchmarks/compiled_kernels.json
 
-The kernels compiled are those that a jitted loss and gradient asks for: it is lowered for CUDA as
-on a machine with such a GPU. Register spills make the command fail: a kernel that spills is slow.
-Needs `triton` and `jax-cuda13-plugin` (`pip install --no-deps jax-cuda13-plugin==<jax's version>`).
+The kernels compiled are those that a jitted loss, with its gradient or alone, asks for: it is
+lowered for CUDA as on a machine with such a GPU. Register spills make the command fail: a kernel
+that spills is slow. Needs `triton` and `jax-cuda13-plugin`
+(`pip install --no-deps jax-cuda13-plugin==<jax's version>`).
 """
 
 import os
@@ -22,12 +23,18 @@ from kernels.rasterize import vjp
 
 # Ampere, Hopper, Blackwell for data centres (two), Blackwell for desktops (two).
 CAPABILITIES = (80, 90, 100, 103, 120, 121)
-# Channels and modes that lead to different kernels.
-VARIANTS = ((3, "classic"), (3, "antialiased"), (1, "classic"), (32, "classic"))
+# Channels, modes, and whether with a gradient: what leads to different kernels.
+VARIANTS = (
+    (3, "classic", True),
+    (3, "classic", False),
+    (3, "antialiased", True),
+    (1, "classic", True),
+    (32, "classic", True),
+)
 
 
-def lower(channels: int, mode: str) -> str:
-    """StableHLO for CUDA of a rasterizer's loss and gradient."""
+def lower(channels: int, mode: str, gradient: bool = True) -> str:
+    """StableHLO for CUDA of a loss of the rasterizer's, with its gradient or alone."""
     options = kernels.RasterizeOptions(mode=mode, on_overflow="count")
 
     def loss(*arrays):
@@ -38,8 +45,8 @@ def lower(channels: int, mode: str) -> str:
 
     shapes = ((1000, 3), (1000, 4), (1000, 3), (1000,), (1000, channels))
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (*shapes, (1, 4, 4), (1, 3, 3))]
-    step = jax.jit(jax.value_and_grad(loss, argnums=tuple(range(7))))
-    return step.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+    step = jax.value_and_grad(loss, argnums=tuple(range(7))) if gradient else loss
+    return jax.jit(step).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
@@ -51,26 +58,31 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
             # Traces hold the launch parameters of the GPU that they were made for.
             vjp.differentiable.cache_clear()
             jax.clear_caches()
-            for channels, mode in variants:
-                lower(channels, mode)
+            for variant in variants:
+                lower(*variant)
     finally:
         if before is None:
             del os.environ[triton_call.CAPABILITY_VARIABLE]
         else:
             os.environ[triton_call.CAPABILITY_VARIABLE] = before
-    entries = []
-    for launch, compiled in triton_compile.compiled_kernels():
-        constants = {name: value for name, value in launch.constants if value != float("inf")}
-        entries.append(
-            {
-                "kernel": launch.name,
-                "capability": compiled.capability,
-                "ptx_version": triton_compile.ptx_version(compiled.capability),
-                **cubin.resources(compiled),
-                "constants": constants,
-            }
-        )
+    entries = [
+        {
+            "kernel": launch.name,
+            "variant": _variant(dict(launch.constants)),
+            "capability": compiled.capability,
+            **cubin.resources(compiled),
+        }
+        for launch, compiled in triton_compile.compiled_kernels()
+    ]
     return sorted(entries, key=lambda entry: (entry["capability"], entry["kernel"]))
+
+
+def _variant(constants: dict) -> str:
+    """In what a kernel differs from others of its name."""
+    parts = [f"D = {constants['CHANNELS']}"] if "CHANNELS" in constants else []
+    parts += ["antialiased"] if constants.get("ANTIALIASED") else []
+    with_gradient = constants.get("NUMBER", constants.get("LOOK_UP", True))
+    return ", ".join(parts + ([] if with_gradient else ["no gradient"]))
 
 
 def define_flags() -> None:

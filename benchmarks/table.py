@@ -303,10 +303,8 @@ def compiled(results: list[dict], cpu: dict[str, dict]) -> str:
     capabilities = sorted({entry["capability"] for entry in record["kernels"]})
     table: dict[tuple[str, str], dict[int, dict]] = {}
     for entry in record["kernels"]:
-        constants = entry["constants"]
-        what = [f"D = {constants['CHANNELS']}"] if "CHANNELS" in constants else []
-        what += ["antialiased"] if constants.get("ANTIALIASED") else []
-        table.setdefault((entry["kernel"], ", ".join(what)), {})[entry["capability"]] = entry
+        key = entry["kernel"], entry["variant"]
+        table.setdefault(key, {})[entry["capability"]] = entry
     rows = []
     for (kernel, what), entries in sorted(table.items()):
         registers = [str(entries[c]["registers"]) if c in entries else "" for c in capabilities]

@@ -44,7 +44,7 @@ def _sum_moments(
         slot = first + begin + step
         tile = tl.load(keys + slot, mask=there, other=0).to(tl.int32) - first_key
         tile_y = tile // tiles_x
-        dx = mean_x - ((tile - tile_y * tiles_x) * TILE_W + 0.5 * TILE_W)
+        dx = mean_x - (tile % tiles_x * TILE_W + 0.5 * TILE_W)
         dy = mean_y - (tile_y * TILE_H + 0.5 * TILE_H)
         m0 = _slot_moment(slot_moments, slot, there, 0)
         mx = _slot_moment(slot_moments, slot, there, 1)
