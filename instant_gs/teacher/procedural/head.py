@@ -25,7 +25,7 @@ class Head:
         base: (A, 3) asset vertices at rest.
         matrix: sparse (V, A): render vertices = matrix @ asset vertices.
         rest: (V, 3) render vertices at rest.
-        quads: (Q, 4) render quads; `triangles` (T, 3) splits them.
+        triangles: (T, 3) of the render mesh.
         material: (T,) SKIN, EYE, TEETH, GUM or TONGUE.
         uv: (T, 3, 2) head-chart coordinates in [0, 1] (u right, v down); -1 outside the chart.
         coarse: (C, 3) triangles over the first vertices, enough to cast shadows.
@@ -40,7 +40,6 @@ class Head:
     base: np.ndarray
     matrix: sparse.csr_matrix
     rest: np.ndarray
-    quads: np.ndarray
     triangles: np.ndarray
     material: np.ndarray
     uv: np.ndarray
@@ -243,7 +242,6 @@ def load() -> Head:
         base=base,
         matrix=matrix,
         rest=rest,
-        quads=render_quads,
         triangles=np.ascontiguousarray(_split(render_quads).astype(np.int32)),
         material=np.ascontiguousarray(np.concatenate([material, material]).astype(np.uint8)),
         uv=np.ascontiguousarray(split_uv.astype(np.float32)),

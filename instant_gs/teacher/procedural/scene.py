@@ -32,7 +32,6 @@ class Person:
     attributes: identity.Attributes
     rest: np.ndarray  # (V, 3)
     units: np.ndarray  # (52, V, 3)
-    scale: float
     albedo: np.ndarray
     gloss: np.ndarray
     scalars: np.ndarray
@@ -105,7 +104,6 @@ def person(seed, index):
         attributes=who,
         rest=rest,
         units=np.ascontiguousarray(model.units * np.float32(scale)),
-        scale=scale,
         albedo=albedo,
         gloss=gloss,
         scalars=np.ascontiguousarray(scalars.astype(np.float32)),
