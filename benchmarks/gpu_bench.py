@@ -36,7 +36,8 @@ _SECONDS = flags.DEFINE_float("seconds", 480.0, "Start no further case after so 
 _FIRST = flags.DEFINE_integer("first", None, "Only the first cases, so many.", lower_bound=1)
 _STAGES = flags.DEFINE_bool("stages", True, "Time stages where a case says so.")
 _REHEARSE = flags.DEFINE_bool("rehearse", False, "Tiny sizes, to try this script without a GPU.")
-_LOOPS = flags.DEFINE_integer("loops", 30, "Calls in each timed loop.", lower_bound=1)
+
+LOOPS = 30  # calls in each timed loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _config(case: Case, arrays) -> tuple[RasterizeConfig, int]:
 
 def _samples(function, arrays: tuple, vary: int) -> list[float]:
     """Microseconds a call, see `kernels.tune.samples`, sorted; a rehearsal measures once."""
-    loops, repeats = (1, 1) if _REHEARSE.value else (_LOOPS.value, 5)
+    loops, repeats = (1, 1) if _REHEARSE.value else (LOOPS, 5)
     return sorted(
         1e6 * time for time in tune.samples(function, arrays, vary, loops, repeats=repeats)
     )
@@ -121,7 +122,7 @@ def microseconds(function, arrays: tuple, vary: int = 0) -> float:
 
 def copy_rate() -> float:
     """Gigabytes a second that passes over a large array read and write: what memory gives here."""
-    loops = 1 if _REHEARSE.value else _LOOPS.value
+    loops = 1 if _REHEARSE.value else LOOPS
     array = jnp.arange((1 << 10) if _REHEARSE.value else (1 << 28), dtype=jnp.float32)
     passes = jax.jit(
         lambda array: jax.lax.fori_loop(0, loops, lambda _, x: x + 1.0, array), donate_argnums=0

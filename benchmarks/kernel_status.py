@@ -146,12 +146,7 @@ def record(folder: Path, *, seconds: float | None = None, rehearse: bool = False
     complete = not (tests["failed"] or tests["skipped"] or tests["not_run"])
     kind = RECORD_KIND if complete else PART_KIND
     content = provenance.describe(f"{kind}_rehearsal" if rehearse else kind, interpreted=rehearse)
-    content |= {
-        "device": device,
-        "date": content["date"][:10],
-        "tests": tests,
-        "command": "python -m benchmarks.kernel_status --record",
-    }
+    content |= {"device": device, "date": content["date"][:10], "tests": tests}
     path = folder / f"gpu-{provenance.file_name(device)}.json"
     provenance.write(path, content)
     if tests["failed"]:
