@@ -134,18 +134,3 @@ def landmarks(seed, index, coefficients):
         pupils = [moved[a : a + part.EYE_SEGMENTS].mean(axis=0) for a, _ in model.eyes]
         result.append(np.concatenate([moved[vertices], np.stack(pupils)]))
     return np.stack(result).astype(np.float32)
-
-
-def project(points, cam2world, intrinsics, image_size):
-    """Pixel positions (n, 2) of world points (n, 3); pixel (i, j) covers [i, i + 1) x [j, j + 1).
-
-    Args:
-        points: (n, 3) world.
-        cam2world: (4, 4) OpenCV axes.
-        intrinsics: (3, 3) normalised.
-        image_size: (height, width).
-    """
-    inverse = np.linalg.inv(np.asarray(cam2world, np.float64))
-    camera_points = np.asarray(points) @ inverse[:3, :3].T + inverse[:3, 3]
-    image = camera_points @ np.asarray(intrinsics, np.float64).T
-    return image[:, :2] / image[:, 2:] * [image_size[1], image_size[0]]
