@@ -1,4 +1,4 @@
-"""Decodes the frames of a source clip: a video, or a folder 00000.png, 00001.png, ..."""
+"""Frames of a source clip: a video, read, or a folder 00000.png, 00001.png, ..., also written."""
 
 import os
 from collections.abc import Iterator
@@ -42,6 +42,15 @@ def read_gray(folder: Path, index: int, *, palette: bool) -> np.ndarray:
         kind = "palette or 8-bit grey" if palette else "8-bit grey"
         raise FrameError(f"{path}: expected a {kind} PNG, got mode {image.mode}")
     return np.asarray(image)
+
+
+def write_png(path: Path, image: np.ndarray, compression: int) -> None:
+    """Writes (H, W), RGB (H, W, 3) or RGBA (H, W, 4) uint8 at OpenCV's level 0 to 9."""
+    bgr = image if image.ndim == 2 else image[..., [2, 1, 0, 3][: image.shape[-1]]]
+    done, data = cv2.imencode(".png", bgr, (cv2.IMWRITE_PNG_COMPRESSION, compression))
+    if not done:
+        raise RuntimeError(f"{path}: OpenCV could not encode the frame")
+    path.write_bytes(data.tobytes())
 
 
 def _read_png(path: Path) -> Image.Image:

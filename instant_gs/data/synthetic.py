@@ -11,7 +11,7 @@ import cv2
 import imageio.v3 as iio
 import numpy as np
 
-from instant_gs.data import digest, source_writer
+from instant_gs.data import digest, frame_file, source_writer
 from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera as camera_lib
 
@@ -136,7 +136,4 @@ def _draw(
 def _write_folder(folder: Path, images: np.ndarray) -> None:
     folder.mkdir(exist_ok=True)
     for index, image in enumerate(images):
-        cv2.imwrite(
-            str(folder / f"{index:05d}.png"),
-            image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA),
-        )
+        frame_file.write_png(folder / f"{index:05d}.png", image, 1)

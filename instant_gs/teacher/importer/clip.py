@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from instant_gs import cli, output
-from instant_gs.data import digest, worker
+from instant_gs.data import digest, frame_file, worker
 from instant_gs.data import source as pack_source
 from instant_gs.geometry import camera
 from instant_gs.portrait import detection, tracking, video
@@ -24,7 +24,7 @@ from instant_gs.teacher.importer import frame, layout
 RECORD_FOLDER = ".import"
 VIEW = "camera"
 
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+_COMPRESSION = 3  # of PNGs
 _DIGITS = 6  # of matrices in JSON
 
 
@@ -194,8 +194,8 @@ def _take_frames(job: Job, folder: Path, record: _Record) -> None:
                 record.failed.append((number, str(error)))
                 continue
             name = f"{len(record.taken):05d}.png"
-            _write_png(folder / "rgb" / name, frame.associated(taken))
-            _write_png(folder / "regions" / name, taken.regions)
+            frame_file.write_png(folder / "rgb" / name, frame.associated(taken), _COMPRESSION)
+            frame_file.write_png(folder / "regions" / name, taken.regions, _COMPRESSION)
             record.add(number, taken)
         record.problem = clip.problem
     except (cli.UserError, PermissionError, FileNotFoundError) as error:
@@ -209,12 +209,3 @@ def _detector() -> detection.Detector:
     from instant_gs.metrics import face
 
     return face.FaceLandmarker()
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(".png", image, _PNG)
-    if not done:
-        raise RuntimeError(f"{path}: OpenCV could not encode the frame")
-    path.write_bytes(data.tobytes())

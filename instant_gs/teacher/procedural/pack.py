@@ -14,7 +14,7 @@ import numpy as np
 import tqdm
 
 from instant_gs.data import format as pack_format
-from instant_gs.data import source_writer, worker
+from instant_gs.data import frame_file, source_writer, worker
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, performance, scene, view
 
@@ -22,7 +22,7 @@ NAME, VERSION, FPS = "instant_gs.procedural", 1, 25
 LICENCE = "CC0-1.0"
 #: With less free space than this (bytes) a failed write is blamed on the disk.
 _FULL_DISK = 1 << 20
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+_COMPRESSION = 1  # of PNGs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +138,13 @@ def _write_performance(folder, settings, index, who, act):
         moved = scene.frame(who, row)
         for clip, pose, video in zip(clips, poses, videos, strict=True):
             shot = scene.picture(who, moved, pose, lens, size)
+            name = f"{number:05d}.png"
             if settings.video:
                 video.append(shot.image)
             else:
-                _write_png(folder / clip["rgb"] / f"{number:05d}.png", shot.image[..., ::-1])
-            _write_png(folder / clip["alpha"] / f"{number:05d}.png", shot.alpha)
-            _write_png(folder / clip["regions"] / f"{number:05d}.png", shot.regions)
+                frame_file.write_png(folder / clip["rgb"] / name, shot.image, _COMPRESSION)
+            frame_file.write_png(folder / clip["alpha"] / name, shot.alpha, _COMPRESSION)
+            frame_file.write_png(folder / clip["regions"] / name, shot.regions, _COMPRESSION)
     if settings.video:
         for clip, video in zip(clips, videos, strict=True):
             _write_video(folder / clip["rgb"], np.stack(video))
@@ -163,13 +164,6 @@ def _describe(act, number, pose, lens, settings):
         "camera": {"cam2world": pose.tolist(), "intrinsics": lens.tolist()},
         "coefficients": f"{act.name}.npy",
     }
-
-
-def _write_png(path, image):
-    done, data = cv2.imencode(".png", image, _PNG)
-    if not done:
-        raise RuntimeError(f"{path}: OpenCV could not encode the frame")
-    path.write_bytes(data.tobytes())
 
 
 def _write_video(path, frames):
