@@ -73,14 +73,13 @@ class Level:
     psnr: float
 
 
-def order(engine, avatar: types.Avatar, code_source, bank=None, *, progress=iter) -> Ordered:
+def order(engine, avatar: types.Avatar, code_source, *, progress=iter) -> Ordered:
     """Sorts an avatar's Gaussians; those that are not kept come last.
 
     Args:
         engine: ``avatar.InstantAvatar``.
         avatar: From ``encode``, one item.
         code_source: (C,) motion code of the photo.
-        bank: (K, C) codes of drivers; None is the weights' own (``InstantAvatar.bank``).
         progress: Called with the list of pictures, iterates over it; such as ``tqdm.tqdm``.
 
     Returns:
@@ -88,7 +87,7 @@ def order(engine, avatar: types.Avatar, code_source, bank=None, *, progress=iter
     """
     measure, folded = _weights(engine.model, engine.image_size), engine.fold(avatar)
     importance = np.zeros(avatar.keep.shape, np.float32)
-    for motion, camera in progress(list(_pictures(engine, code_source, bank))):
+    for motion, camera in progress(list(_pictures(engine, code_source))):
         seen = np.asarray(measure(engine.params, folded, motion, camera))
         importance = np.maximum(importance, seen)
     means = np.asarray(engine.rest(avatar).means)
@@ -118,22 +117,13 @@ def prefix(ordered: Ordered, count: int) -> types.Avatar:
     return dataclasses.replace(part, widths=widths.astype(np.float32))
 
 
-def report(
-    engine,
-    ordered: Ordered,
-    code_source,
-    bank=None,
-    *,
-    counts=LEVELS,
-    progress=iter,
-) -> list[Level]:
+def report(engine, ordered: Ordered, code_source, *, counts=LEVELS, progress=iter) -> list[Level]:
     """The image error of prefixes against all Gaussians, over the bank and all sides.
 
     Args:
         engine: ``avatar.InstantAvatar``.
         ordered: From ``order``.
         code_source: (C,) motion code of the photo.
-        bank: As for ``order``.
         counts: Lengths of prefixes; those that there are not are left out.
         progress: As for ``order``, called once a prefix.
 
@@ -141,7 +131,7 @@ def report(
         Levels, the smallest first; the last holds all Gaussians.
     """
     total = len(ordered.importance)
-    pictures = list(_pictures(engine, code_source, bank))
+    pictures = list(_pictures(engine, code_source))
 
     def draw(count):
         part = engine.fold(prefix(ordered, count))
@@ -182,9 +172,9 @@ def _ranks(importance: np.ndarray, means: np.ndarray) -> np.ndarray:
     return np.concatenate([sample, others[np.argsort(-importance[others], kind="stable")]])
 
 
-def _pictures(engine, code_source, bank) -> Iterator[tuple[types.Motion, types.Camera]]:
+def _pictures(engine, code_source) -> Iterator[tuple[types.Motion, types.Camera]]:
     """What is looked at: the photo's own expression and the bank's, each from all sides."""
-    codes = [code_source, *(engine.bank if bank is None else bank)]
+    codes = [code_source, *engine.bank]
     view = engine.fov_degrees
     for code in codes:
         motion = engine.motion(code_source, code)

@@ -22,17 +22,18 @@ COUNTS = (16, 64, 5000)  # the avatar has 256
 
 @pytest.fixture(scope="module")
 def engine():
-    return tiny.build(residual_scale=0.03)  # of order one, an untrained decoder paints black
+    """With a bank of two drivers."""
+    engine = tiny.build(residual_scale=0.03)  # of order one, an untrained decoder paints black
+    return dataclasses.replace(engine, stored_bank=engine.motion_code(tiny.photos()))
 
 
 @pytest.fixture(scope="module")
 def scene(engine):
-    """An avatar of which half is not kept, its photo's code, and a bank of two drivers."""
-    photos = tiny.photos()
-    codes = engine.motion_code(photos)
-    avatar = engine.encode(photos[0], codes[0])
+    """An avatar of which half is not kept, and its photo's code."""
+    code = engine.bank[0]
+    avatar = engine.encode(tiny.photos()[0], code)
     keep = np.random.default_rng(0).random(256) < 0.5
-    return dataclasses.replace(avatar, keep=keep), codes[0], codes
+    return dataclasses.replace(avatar, keep=keep), code
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +42,20 @@ def ordered(engine, scene):
 
 
 def test_order_changes_no_picture_and_puts_what_is_dropped_last(engine, scene, ordered):
-    avatar, code, codes = scene
+    avatar, code = scene
     kept = int(np.sum(avatar.keep))
     assert ordered.avatar.keep[:kept].all() and not ordered.avatar.keep[kept:].any()
     assert (ordered.importance >= 0).all() and (ordered.importance[kept:] == 0).all()
     np.testing.assert_allclose(ordered.means, engine.rest(ordered.avatar).means, atol=1e-6)
-    motion = engine.motion(code, codes[1])
+    motion = engine.motion(code, engine.bank[1])
     views = [engine.render(engine.animate(head, motion)).image for head in (avatar, ordered.avatar)]
     assert 0.02 < np.mean(views[0]) < 0.98
     np.testing.assert_allclose(views[0], views[1], atol=1e-4)
 
 
 def test_importance_is_what_a_colour_adds_to_the_picture(engine, scene):
-    avatar, code, codes = scene
-    motion, view = engine.motion(code, codes[1]), camera.orbit_camera(0.2, 0.0)
+    avatar, code = scene
+    motion, view = engine.motion(code, engine.bank[1]), camera.orbit_camera(0.2, 0.0)
     measure = level_of_detail._weights(engine.model, tiny.SIZE)
     got = np.asarray(measure(engine.params, engine.fold(avatar), motion, view))
     assert (got[~np.asarray(avatar.keep)] == 0).all() and (got >= 0).all()
@@ -67,7 +68,7 @@ def test_importance_is_what_a_colour_adds_to_the_picture(engine, scene):
 
 
 def test_longer_prefixes_err_less_and_all_is_exact(engine, scene, ordered):
-    levels = level_of_detail.report(engine, ordered, *scene[1:], counts=COUNTS)
+    levels = level_of_detail.report(engine, ordered, scene[1], counts=COUNTS)
     assert [level.count for level in levels] == [16, 64, 256]
     errors = [level.mean_error for level in levels]
     assert errors == sorted(errors, reverse=True) and errors[0] > 1
@@ -75,7 +76,7 @@ def test_longer_prefixes_err_less_and_all_is_exact(engine, scene, ordered):
     assert levels[-1].mean_error == 0 and levels[-1].psnr == np.inf
     kept = int(np.sum(ordered.avatar.keep))
     backwards = level_of_detail.Ordered(*jax.tree.map(lambda a: a[:kept][::-1], parts(ordered)))
-    (least, *_) = level_of_detail.report(engine, backwards, *scene[1:], counts=(64,))
+    (least, *_) = level_of_detail.report(engine, backwards, scene[1], counts=(64,))
     assert least.mean_error > 1.5 * errors[1], "the order says nothing"
 
 
