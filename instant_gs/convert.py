@@ -8,7 +8,6 @@ network. ``.npz`` files work as well: arrays named as in the checkpoint.
 """
 
 import os
-import pathlib
 import sys
 from typing import Any
 
@@ -256,8 +255,7 @@ def convert(
             "--checkpoint is missing; give the authors' ckpt.pth, or --motion_encoder alone", 2
         )
     output.check_parents(out, option="--out")
-    if pathlib.Path(out).exists():
-        raise cli.UserError(f"--out: {out} exists already; choose another or remove it")
+    weights.check_new(out, "--out")
     states, unused, files = {}, [], []
     first = ("E",) if motion_encoder else ("E", "M")
     for path, wanted in ((checkpoint, first), (motion_encoder, ("M",))):
