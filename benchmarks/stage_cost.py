@@ -1,7 +1,8 @@
 """What each stage of the released model costs: arithmetic, memory traffic and, if asked for, time.
 
-    python -m benchmarks.stage_cost --out=benchmarks/stage_cost.json --doc=docs/stage_cost.md
-    python -m benchmarks.stage_cost --time --out=benchmarks/stage_cost.json --doc=docs/stage_cost.md
+    python -m benchmarks.stage_cost --out=benchmarks/stage_cost.json
+    python -m benchmarks.stage_cost --time --out=benchmarks/stage_cost.json
+    python -m benchmarks.table                    # shows them in docs/animation.md
 
 FLOPs and bytes are those of XLA's cost analysis of each stage at batch 1, before fusion: exact for
 matrix products and convolutions, an upper bound for traffic. "Least" bytes are the stage's inputs,
@@ -28,15 +29,11 @@ from absl import flags
 
 from instant_gs import cli, version
 
-NOT_MEASURED = "not measured"
 REPEATS = 7
 RANDOM_SCALE = 0.02  # of the random weights: nothing overflows
 OPACITY = 0.7  # of the head that is rasterized
 TILE = 16  # pixels, the side of the tiles whose pixels are counted
 COUNTED_SPLATS, COUNTED_SIDES = (256, 512), (16, 32)  # dense scenes whose differences are counted
-PLATFORMS = ("cpu", "gpu")
-FRAME = ("motion", "decode", "rasterize")  # what an avatar's frame takes once its driver was read
-GOALS_MS = {"an encoded photo": (("encode",), 5.0), "an animated frame": (FRAME, 1.0)}  # on a GPU
 
 
 class Stage(NamedTuple):
@@ -159,75 +156,6 @@ def with_other_times(result: dict[str, Any], older: dict[str, Any]) -> dict[str,
     return result | {"timed_on": older["timed_on"] | result["timed_on"], "stages": rows}
 
 
-def document(result: dict[str, Any]) -> str:
-    """The record as a page of Markdown."""
-    lines = [
-        "# Cost of each stage",
-        "",
-        f"The model `{result['model']}` at batch 1 in float32, a frame of {result['frame']} x "
-        f"{result['frame']}; written by",
-        "`python -m benchmarks.stage_cost`, whose docstring says how the numbers come about.",
-        "",
-        "| stage | GFLOP | MB before fusion | MB at least | ms, CPU | ms, GPU |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, row in result["stages"].items():
-        times = [_spread(row["milliseconds"].get(where)) for where in PLATFORMS]
-        counts = [
-            _number(row[key], "not counted") for key in ("gflop", "megabytes", "least_megabytes")
-        ]
-        lines.append("| " + " | ".join([name, *counts, *times]) + " |")
-    lines += [
-        "",
-        "*encode* and *fold* run once a photo; *motion code* and *motion* once a driving frame,",
-        "for any number of avatars; *decode* and *rasterize* once a frame. *rasterize* depends on",
-        "the scene; `python -m kernels.bench` says how many pairs of splat and tile its workloads",
-        "have.",
-    ]
-    for where in PLATFORMS:
-        if where in result["timed_on"]:
-            lines += ["", *_times_in_words(result, where)]
-    return "\n".join([*lines, "", *_goals_in_words(result)]) + "\n"
-
-
-def _times_in_words(result: dict[str, Any], where: str) -> list[str]:
-    machine = result["timed_on"][where]
-    clock = "processor time of all threads" if where == "cpu" else "elapsed time"
-    photo = _sum(result, where, ("encode", "motion code", "fold")) / 1e3
-    frame = _sum(result, where, ("motion code", *FRAME)) / 1e3
-    return [
-        f"{where.upper()}: a photo costs {photo:.3g} s in all, a frame with its driving face "
-        f"{frame:.3g} s.",
-        f"Times are medians (least to most) of {machine['runs']} calls after one that compiles: "
-        f"{clock},",
-        f"{machine['cores']} core(s) of {machine['device']}, JAX {machine['jax']}, commit "
-        f"{machine['commit'][:7]}, load average {machine['load']:.0f}.",
-    ]
-
-
-def _goals_in_words(result: dict[str, Any]) -> list[str]:
-    timed = "gpu" in result["timed_on"]
-    lines = ["Goals on a GPU, at batch 1:", ""]
-    for what, (names, goal) in GOALS_MS.items():
-        got = f"{_sum(result, 'gpu', names):.3g} ms" if timed else NOT_MEASURED
-        lines.append(f"* {what} ({', '.join(names)}) in {goal:g} ms: {got}")
-    lines += [
-        "",
-        "On a machine with a GPU this fills its column and keeps the other:",
-        "",
-        "```bash",
-        "python -m benchmarks.stage_cost --time --out=benchmarks/stage_cost.json \\",
-        "    --doc=docs/stage_cost.md",
-        "```",
-    ]
-    return lines
-
-
-def _sum(result: dict[str, Any], where: str, names) -> float:
-    """Milliseconds of some stages one after the other."""
-    return sum(result["stages"][name]["milliseconds"][where]["median"] for name in names)
-
-
 def _machine() -> dict[str, Any]:
     import jax
 
@@ -248,16 +176,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _spread(times: dict[str, float] | None) -> str:
-    if times is None:
-        return NOT_MEASURED
-    return f"{_number(times['median'])} ({_number(times['least'])} to {_number(times['most'])})"
-
-
-def _number(value: float | None, missing: str = NOT_MEASURED) -> str:
-    return missing if value is None else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
-
-
 def _shape(*shape: int):
     import jax
     import jax.numpy as jnp
@@ -267,19 +185,13 @@ def _shape(*shape: int):
 
 def _time(compiled, stage: Stage) -> dict[str, float]:
     """Milliseconds of ``REPEATS`` calls: processor time on a CPU, elapsed time elsewhere."""
-    import time
-
     import jax
 
-    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    filled = stage.example() if stage.example else _noise(stage.arguments)
-    arguments = jax.device_put(filled)
-    spent = []
-    for _ in range(REPEATS + 1):
-        start = clock()
-        jax.block_until_ready(compiled(*arguments))
-        spent.append(1e3 * (clock() - start))
-    spent = spent[1:]
+    from kernels import timing
+
+    arguments = jax.device_put(stage.example() if stage.example else _noise(stage.arguments))
+    _, elapsed, processor = timing.time_calls(compiled, arguments, REPEATS, "stage")
+    spent = processor if jax.default_backend() == "cpu" else elapsed
     return {"median": statistics.median(spent), "least": min(spent), "most": max(spent)}
 
 
@@ -352,7 +264,7 @@ def _head(settings):
 
 
 def main(argv: list[str]) -> None:
-    """Measures and writes both files."""
+    """Measures and writes the file."""
     del argv
     from instant_gs import convert, output
 
@@ -363,17 +275,12 @@ def main(argv: list[str]) -> None:
     if (stored := Path(values.out)).is_file():
         older = json.loads(stored.read_text(encoding="utf-8"))
         result = with_other_times(result, older)
-    texts = {values.out: json.dumps(result, indent=2) + "\n", values.doc: document(result)}
-    for path, text in texts.items():
-        if path:
-            with output.whole_file(path, overwrite=True) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    print(document(result))
+    with output.whole_file(values.out, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("out", None, "JSON file to write or replace.")
-    flags.DEFINE_string("doc", None, "Markdown page to write or replace, too.")
     flags.DEFINE_boolean("time", False, "Run the stages, too, and take their times.")
     flags.DEFINE_integer("size", 512, "Side of the frame in pixels.", lower_bound=16)
     cli.run(main)

@@ -5,7 +5,7 @@
 
 A block lies between `<!-- table: NAME -->` and `<!-- end of table: NAME -->`. Numbers come from
 benchmarks/results/*.json (GPU, see benchmarks/on_gpu.sh), benchmarks/results/*.jsonl (lines of
-`python -m kernels.bench`) and benchmarks/compiled_*.json.
+`python -m kernels.bench`), benchmarks/compiled_*.json and benchmarks/stage_cost.json.
 What no file holds is "not measured".
 """
 
@@ -23,9 +23,9 @@ ROOT = provenance.ROOT
 RESULTS = ROOT / "benchmarks" / "results"
 COMPILED = ROOT / "benchmarks" / "compiled_kernels.json"
 PROGRAM = ROOT / "benchmarks" / "compiled_program.json"
-DOCUMENTS = tuple(
-    ROOT / name for name in ("README.md", "docs/kernels.md", "docs/triton_backend.md")
-)
+COST = ROOT / "benchmarks" / "stage_cost.json"
+_NAMES = ("README.md", "docs/animation.md", "docs/kernels.md", "docs/triton_backend.md")
+DOCUMENTS = tuple(ROOT / name for name in _NAMES)
 
 NOT_MEASURED = "not measured"
 _CPU_CASE = "target_200k"
@@ -45,6 +45,12 @@ _FLOORS = {
     "gather": None,
     "project backward": None,
 }
+# Stages of the model one after the other.
+_SUMS = {
+    "a photo": ("encode", "motion code", "fold"),
+    "a frame with its driving face": ("motion code", "motion", "decode", "rasterize"),
+}
+_CLOCKS = {"cpu": "processor time of all threads", "gpu": "elapsed time"}
 _HEAD = re.compile(r"<!-- table: ([\w ]+) -->\n(.*?)<!-- end of table: \1 -->", re.DOTALL)
 
 
@@ -343,6 +349,45 @@ def program(results: list[dict], cpu: dict[str, dict]) -> str:
     return text + _rows(["program", *columns.values()], rows)
 
 
+def _number(value: float) -> str:
+    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _spread(times: dict[str, float] | None) -> str:
+    if times is None:
+        return NOT_MEASURED
+    return "{} ({} to {})".format(*(_number(times[key]) for key in ("median", "least", "most")))
+
+
+def cost(results: list[dict], cpu: dict[str, dict]) -> str:
+    """What each stage of the released model takes."""
+    del results, cpu
+    record = json.loads(COST.read_text(encoding="utf-8"))
+    stages, timed, rows = record["stages"], record["timed_on"], []
+    for name, stage in stages.items():
+        counts = [stage[key] for key in ("gflop", "megabytes", "least_megabytes")]
+        counts = ["not counted" if count is None else _number(count) for count in counts]
+        times = [_spread(stage["milliseconds"].get(where)) for where in _CLOCKS]
+        rows.append([name, *counts, *times])
+    for name, parts in _SUMS.items():
+        sums = [NOT_MEASURED] * len(_CLOCKS)
+        for column, where in enumerate(_CLOCKS):
+            if where in timed:
+                times = (stages[part]["milliseconds"][where]["median"] for part in parts)
+                sums[column] = _number(sum(times))
+        rows.append([f"{name} ({', '.join(parts)})", *[""] * 3, *sums])
+    text = f"Model `{record['model']}`, a frame of {record['frame']} x {record['frame']}.\n"
+    for where, machine in timed.items():
+        text += (
+            f"{where.upper()}: medians (least to most) of {machine['runs']} calls after one that\n"
+        )
+        text += f"compiles, {_CLOCKS[where]}, {machine['cores']} core(s) of {machine['device']},\n"
+        text += f"JAX {machine['jax']}, commit {machine['commit'][:7]}, "
+        text += f"load average {machine['load']:.0f}.\n"
+    head = ["stage", "GFLOP", "MB before fusion", "MB at least", "ms, CPU", "ms, GPU"]
+    return text + "\n" + _rows(head, rows)
+
+
 BLOCKS: dict[str, Callable[[list[dict], dict[str, dict]], str]] = {
     "summary": summary,
     "speed": speed,
@@ -351,6 +396,7 @@ BLOCKS: dict[str, Callable[[list[dict], dict[str, dict]], str]] = {
     "profile": profile,
     "compiled": compiled,
     "program": program,
+    "cost": cost,
 }
 
 
