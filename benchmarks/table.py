@@ -141,8 +141,6 @@ def summary(results: list[dict], cpu: dict[str, dict]) -> str:
                         NOT_MEASURED,
                     ]
                 )
-    if not results:
-        rows.append(["`triton`, NVIDIA GPU", *[NOT_MEASURED] * 3])
     head = [
         "rasterizer, 200,000 splats, 512 x 512 (`target_200k`)",
         "forward",
@@ -169,8 +167,7 @@ def growth(results: list[dict], cpu: dict[str, dict]) -> str:
             machines.add(f"{row['cores']} CPU cores, JAX {row['jax']}, commit {row['commit'][:7]}")
         rows.append([f"`{name}`", *what, *_cpu_cells(measured)])
     head = ["case", "images x splats", "image", "forward", "forward + backward", "memory"]
-    table = _rows(head, rows or [["all", "", "", *[NOT_MEASURED] * 3]])
-    return "".join(f"{machine}.\n\n" for machine in sorted(machines)) + table
+    return "".join(f"{machine}.\n\n" for machine in sorted(machines)) + _rows(head, rows)
 
 
 def _verdicts(case: dict) -> str:
@@ -200,8 +197,6 @@ def speed(results: list[dict], cpu: dict[str, dict]) -> str:
     head = ["splats", "image", "cameras", "D"]
     for name in _TARGETS:
         head += [name.replace("_", " + "), "x gsplat", "x its kernels"]
-    if not results:
-        return _rows(head, [["200,000", "512²", "1", "3", *[NOT_MEASURED] * 6]])
     text = ""
     for record in results:
         cases = _cases(record)
@@ -267,15 +262,14 @@ def stages(results: list[dict], cpu: dict[str, dict]) -> str:
     rows = []
     for name, floor in _FLOORS.items():
         row = [name, "no estimate" if floor is None else f"{floor} µs"]
-        for record in results or [{"bench": None}]:
+        for record in results:
             time = _stage_times(record).get(name)
             times = "no estimate" if floor is None else NOT_MEASURED
             row += [_us(time), f"{time / floor:.1f}x" if time and floor else times]
         rows.append(row)
-    names = [record["device"] for record in results] or ["NVIDIA GPU"]
     head = ["stage", "floor (estimate, H100)"]
-    for name in names:
-        head += [name, "times the floor"]
+    for record in results:
+        head += [record["device"], "times the floor"]
     return _rows(head, rows)
 
 
@@ -299,7 +293,7 @@ def profile(results: list[dict], cpu: dict[str, dict]) -> str:
             rows = [[name, f"{time:.1f} µs"] for name, time in sums.items()]
             rows.append(["all of these", f"{sum(sums.values()):.0f} µs"])
             text += _rows([f"kernel, {record['device']}", "a call"], rows)
-    return text or _rows(["kernel", "a call"], [["all", NOT_MEASURED]])
+    return text
 
 
 def compiled(results: list[dict], cpu: dict[str, dict]) -> str:

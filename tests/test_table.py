@@ -62,12 +62,6 @@ def test_every_block_is_in_a_document():
         assert f"<!-- table: {name} -->" in texts, f"nobody shows the table {name}"
 
 
-@pytest.mark.parametrize("name", ["summary", "speed", "stages", "growth", "profile"])
-def test_without_results_nothing_is_measured(name, tmp_path):
-    text = table.BLOCKS[name](table.read_results(tmp_path), table.read_cpu(tmp_path))
-    assert table.NOT_MEASURED in text and " ms" not in text
-
-
 def test_numbers_come_from_the_files(tmp_path):
     write(tmp_path, "test-gpu.json", result())
     line = {
