@@ -15,8 +15,17 @@ from PIL import Image
 
 import instant_gs
 from instant_gs import cli
+from instant_gs.data import pair
 from instant_gs.data.error import PackError
-from instant_gs.evaluation import evaluator, protocol, reenactment, report, score
+from instant_gs.evaluation import (
+    evaluator,
+    picture,
+    protocol,
+    reenactment,
+    report,
+    score,
+    speed,
+)
 from instant_gs.geometry import camera
 from tests import own_flags
 from tests.evaluation.conftest import Rendered
@@ -47,6 +56,78 @@ def test_cases_are_what_they_say(pack):
     assert smaller.driver.shape == (16, 16, 3)
     with pytest.raises(ValueError, match="larger than the stored"):
         next(protocol.cases(pack, "test", "self", image_size=64, limit=1))
+
+
+@pytest.mark.parametrize("name", protocol.PROTOCOLS)
+def test_pictures_are_drawn_where_the_truth_was_seen_from(pack, name):
+    moved = 0
+    pairs = pair.evaluation_pairs(pack, "test", kind=name, limit=8)
+    cases = protocol.cases(pack, "test", name, image_size=32, limit=8)
+    for chosen, case in zip(pairs, cases, strict=True):
+        truth, source = (pack.read(one, (32, 32)) for one in (chosen.target, chosen.source))
+        assert np.array_equal(case.camera.cam2world, truth.cam2world)
+        moved += not np.array_equal(source.cam2world, truth.cam2world)
+    assert moved, "sources and truths share their cameras: the test is void"
+
+
+def test_a_row_of_the_sheet_shows_what_its_columns_say(pack):
+    case = next(protocol.cases(pack, "test", "self", image_size=32, limit=1))
+    source, driver, moved, rest, truth = (np.full_like(case.source, v) for v in range(20, 120, 20))
+    case = dataclasses.replace(case, source=source, driver=driver, truth=truth)
+    row = picture.row(reenactment.Outcome(case, moved, rest))
+    shown = dict(zip(picture.COLUMNS, np.split(row, 6, axis=1), strict=True))
+    levels = {name: np.unique(tile).tolist() for name, tile in shown.items()}
+    assert levels == {
+        "source": [20],
+        "driver": [40],
+        "result": [60],
+        "without motion": [80],
+        "truth": [100],
+        "error x3": [3 * 40],
+    }
+
+
+def test_heads_are_shown_from_the_sides_that_their_captions_say():
+    """Positive yaw is a camera at +x, which sees the head's left side (docs/conventions.md)."""
+    places = [view.cam2world[:3, 3] for view in picture.strip_cameras(camera.intrinsics())]
+    yaws = [np.degrees(np.arctan2(x, z)) for x, _, z in places]
+    assert yaws == pytest.approx(picture.STRIP_YAWS_DEGREES, abs=1e-4)
+
+
+def quick(animator, pack, scorers=(), **options):
+    """An evaluation of "self" without the clock."""
+    options = dataclasses.replace(OPTIONS, protocols=("self",), speed=False, **options)
+    return evaluator.evaluate(animator, pack, options, scorers)
+
+
+def test_another_seed_evaluates_other_cases(animator, pack):
+    names = []
+    for seed in (0, 7):
+        cases = quick(animator, pack, seed=seed).result["protocols"]["self"]["cases"]
+        names.append([case["name"] for case in cases])
+        drawn = protocol.cases(pack, "test", "self", image_size=32, limit=5, seed=seed)
+        assert names[-1] == [case.name for case in drawn]
+    assert names[0] != names[1]
+
+
+def test_a_result_without_a_face_is_worse_than_any_error(animator, pack):
+    scores = iter([(1, 0.3), (0, 0.1), (1, 0.9), (1, 0.2), (1, 0.4)])
+
+    def scorer(outcome):
+        found, error = next(scores)
+        moved = {"face_found": found, evaluator.WORST_BY: error}
+        return {variant: moved for variant in score.VARIANTS}
+
+    worst = quick(animator, pack, [scorer], worst=2).worst["self"]
+    assert [row.scores[evaluator.WORST_BY] for row in worst] == [0.1, 0.9]
+
+
+def test_frames_a_second_are_a_thousand_by_the_milliseconds(animator, pack):
+    case = next(protocol.cases(pack, "test", "self", image_size=32, limit=1))
+    stages = speed.measure(animator, case, repeats=3)
+    assert stages.pop("device") and set(stages) >= {"encode", "render", "frame"}
+    for timed in stages.values():
+        assert timed["fps"] == pytest.approx(1000 / timed["ms"])
 
 
 def test_evaluate(evaluation):
