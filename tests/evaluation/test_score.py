@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from instant_gs import types
-from instant_gs.evaluation import protocol, reenactment, score
+from instant_gs.evaluation import protocol, reenactment, report, score
 
 EYES, MOUTH = 2, 3
 
@@ -46,6 +46,24 @@ def test_image_scores(image_scorer):
     np.testing.assert_allclose(rest["l1"], 40 / 255 * 40 / 1024, rtol=1e-4)
     assert moved["psnr"] > rest["psnr"] and moved["ssim"] > rest["ssim"]
     assert 0 < moved["lpips"] < rest["lpips"]
+
+
+def test_each_perceptual_distance_is_its_own_networks(monkeypatch):
+    answers = {"alexnet": 0.25, "vgg": 0.5}
+
+    def network(name):
+        return lambda pictures, truth: np.full(len(pictures), answers[name], np.float32)
+
+    monkeypatch.setattr(score.lpips_lib, "Lpips", network)
+    monkeypatch.setattr(score.image, "ssim", score.image.psnr)  # compiles in no time
+    moved = score.ImageScorer(("alexnet", "vgg"))(_outcome())["moved"]
+    assert (moved["lpips"], moved["lpips_vgg"]) == (0.25, 0.5)
+
+
+def test_the_report_says_which_way_is_better():
+    better = {name for name, (_, _, way) in report.SCORES.items() if way == "higher"}
+    assert better == {"psnr", "ssim", "face_found", "identity_kept"}
+    assert {way for _, _, way in report.SCORES.values()} == {"higher", "lower"}
 
 
 def test_without_a_truth_every_score_has_its_name_and_no_value(image_scorer, landmarker):
