@@ -231,6 +231,76 @@ def test_drivers_are_matted_if_their_encoder_expects_it(
     assert seen == [expected, True, False]
 
 
+@pytest.mark.parametrize(
+    ("function", "given", "argument", "expected"),
+    [
+        ("drivers", {"hold": 0.05}, "hold", 1),  # at 10 frames a second; 0 would be for ever
+        ("drivers", {"hold": 0.25}, "hold", 3),
+        ("track", {"driving_box": "fixed"}, "box", "fixed"),
+        ("track", {}, "box", "smoothed"),
+    ],
+)
+def test_the_driving_face_is_followed_as_told(
+    inputs, run, monkeypatch, function, given, argument, expected
+):
+    seen, real = [], getattr(tracking, function)
+
+    def spy(*arguments, **options):
+        seen.append(options[argument])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(tracking, function, spy)
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    assert run(**values, out=inputs / "a.mp4", max_frames=1, **given) == 0
+    assert seen == [expected]
+
+
+def test_a_mask_says_what_of_the_photo_is_the_person(inputs, run, monkeypatch):
+    seen = []
+
+    class Engine(fake.Engine):
+        def encode(self, image, code):
+            seen.append(image)
+            return super().encode(image, code)
+
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+    left = np.zeros(fake.picture().shape[:2], np.uint8)
+    left[:, :130] = 255  # to the middle of the head
+    Image.fromarray(left).save(inputs / "mask.png")
+    values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 1}
+    assert run(**values, out=inputs / "a.mp4", mask=inputs / "mask.png") == 0
+    (image,) = seen
+    assert image[:, 18:].max() < 30 and image[12:20, 4:14].min() > 30, "the wall is kept, too"
+
+
+def test_the_camera_looks_from_as_high_as_told(inputs, run, monkeypatch):
+    seen = []
+
+    class Engine(fake.Engine):
+        def frame(self, avatar, motion, camera, size):
+            x, y, z = camera.cam2world[:3, 3]
+            seen.append(math.degrees(math.atan2(y, math.hypot(x, z))))
+            return super().frame(avatar, motion, camera, size)
+
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+    values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 2}
+    assert run(**values, out=inputs / "a.mp4", pitch=12) == 0
+    assert seen == pytest.approx([12] * 2, abs=0.01)
+
+
+def test_the_exported_frame_is_the_one_asked_for(inputs, run, monkeypatch):
+    class Engine(fake.Engine):
+        def frame(self, avatar, motion, camera, size):
+            self.made = getattr(self, "made", 2) + 1  # frame 0 has 3 Gaussians, frame 1 has 4
+            return super().frame(avatar, motion, camera, size)[0], fake.gaussians(self.made)
+
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+    values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 4}
+    assert run(**values, out=inputs / "a.mp4", ply=inputs / "a.ply", ply_frame=2) == 0
+    visible = 5 - 1
+    assert f"element vertex {visible}\n".encode() in (inputs / "a.ply").read_bytes()
+
+
 def test_culling_is_the_users_choice(inputs, run, monkeypatch):
     chosen = []
 
@@ -281,6 +351,23 @@ def test_the_drivers_head_leads_the_camera(inputs, run, command, monkeypatch):
     yaws.clear()
     assert run(**values, out=inputs / "a.mp4", yaw=-5) == 0
     assert yaws == pytest.approx([-5] * 6), "fixed is the default"
+
+
+def test_a_trembling_head_pose_is_calmed_unless_told_otherwise(inputs, run, command, monkeypatch):
+    yaws, spread = record_yaws(command, monkeypatch), {}
+    faces = []
+    for yaw in (0.0, 20.5, 19.5, 20.5, 19.5, 20.5, 19.5):  # of the photo, and of the video
+        pose = geometry.look_at(math.radians(yaw), 0.0)
+        flip = np.diag([1.0, -1.0, -1.0])
+        faces.append(fake.Face(fake.landmarks(130, 90, 120, pose[:3, :3].T @ flip)))
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "pose": "driver"}
+    for steady in (True, False):
+        detectors = iter([fake.Detector(faces[0]), fake.Detector(*faces[1:])])
+        monkeypatch.setattr(command, "_detector", lambda found=detectors: next(found))
+        assert run(**values, out=inputs / f"{steady}.mp4", steady=steady) == 0
+        spread[steady] = np.abs(np.diff(yaws)).mean()
+        yaws.clear()
+    assert spread[False] == pytest.approx(1, abs=0.01) and spread[True] < 0.5
 
 
 def test_weights_of_another_view_get_their_crops_and_cameras(inputs, run, monkeypatch):
