@@ -80,6 +80,28 @@ def test_longer_prefixes_err_less_and_all_is_exact(engine, scene, ordered):
     assert least.mean_error > 1.5 * errors[1], "the order says nothing"
 
 
+def test_errors_of_a_level_are_those_of_its_pictures(monkeypatch):
+    """Three pictures of which one is off by 6 steps of 8 bits, the others by 0 and 3."""
+
+    class Engine:
+        image_size, fov_degrees = 4, camera.FOV_WIDE_DEGREES
+
+        def motion(self, code_source, code):
+            return code
+
+        def fold(self, avatar):
+            return avatar
+
+        def frame(self, count, motion, view, size):
+            return np.full((size, size, 3), 100 if count == 9 else 100 + motion), None
+
+    monkeypatch.setattr(level_of_detail, "prefix", lambda ordered, count: count)
+    whole = level_of_detail.Ordered(None, np.ones(9, np.float32), np.zeros((9, 3)))
+    level, _ = level_of_detail.report(Engine(), whole, 0, [3, 6], counts=(5,))
+    assert (level.mean_error, level.worst_error) == pytest.approx((3, 6))
+    assert level.psnr == pytest.approx(10 * np.log10(255**2 / np.mean([0, 9, 36])))
+
+
 def parts(ordered):
     return ordered.avatar, ordered.importance, ordered.means
 
