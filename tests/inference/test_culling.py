@@ -196,3 +196,12 @@ def test_bank_names_coefficients():
     row = table[list(motion_bank.EXPRESSIONS).index("tongue")]
     named = {format_lib.COEFFICIENT_NAMES[i]: row[i] for i in np.flatnonzero(row)}
     assert named == {"jawOpen": np.float32(0.7), "tongueOut": 1}
+
+
+@pytest.mark.parametrize(("side", "other"), [("Left", "Right"), ("Right", "Left")])
+def test_eyes_of_the_bank_look_to_the_side_that_is_named(side, other):
+    """To the person's: that side's eye looks outwards, the other one towards the nose."""
+    row = list(motion_bank.EXPRESSIONS).index(f"look to the {side.lower()}")
+    moved = np.flatnonzero(motion_bank.coefficients()[row])
+    names = {format_lib.COEFFICIENT_NAMES[index] for index in moved}
+    assert names == {f"eyeLookOut{side}", f"eyeLookIn{other}"}
