@@ -31,6 +31,18 @@ def test_trembling_is_smoothed_and_motion_kept():
     assert tracked.warnings("clip.mp4") == []
 
 
+def test_a_box_is_smoothed_over_seconds_whatever_the_frame_rate():
+    seen = {}
+    for fps in (25, 50):
+        times = np.arange(2 * fps) / fps
+        answers = [face(100 + 20 * np.sin(16 * t), side=120 + 9 * np.sin(4 * t)) for t in times]
+        tracked = tracking.track("clip", blank(len(times)), fake.Detector(*answers), fps=fps)
+        seen[fps] = np.array([(crop.x, crop.side) for crop in tracked.crops])[:: fps // 25]
+    middle = slice(10, -10)
+    assert np.ptp(seen[25][middle, 0]) < 0.75 * 40, "nothing is smoothed: the test is void"
+    np.testing.assert_allclose(seen[25][middle], seen[50][middle], atol=0.5)
+
+
 def test_still_head_keeps_its_box_to_the_ends():
     tracked = run([face(100)] * 7)
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 7)
