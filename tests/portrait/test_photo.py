@@ -48,6 +48,18 @@ def test_alpha_is_the_matte_only_if_it_says_something(tmp_path, rgb):
     assert (read.over(0)[:, :30] == 0).all() and (read.over(127)[:, :30] == 127).all()
 
 
+def test_a_mask_is_white_or_solid_where_the_person_is(tmp_path, rgb):
+    """A grey picture says it by its brightness, one with alpha by its alpha."""
+    Image.fromarray(rgb).save(tmp_path / "photo.png")
+    matte = np.zeros((40, 60), np.uint8)
+    matte[:, 20:] = 255
+    Image.fromarray(matte).save(tmp_path / "grey.png")
+    Image.fromarray(np.dstack([rgb, matte])).save(tmp_path / "cut_out.png")
+    for mask in ("grey.png", "cut_out.png"):
+        alpha = photo.read(tmp_path / "photo.png", tmp_path / mask).alpha
+        np.testing.assert_array_equal(alpha, matte, mask)
+
+
 def test_huge_photo_is_reduced_with_its_mask(tmp_path):
     Image.new("RGB", (3000, 1500), (200, 100, 50)).save(tmp_path / "huge.jpg")
     Image.new("L", (3000, 1500), 255).save(tmp_path / "mask.png")
