@@ -6,8 +6,8 @@ import pytest
 from instant_gs.geometry import camera
 from instant_gs.inference import calibration
 from instant_gs.metrics import face
-from instant_gs.portrait import matting
-from instant_gs.teacher.importer import accuracy, frame, region
+from instant_gs.portrait import matting, video
+from instant_gs.teacher.importer import accuracy, clip, frame, layout, region
 from tests.inference import fake
 
 
@@ -98,6 +98,28 @@ def test_regions_without_a_person_are_background():
     points = np.full((478, 3), -50.0)
     labels = region.label(points, np.zeros((32, 32), np.uint8))
     assert labels.max() == 0
+
+
+def test_the_skin_lies_where_the_landmarks_are():
+    """To the tenth of a pixel: a face whose middle is the picture's is labelled alike."""
+    points = np.full((478, 3), -50.0)
+    turns = 2 * np.pi * np.arange(36) / 36
+    outline = [32 + 20 * np.sin(turns), 32 - 20 * np.cos(turns), np.zeros(36)]
+    points[list(region._FACE)] = np.stack(outline, axis=-1)
+    rows, columns = np.nonzero(region.label(points, np.full((64, 64), 255, np.uint8)) == 1)
+    assert len(rows) == pytest.approx(np.pi * 20**2, rel=0.1)
+    assert rows.mean() == pytest.approx(31.5, abs=0.1)
+    assert columns.mean() == pytest.approx(31.5, abs=0.1)
+
+
+def test_a_thinned_clip_keeps_its_speed(painted, tmp_path, monkeypatch):
+    with video.Writer(tmp_path / "a.mp4", fps=20) as writer:
+        for _ in range(7):
+            writer.append(fake.picture())
+    monkeypatch.setattr(clip, "_detector", lambda: fake.Detector(seen()))
+    source = layout.Source(tmp_path / "a.mp4", "ada", "a", "a")
+    record = clip.write(clip.Job(tmp_path / "pack", source, tmp_path, 64, every=4))
+    assert record["taken"] == [0, 4] and record["fps"] == 20 / 4
 
 
 def test_errors_on_drawn_heads_stay_small():
