@@ -160,7 +160,7 @@ def test_performances_are_strong_and_stable():
         n for n, top in zip(pack_format.COEFFICIENT_NAMES, rows.max(0), strict=True) if top < 0.3
     }
     assert unused == {"mouthClose"}
-    assert performance.make(7, 3).name == performance.make(7, 3).name == "blink-s0007-003"
+    assert performance.make(7, 3).name == "blink-s0007-003"
     np.testing.assert_array_equal(performance.make(7, 30).keys, performance.make(7, 30).keys)
     few = performance.make(7, 1).frames(4)[:, pack_format.COEFFICIENT_NAMES.index("jawOpen")]
     assert few.max() > 0.4, "few frames already show the expression"
@@ -180,6 +180,12 @@ def test_cameras_look_at_the_head():
             yaw = np.degrees(np.arctan2(pose[0, 3], pose[2, 3]))
             assert abs(yaw) <= (20 if number == 0 else 50) + 1e-3
             assert abs(np.degrees(np.arcsin(pose[1, 3] / 2.7))) <= 20 + 1e-3
+
+
+def test_side_cameras_are_on_both_sides():
+    poses = [view.draw(1, index, "smile-s0001-002", 1) for index in range(30)]
+    yaws = [np.degrees(np.arctan2(pose[0, 3], pose[2, 3])) for pose in poses]
+    assert min(yaws) < -35 and max(yaws) > 35
 
 
 def _command(*arguments):
