@@ -1,11 +1,13 @@
 """What the procedural teacher's pictures show."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
-from instant_gs.teacher.procedural import identity, performance, render
+from instant_gs.teacher.procedural import identity, light, performance, render, skin
 
 SEED = 4
 REGION = {name: label for label, name in enumerate(pack_format.REGIONS)}
@@ -110,6 +112,28 @@ def test_people_differ():
     assert tones.min() < 0.2 and tones.max() > 0.7
     assert identity.attributes(SEED, 3) == identity.attributes(SEED, 3)
     assert identity.attributes(SEED, 3) != identity.attributes(SEED + 1, 3)
+
+
+def test_more_melanin_is_darker_skin():
+    tones = [skin.tone(melanin).mean() for melanin in np.linspace(0, 1, 9)]
+    assert tones == sorted(tones, reverse=True) and tones[1] > 2 * tones[-2]
+
+
+def test_the_key_light_stands_where_the_person_says():
+    """At +x, the head's left, if its azimuth is positive, as for cameras."""
+    who = identity.attributes(SEED, 0)
+    for azimuth in (-0.8, 0.8):
+        x, _, z = light.rig(dataclasses.replace(who, key_azimuth=azimuth)).key
+        assert np.arctan2(x, z) == pytest.approx(azimuth, abs=1e-5)
+
+
+def test_twice_the_exposure_is_twice_the_light():
+    who = identity.attributes(SEED, 0)
+    once, twice = (
+        light.rig(dataclasses.replace(who, exposure=factor * who.exposure)) for factor in (1, 2)
+    )
+    for name in ("radiance", "key_radiance"):
+        np.testing.assert_allclose(getattr(twice, name), 2 * getattr(once, name), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
