@@ -1,5 +1,7 @@
 """The procedural teacher's mesh, names, blinks and cameras."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,15 @@ from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
 from instant_gs.models import unwrap
 from instant_gs.teacher.procedural import head as head_model
-from instant_gs.teacher.procedural import part, performance, raster, render, scene, subdivision
+from instant_gs.teacher.procedural import (
+    light,
+    part,
+    performance,
+    raster,
+    render,
+    scene,
+    subdivision,
+)
 
 SEED = 4
 SIZE = 256
@@ -45,6 +55,48 @@ def test_subdivision_keeps_planes_and_counts():
     assert moved[:, :2].min() >= 0 and moved[:, :2].max() <= 3
     inner = moved[5]
     np.testing.assert_allclose(inner, points[5], atol=1e-6)
+
+
+def test_colours_of_a_slanted_triangle_are_in_perspective():
+    """The weights at a pixel give the point in the world that the camera sees there."""
+    corners = np.array([[-1, -1, 2], [1, -1, 6], [-1, 1, 4]], np.float32)  # of the camera's axes
+    screen, lens = np.empty_like(corners), (24.0, 24.0, 16.0, 16.0)
+    raster.project(corners, np.eye(4), *lens, screen)
+    triangle = np.array([[0, 1, 2]], np.int32)
+    index, weights, depth = raster.visibility(screen, triangle, np.ones(1, np.uint8), 32, 32)
+    rows, columns = np.nonzero(index == 0)
+    assert len(rows) > 50
+    second, third = weights[rows, columns].T
+    points = np.stack([1 - second - third, second, third], axis=-1) @ corners
+    shown = np.empty_like(points)
+    raster.project(points, np.eye(4), *lens, shown)
+    np.testing.assert_allclose(shown[:, 0], columns + 0.5, atol=1e-3)
+    np.testing.assert_allclose(shown[:, 1], rows + 0.5, atol=1e-3)
+    np.testing.assert_allclose(points[:, 2], depth[rows, columns], rtol=1e-4)
+
+
+def test_skin_and_eyes_shine_where_the_key_light_is_reflected(person):
+    moved = scene.frame(person, performance.pose())
+    dull = dataclasses.replace(person.lights, key_radiance=0 * person.lights.key_radiance)
+    shots = [
+        scene.picture(
+            dataclasses.replace(person, lights=lights), moved, camera.look_at(0.0, 0.0),
+            camera.intrinsics(), (48, 48),
+        ).image.astype(int)
+        for lights in (person.lights, dull)
+    ]  # fmt: skip
+    change = shots[0] - shots[1]
+    assert change.max() > 5 and change.min() >= 0
+
+
+def test_hair_shades_the_head_below():
+    who, model = scene.person(SEED, 0), head_model.load()
+    moved = scene.frame(who, performance.pose())
+    nothing = [(depth, np.zeros_like(density)) for depth, density in who.lights.hair]
+    bare = dataclasses.replace(who.lights, hair=nothing)
+    lit, *_ = light.irradiance(model, bare, moved.positions, moved.normals)
+    skin = model.masks["skin"] > 0
+    assert moved.light[skin].mean() < 0.95 * lit[skin].mean()
 
 
 def test_face_units_move_the_side_they_name():
