@@ -29,7 +29,6 @@ def draw(seed, index, performance, view, max_yaw_rad=MAX_YAW):
     if view == 0:
         yaw, pitch = rng.uniform(-FRONT_YAW, FRONT_YAW), rng.uniform(-FRONT_PITCH, FRONT_PITCH)
     else:
-        # Views of one performance alternate sides, so that two of them are rarely alike.
         side = 1 if (view + rng.integers(2)) % 2 else -1
         yaw = rng.uniform(-0.3, 1.0) * max_yaw_rad * side
         pitch = rng.uniform(-SIDE_PITCH, SIDE_PITCH)
