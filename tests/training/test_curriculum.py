@@ -148,22 +148,76 @@ def test_each_phase_compiles_once(config, tmp_path, monkeypatch):
     assert set(traced) == {(phase.image_size, phase.judges) for phase in expected}
 
 
-def test_the_averages_forget_the_initialisation_in_every_phase(monkeypatch):
-    """A short avatar phase behind a long head start must not be judged by its first weights."""
-    config = demo.get_config("smoke")
-    config.motion_pretrain.steps, config.data.batch_size = 1000, 1
+@pytest.fixture
+def toy_step(monkeypatch):
+    """(config, objective of parameters, batch and keys) to a step of the avatar phase."""
 
-    def toy(model, config, judges, size, networks, batch, keys, number):
-        value = (networks["model"]["decoder"] ** 2).sum()
-        return value, {"loss": value}
+    def made(config, measured):
+        def toy(model, config, judges, size, networks, batch, keys, number):
+            return measured(networks["model"]["decoder"], batch, keys)
 
-    monkeypatch.setattr(objective, "avatar_objective", toy)
-    monkeypatch.setattr(objective, "make_judges", lambda config, phase: ())
-    mesh = parallel.make_mesh(1, jax.devices()[:1])
+        monkeypatch.setattr(objective, "avatar_objective", toy)
+        monkeypatch.setattr(objective, "make_judges", lambda config, phase: ())
+        config.data.batch_size = 1
+        mesh = parallel.make_mesh(1, jax.devices()[:1])
+        return step.make(None, config, Phase("avatar", 32), mesh)
+
+    return made
+
+
+def _toy_state(config, number):
     params = {"decoder": jnp.ones(3)}
     memories = {name: made.init(params) for name, made in optimizer.build(config).items()}
-    before = state.TrainState(
-        jnp.int32(1003), params, {"decoder": jnp.zeros(3)}, memories, jnp.int32(-1)
+    return state.TrainState(
+        jnp.int32(number), params, {"decoder": jnp.zeros(3)}, memories, jnp.int32(-1)
     )
-    after, _ = step.make(None, config, Phase("avatar", 32), mesh)(before, jnp.zeros(1))
+
+
+def test_the_averages_forget_the_initialisation_in_every_phase(toy_step):
+    """A short avatar phase behind a long head start must not be judged by its first weights."""
+    config = demo.get_config("smoke")
+    config.motion_pretrain.steps = 1000
+
+    def measured(weights, batch, keys):
+        value = (weights**2).sum()
+        return value, {"loss": value}
+
+    after, _ = toy_step(config, measured)(_toy_state(config, 1003), jnp.zeros(1))
     np.testing.assert_allclose(after.ema["decoder"], (1 - 4 / 13) * after.params["decoder"])
+
+
+def test_what_a_step_draws_depends_on_the_seed_and_on_the_step(toy_step):
+    def measured(weights, batch, keys):
+        return weights.sum(), {"loss": weights.sum(), "drawn": jax.random.uniform(keys[0])}
+
+    def drawn(seed, *numbers):
+        config = demo.get_config("smoke")
+        config.seed = seed
+        take = toy_step(config, measured)
+        return [float(take(_toy_state(config, n), jnp.zeros(1))[1]["drawn"]) for n in numbers]
+
+    first, again, next_step = drawn(0, 5, 5, 6)
+    (other_seed,) = drawn(1, 5)
+    assert first == again
+    assert len({first, next_step, other_seed}) == 3
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_remembered(toy_step):
+    config = demo.get_config("smoke")
+    config.optimizer.warmup_steps = 0
+
+    def measured(weights, batch, keys):
+        factor, offset = batch[0]
+        value = factor * (weights**2).sum()
+        return value, {"loss": value + offset}
+
+    take = toy_step(config, measured)
+    before = jax.tree.map(np.asarray, _toy_state(config, 7))
+    for factor, offset in ((np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan)):
+        after, _ = take(_toy_state(config, 7), jnp.array([[factor, offset]]))
+        assert (after.step, after.bad_step) == (8, 7)
+        for name in ("params", "ema", "optimizers"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(before, name))
+    then, _ = take(after, jnp.array([[1.0, 0.0]]))
+    assert (then.step, then.bad_step) == (9, 7)
+    assert (then.params["decoder"] < 1).all()
