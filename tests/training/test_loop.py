@@ -10,11 +10,13 @@ import signal
 
 import imageio.v3 as iio
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import demo
 from instant_gs import cli, models
+from instant_gs.data.error import PackError
 from instant_gs.training import checkpoint, completeness, loop, sample_grid, state, weights, writer
 
 
@@ -168,6 +170,47 @@ def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path, monk
     _, _, facts = weights.load(tmp_path / "run")
     assert facts["motion_encoder"]["step"] == 8 and "init_from" not in facts
     assert facts["motion_encoder"]["folder"] == str(workdir)
+
+
+def test_what_is_read_is_what_the_configuration_asks_for(monkeypatch):
+    config = demo.get_config("smoke")
+    asked = {"cross_identity": 0.2, "same_expression": 0.3, "mirror": 0.4}
+    for name, share in asked.items():
+        setattr(config.data, name, share)
+    config.seed, splits = 7, {"train", "validation"}
+
+    def make_loader(packs, split, **given):
+        if split not in splits:
+            raise PackError("nothing to sample")
+        return iter([(split, given["seed"], {name: given[name] for name in asked})])
+
+    monkeypatch.setattr(loop.pipeline, "make_loader", make_loader)
+    loader, _ = loop.training_data(config)
+    assert next(loader) == ("train", 7, asked)
+    assert loop._batch_to_show(config, None) == ("validation", 8, asked)
+    splits.remove("validation")
+    assert loop._batch_to_show(config, None) == ("train", 8, asked)
+
+
+def test_sample_pictures_show_the_averages(config, tmp_path, monkeypatch):
+    config.motion_pretrain.steps, config.train.steps, config.train.image_every = 0, 1, 1
+    params, seen = {"decoder": jnp.ones(3)}, []
+
+    def idle(train_state, batch):
+        del batch
+        averages = {"decoder": jnp.full(3, 7.0)}
+        return dataclasses.replace(train_state, step=train_state.step + 1, ema=averages), {}
+
+    def draw(params, batch):
+        seen.append(np.asarray(params["decoder"]))
+        return np.zeros((8, 8, 3), np.uint8)
+
+    fresh = state.TrainState(jnp.int32(0), params, params, {}, jnp.int32(-1))
+    monkeypatch.setattr(state, "create", lambda *_: fresh)
+    monkeypatch.setattr(loop.step, "make", lambda *_: idle)
+    monkeypatch.setattr(sample_grid, "make", lambda *_: draw)
+    loop.train(config, tmp_path / "run")
+    np.testing.assert_array_equal(seen, [[7.0] * 3])
 
 
 def test_no_weights_is_a_clear_error(tmp_path):
