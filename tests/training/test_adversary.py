@@ -1,6 +1,8 @@
 """The two sides of the adversarial loss: each moves its own network, alike on many devices."""
 
 import dataclasses
+import math
+import types as python_types
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,22 @@ def setting():
 
 def _largest(tree):
     return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
+
+
+def test_true_and_rendered_pictures_are_shown_alike():
+    """Black is -1 and white is 1 to the discriminator, whoever made the picture."""
+    judge = python_types.SimpleNamespace(
+        logits=lambda params, image, camera, codes: image.mean((2, 3, 4))
+    )
+    black = jnp.zeros((BATCH, VIEWS, SIZE, SIZE, 3))
+    pair = adversary.Pair(black + 0.75, black, None, None)
+    found_out = math.log1p(math.e)  # softplus(1): the logit of black is -1
+    generator = adversary.generator_loss(judge, {}, pair)
+    np.testing.assert_allclose(generator, np.full((BATCH, VIEWS), found_out), rtol=1e-6)
+    never = dataclasses.replace(TINY, r1=0.0)
+    _, facts = adversary.discriminator_loss(judge, {}, pair, never, 0)
+    expected = math.log1p(math.exp(-0.5)) + math.log1p(math.exp(-1.0))
+    assert float(facts["discriminator"]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_no_gradient_crosses(setting):
