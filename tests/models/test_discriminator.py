@@ -48,6 +48,53 @@ def test_shapes_order_and_other_sizes(judge):
     assert jax.jit(judge.logits)(params, small, camera, code).shape == (4, 1)
 
 
+@pytest.fixture(scope="module")
+def fresh(judge):
+    """Parameters of order one behind every layer, quicker than `init`, and compiled logits."""
+    generator = np.random.default_rng(0)
+
+    def draw(leaf):
+        return jnp.float32(generator.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])))
+
+    params = jax.tree.map(draw, jax.eval_shape(judge.init, jax.random.key(0)))
+    return params, jax.jit(judge.logits)
+
+
+def test_where_a_picture_is_seen_from_matters(fresh):
+    params, logits = fresh
+    image, camera, code = _scene()
+    other = types.Camera(jnp.roll(camera.cam2world, 1, -2), camera.intrinsics)
+    change = logits(params, image, other, code) - logits(params, image, camera, code)
+    assert np.abs(change).min() > 1e-4
+
+
+def test_a_picture_is_seen_beside_its_blurred_copy(fresh):
+    """With the picture itself hidden, its brightness shows and its details do not."""
+    params, logits = fresh
+    kernel = params["from_rgb"]["kernel"]
+    params = params | {"from_rgb": params["from_rgb"] | {"kernel": kernel.at[:, :, :3].set(0.0)}}
+    image, camera, code = _scene()
+    checks = np.float32(-1.0) ** np.add.outer(range(16), range(16)).reshape(1, 1, 16, 16, 1)
+    before, brighter, with_details = (
+        logits(params, image + 0.3 * change, camera, code) for change in (0.0, 1.0, checks)
+    )
+    seen = np.abs(brighter - before).mean()
+    assert seen > 1e-3 and np.abs(with_details - before).mean() < 0.1 * seen
+
+
+def test_the_picture_passes_by_the_convolutions_of_a_block(fresh):
+    params, logits = fresh
+    params = {
+        name: part | {"conv1": jax.tree.map(jnp.zeros_like, part["conv1"])}
+        if name.startswith("block")
+        else part
+        for name, part in params.items()
+    }
+    image, camera, code = _scene()
+    change = logits(params, image + 0.3, camera, code) - logits(params, image, camera, code)
+    assert np.abs(change).min() > 1e-4
+
+
 def _trained(judge, draw, steps):
     """Losses on ``draw(number) -> (real pictures, fake, camera, code of real, of fake)``."""
     params = judge.init(jax.random.key(1))
