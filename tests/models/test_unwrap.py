@@ -40,6 +40,15 @@ def test_a_place_of_the_head_lands_in_its_cell_from_every_side():
         assert laid[0, row, SIDE - 1 - column, 7] > 0.9, yaw  # the mirrored half begins there
 
 
+def test_what_stands_off_the_head_lands_in_its_cell_of_the_outer_shell():
+    row, column = CELL[0], 12
+    point = head_surface.points(SIDE).reshape(SIDE, SIDE, 3)[row, column]
+    camera = _camera(0.0)
+    photo = _photo_with_a_dot(1.25 * point, camera)
+    laid = np.asarray(jax.jit(unwrap.unwrap, static_argnums=2)(photo, camera, SIDE))
+    assert laid[0, row, column, 3:6].min() > 0.9 > 0.1 > laid[0, row, column, :3].max()
+
+
 def test_cells_know_whether_they_face_the_camera():
     camera = _camera(0.7)  # from the head's left, which is at +x
     facing = np.asarray(unwrap.unwrap(jnp.zeros((1, 8, 8, 3)), camera, SIDE))[0, :, :, 6]
