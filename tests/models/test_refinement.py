@@ -118,6 +118,21 @@ def _smoke_model():
     return model, model.init(jax.random.key(0))
 
 
+def test_pictures_do_not_teach_where_a_photo_was_taken_from(monkeypatch):
+    """A camera follows the pose that is read, and its gradient ends there."""
+    monkeypatch.setattr(models.AvatarModel, "pose", lambda self, params, image: params)
+    model = models.build(demo.get_config("smoke").model)
+    angles = jnp.array([[0.3, 0.1, 0.05]])
+
+    @jax.jit
+    def gradient(angles):
+        return jax.grad(lambda a: model.camera(a, a).cam2world.sum())(angles)
+
+    np.testing.assert_array_equal(gradient(angles), 0.0)
+    expected = camera_lib.look_at(0.3, 0.1, roll_rad=0.05)
+    np.testing.assert_allclose(model.camera(angles, angles).cam2world[0], expected, atol=1e-5)
+
+
 def test_encoding_compares_the_photo_with_what_is_drawn_twice(monkeypatch):
     model, params = _smoke_model()
     config = model.config
