@@ -194,6 +194,11 @@ def test_image_size(pack):
         _loader(pack, image_size=64)
 
 
+def test_frames_are_remembered_until_the_memory_for_them_is_full(pack):
+    store = pipeline.FrameStore([pack], cache_bytes=2 * 32 * 32 * 5)
+    assert sum(store.read(index) is store.read(index) for index in range(5)) == 2
+
+
 def test_mixed_packs(pack, packed_pack, tmp_path):
     synthetic.write_pack(tmp_path / "source", ["ada", "eve"], image_size=48, frames=2)
     packing.pack(tmp_path / "source", tmp_path / "other", packing.Options(48), workers=1)
