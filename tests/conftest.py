@@ -27,14 +27,9 @@ os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 import jax
 import pytest
 
+from kernels import device
+
 GPU_SKIP_REASON = "no CUDA device on this machine"
-
-
-def _has_gpu() -> bool:
-    try:
-        return bool(jax.devices("cuda"))
-    except RuntimeError:  # JAX's way to say that there is no such platform
-        return False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,7 +41,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     # Set by `benchmarks.kernel_status --rehearse`: they then run in Triton's interpreter.
     rehearsing = os.environ.get("REHEARSE_GPU_TESTS") == "1"
-    if gpu_items and not rehearsing and not _has_gpu():
+    if gpu_items and not rehearsing and not device.is_nvidia():
         for item in gpu_items:
             item.add_marker(pytest.mark.skip(reason=GPU_SKIP_REASON))
 
