@@ -16,6 +16,7 @@ from instant_gs import cli
 
 #: Stands before the suffix of unfinished files.
 PARTIAL = ".partial"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/")  # pathlib leaves one of two slashes
 _PARTIAL_NAME = re.compile(rf"\..*{re.escape(PARTIAL)}(\.[^.]*)?")
 
 
@@ -73,6 +74,19 @@ def check_apart(
             )
 
 
+def check_local(path: str | os.PathLike, *, option: str) -> None:
+    """Refuses an address such as gs://bucket/run: it would become a folder of that name here.
+
+    Raises:
+        cli.UserError: Names the option and the fix.
+    """
+    if _ADDRESS.match(str(path)):
+        raise cli.UserError(
+            f"{option}={path}: expected a path; mount the bucket (gcsfuse, mountpoint-s3) and give "
+            "the path that it has there"
+        )
+
+
 def check_parents(path: str | os.PathLike, *, option: str = "") -> None:
     """Refuses a path where no file can be made, before any work is done.
 
@@ -81,8 +95,10 @@ def check_parents(path: str | os.PathLike, *, option: str = "") -> None:
         option: The flag that named the path, for the message.
 
     Raises:
-        cli.UserError: A part of the path is no folder, or the folder takes no files; names it.
+        cli.UserError: A part of the path is no folder, or the folder takes no files; names it. Or
+            the path is an address.
     """
+    check_local(path, option=option or "output")
     name = f"{option}: {path}" if option else str(path)
     for parent in Path(path).parents:
         if parent.is_dir():

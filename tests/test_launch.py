@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,15 +94,41 @@ def test_the_pod_command_survives_two_shells(tmp_path):
         "tpu_pod.sh", tmp_path, "--config.data.packs=('a b',)", TPU="slice", ZONE="zone"
     )
     assert words[:5] == ["compute", "tpus", "tpu-vm", "ssh", "slice"] and "--worker=all" in words
-    remote = words[-1].removeprefix("--command=").replace("cd instant_gs && .venv/bin/python", "")
-    read = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {remote}"], capture_output=True, text=True, check=True
+    home = tmp_path / "instant_gs"
+    (home / "launch").mkdir(parents=True)
+    (home / "launch" / "until_done.sh").write_text(
+        "#!/bin/bash\nuntil [ -e ended ]; do sleep 0.1; done; printf '%s\\n' \"$@\"; touch done\n"
     )
-    assert read.stdout.splitlines() == [
-        "train.py",
+    (home / "launch" / "until_done.sh").chmod(0o755)
+    remote = words[-1].removeprefix("--command=")
+    # The session ends before training does.
+    subprocess.run(["bash", "-c", remote], cwd=tmp_path, check=True, timeout=60)
+    (home / "ended").touch()
+    while not (home / "done").exists():
+        time.sleep(0.1)
+    assert (home / "train.log").read_text().splitlines() == [
         "--distributed",
         "--config.data.packs=('a b',)",
     ]
+
+
+def test_a_run_that_was_stopped_and_saved_goes_on(tmp_path):
+    """The first two tries end with 75, the third as it is told."""
+    stub = tmp_path / "python"
+    for ends in (0, 3):
+        stub.write_text(
+            f'#!/bin/bash\necho "$@" >> tries\n[ $(wc -l < tries) -lt 3 ] && exit 75\nexit {ends}\n'
+        )
+        stub.chmod(0o755)
+        run = subprocess.run(
+            ["bash", ROOT / "launch" / "until_done.sh", "--workdir=a b"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHON": str(stub)},
+            check=False,
+        )
+        assert run.returncode == ends
+        assert (tmp_path / "tries").read_text() == 3 * "train.py --workdir=a b\n"
+        (tmp_path / "tries").unlink()
 
 
 def test_the_job_set_is_one_process_a_node():

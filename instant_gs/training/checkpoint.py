@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from instant_gs import cli
 from instant_gs.config import Config
-from instant_gs.training import completeness, failed_write, integrity
+from instant_gs.training import completeness, distributed, failed_write, integrity
 from instant_gs.training.state import TrainState
 
 CHECKPOINTS = "checkpoints"  # below a run's folder
@@ -59,7 +59,8 @@ class RunCheckpointer:
         """Begins to save; returns when the arrays are copied, before they are written.
 
         Raises:
-            UserError: The checkpoint before this one could not be written, e.g. a full disk.
+            UserError: The checkpoint before this one could not be written, e.g. a full disk; or
+                hosts hold different numbers, of which none could be read again.
         """
         step = int(state.step)
         if step == self._manager.latest_step():
@@ -69,6 +70,13 @@ class RunCheckpointer:
         texts["checksum"] = {
             name: integrity.checksum(item) for name, item in (arrays | texts).items()
         }
+        if wrong := distributed.differing({name: texts["checksum"][name] for name in arrays}):
+            raise cli.UserError(
+                f"--workdir={self._workdir}: hosts hold different numbers at step {step} "
+                f"({', '.join(wrong)}), so that nothing was saved: they did not compute the same. "
+                "Give all of them the same packages, drivers and kind of device, then run the same "
+                "command again to resume"
+            )
         items = {name: ocp.args.StandardSave(item) for name, item in arrays.items()}
         items |= {name: ocp.args.JsonSave(item) for name, item in texts.items()}
         with self.plain_errors("a checkpoint"):

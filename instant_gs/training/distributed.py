@@ -1,18 +1,53 @@
-"""Starting as one of several processes.
+"""Several processes: how they start, and what one tells the others.
 
 Slurm, Open MPI and TPU pods say themselves who is who, and Kubernetes does where the package
 ``kubernetes`` is installed; anywhere else the command line says it.
 """
 
+import json
+import os
+import sys
+import zlib
+
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from instant_gs import cli
 
+_TEXT_BYTES = 256
+
 
 def say(line: str) -> None:
-    """Prints a line once, however many processes there are."""
-    if jax.process_index() == 0:
+    """Prints a line once, however many processes there are; nobody need read along."""
+    if jax.process_index() != 0:
+        return
+    try:
         print(line, flush=True)
+    except BrokenPipeError:  # who read along has gone, as at the end of an ssh session
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def differing(facts: dict[str, object]) -> list[str]:
+    """Names of the facts in which hosts differ: all call it together, with the same names.
+
+    Args:
+        facts: What can be written as JSON, by name.
+    """
+    if jax.process_count() == 1:
+        return []
+    own = [zlib.crc32(json.dumps(value, sort_keys=True).encode()) for value in facts.values()]
+    everyone = multihost_utils.process_allgather(np.array(own, np.uint32))
+    same = (everyone == everyone[0]).all(axis=0)
+    return [name for name, alike in zip(facts, same, strict=True) if not alike]
+
+
+def first_hosts(text: str) -> str:
+    """The first host's text, on all hosts, which call it together; 256 bytes at most."""
+    if jax.process_count() == 1:
+        return text
+    own = np.frombuffer(text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES, b"\0"), np.uint8)
+    return bytes(multihost_utils.process_allgather(own)[0]).rstrip(b"\0").decode(errors="ignore")
 
 
 def start(

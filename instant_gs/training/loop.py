@@ -13,6 +13,7 @@ from instant_gs.data import pipeline
 from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 from instant_gs.training import (
+    agreement,
     bad_batch,
     checkpoint,
     completeness,
@@ -59,12 +60,14 @@ def train(
     Raises:
         ValueError: The configuration is invalid.
         UserError: There is no data, or a pack shows another view than the model's; ``workdir``
-            holds a run of another configuration or start, is in use, cannot be written or is too
-            small; or SIGTERM or Ctrl-C stopped the run, which is then saved.
+            holds a run of another configuration or start, is in use, cannot be written, is too
+            small, or is not the same folder on all hosts; hosts were told to train different
+            things; or SIGTERM or Ctrl-C stopped the run, which is then saved.
         FloatingPointError: Loss or gradient was not finite; names the step, the file with its
             batch, and what to change. The newest checkpoint is from before it.
     """
     config.validate()
+    agreement.check(config, init_from, motion_encoder)
     workdir = pathlib.Path(workdir)
     with (
         run_folder.held(workdir),

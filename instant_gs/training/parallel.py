@@ -6,6 +6,8 @@ a whole copy). A step gathers the parameters, runs whole on each device (encoder
 losses), and the devices meet once more, to add up gradients.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,9 +110,13 @@ def stay(tree, mesh: Mesh):
 
 def whole(tree, mesh: Mesh):
     """Copies of a state's arrays on this host's first device; all hosts must call it."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    gathered = jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
-    return jax.tree.map(lambda a: a.addressable_data(0), gathered)
+    return jax.tree.map(lambda a: a.addressable_data(0), _gather(mesh)(tree))
+
+
+@functools.cache
+def _gather(mesh: Mesh):
+    """Compiled once, not for every picture."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def samples(mesh: Mesh) -> NamedSharding:

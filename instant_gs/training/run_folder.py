@@ -1,20 +1,26 @@
 """What a run needs of its folder: that it can be written, has room, and belongs to one process."""
 
 import contextlib
+import datetime
 import fcntl
 import logging
 import os
 import pathlib
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from instant_gs import cli
-from instant_gs.training import checkpoint
+from instant_gs import cli, output
+from instant_gs.training import checkpoint, distributed
 
 LOCK = "run.lock"
+
+_SHOWN_SECONDS = 30  # within which a network file system shows a new file to all hosts
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +33,10 @@ def check_place(workdir: pathlib.Path) -> None:
     """Refuses a path that cannot become a run's folder.
 
     Raises:
-        UserError: It is a file, or holds something else that this project wrote.
+        UserError: It is a file, a bucket's address, or holds something else that this project
+            wrote.
     """
+    output.check_local(workdir, option="--workdir")
     if workdir.exists() and not workdir.is_dir():
         raise cli.UserError(f"--workdir={workdir}: is a file; give a folder")
     for name, what in _OTHERS.items():
@@ -43,15 +51,34 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     """Creates the folder if need be and keeps other processes from training in it.
 
     The system frees the lock when its process ends, however it ends: no lock is ever stale. Of
-    several hosts, the first holds it. Folders that were created go again if nothing came into them.
+    several hosts, the first holds it, and all see that they have the same folder. Folders that were
+    created go again if nothing came into them.
 
     Raises:
-        UserError: It cannot be written or is something else, or another process trains there.
+        UserError: It cannot be written or is something else, another process trains there, or hosts
+            see different folders.
     """
     check_place(workdir)
-    if jax.process_index() != 0:
+    with contextlib.ExitStack() as stack:
+        holder, problem = "", None
+        if jax.process_index() == 0:
+            try:
+                holder = stack.enter_context(_locked(workdir))
+            except cli.UserError as error:  # the others must hear of it before this one ends
+                problem = error
+        holder = distributed.first_hosts(holder)
+        if problem is not None:
+            raise problem
+        if not holder:
+            raise cli.UserError(f"--workdir={workdir}: the first host cannot train there")
+        if jax.process_count() > 1:
+            _check_shared(workdir, holder)
         yield
-        return
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[str]:
+    """The folder, created and locked by this process; gives the line that the lock holds."""
     created = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -72,14 +99,36 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             _log.warning("%s cannot be locked (%s): see to it yourself", workdir, error.strerror)
+        since = datetime.datetime.now().isoformat(timespec="microseconds")
+        holder = f"process {os.getpid()} on {socket.gethostname()}, since {since},"
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.write(f"{holder}\n")
         file.flush()
+        os.fsync(file.fileno())  # other hosts read it
         try:
-            yield
+            yield holder
         finally:
             if created:
                 _remove_empty(workdir, created)
+
+
+def _check_shared(workdir: pathlib.Path, holder: str) -> None:
+    """Compares the lock that every host sees; network file systems may show it late."""
+    ends = time.monotonic() + _SHOWN_SECONDS
+    while not (seen := _holder(workdir) == holder) and time.monotonic() < ends:
+        time.sleep(1)
+    if not multihost_utils.process_allgather(np.uint32(seen)).all():
+        raise cli.UserError(
+            f"--workdir={workdir}: expected one folder that all hosts see, and they see different "
+            "ones; put it on storage that they share, and give its absolute path"
+        )
+
+
+def _holder(workdir: pathlib.Path) -> str:
+    try:
+        return (workdir / LOCK).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _remove_empty(workdir: pathlib.Path, created: list[pathlib.Path]) -> None:

@@ -17,6 +17,7 @@ _FREE = {
     "optimizer.clip_norm",
     "motion_pretrain.learning_rate",
     "adversarial.learning_rate",
+    "adversarial.group_size",  # another number of devices may need another one
     "data.broken",
     "data.cache_gigabytes",
     "model.encoder.remat",
@@ -82,7 +83,7 @@ def note_changes(workdir: str | pathlib.Path, step: int, before: Config, now: Co
 
 def changes(before: Config, now: Config) -> dict[str, list]:
     """Both values of the fields that differ, by full name."""
-    old, new = (_fields(json.loads(config.to_json())) for config in (before, now))
+    old, new = fields(before), fields(now)
     return {name: [old[name], new[name]] for name in new if old[name] != new[name]}
 
 
@@ -93,12 +94,16 @@ def describe(changed: dict[str, list]) -> str:
     return ", ".join(named[:_LISTED] + more)
 
 
-def _fields(tree: dict, path: str = "") -> dict:
-    """Values by full name."""
+def fields(config: Config) -> dict:
+    """JSON-able values of all fields, by full name such as "optimizer.b1"."""
+    return _flat(json.loads(config.to_json()))
+
+
+def _flat(tree: dict, path: str = "") -> dict:
     found = {}
     for name, value in tree.items():
         inner = isinstance(value, dict)
-        found |= _fields(value, f"{path}{name}.") if inner else {path + name: value}
+        found |= _flat(value, f"{path}{name}.") if inner else {path + name: value}
     return found
 
 

@@ -48,11 +48,25 @@ def _losses(workdir):
     return [line.get("motion/loss", line.get("avatar/loss")) for line in lines]
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(pack, tmp_path):
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def _outputs(runs, timeout=500) -> list[str]:
+    try:
+        return [run.communicate(timeout=timeout)[0] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
+            run.stdout.close()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(pack, tmp_path):
+    port = _free_port()
     runs = [
         _start(
             tmp_path / "two",
@@ -65,13 +79,7 @@ def test_two_processes_have_the_losses_of_one(pack, tmp_path):
         )
         for index in range(2)
     ]
-    try:
-        outputs = [run.communicate(timeout=500)[0] for run in runs]
-    finally:
-        for run in runs:
-            run.kill()
-            run.wait()
-            run.stdout.close()
+    outputs = _outputs(runs)
     assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)
     one = _start(tmp_path / "one", pack, tmp_path / "cache", 4)
     output = one.communicate(timeout=500)[0]
@@ -137,3 +145,87 @@ def test_a_machine_that_is_no_cluster_says_what_to_give():
         check=False,
     )
     assert "give --coordinator, --num_processes and --process_id" in run.stderr, run.stderr
+
+
+_DIVERGED = """
+import sys
+import jax, numpy as np
+from jax import sharding
+from instant_gs import cli, config
+from instant_gs.training import checkpoint, distributed, state
+index = int(sys.argv[2])
+distributed.start(False, sys.argv[1], 2, index)
+assert distributed.first_hosts(f"from {index}") == "from 0"
+assert distributed.differing({"same": [1, "a"], "index": index, "too": None}) == ["index"]
+everywhere = sharding.NamedSharding(jax.make_mesh((2,), "x"), sharding.PartitionSpec())
+def whole(value):  # one array, of which each host believes that its copy is everybody's
+    own = jax.device_put(np.int32(value), jax.local_devices()[0])
+    return jax.make_array_from_single_device_arrays((), everywhere, [own])
+checkpointer = checkpoint.RunCheckpointer(sys.argv[3])
+try:
+    for step, value in (1, 7), (2, index):
+        ema = {"a": whole(value)}
+        made = state.TrainState(whole(step), {}, ema, {}, whole(-1))
+        checkpointer.save(made, {}, config.Config())
+except cli.UserError as error:
+    print("refused:", error)
+checkpointer.close()
+print("kept", checkpointer.latest_step())
+"""
+
+
+@pytest.mark.slow
+def test_hosts_that_hold_different_numbers_save_nothing(tmp_path):
+    """Their checkpoint would be a mixture that nobody can read."""
+    address = f"localhost:{_free_port()}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", _DIVERGED, address, str(index), str(tmp_path / "run")],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    outputs = _outputs(runs)
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)
+    for output in outputs:
+        assert "hold different numbers at step 2 (ema), so that nothing was saved" in output
+        assert "kept 1" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--config.optimizer.learning_rate=0.1", "hosts differ in optimizer.learning_rate ("),
+        ("--workdir=elsewhere", "expected one folder that all hosts see"),
+    ],
+)
+def test_hosts_that_were_told_different_things_are_refused(pack, tmp_path, option, message):
+    address = f"--coordinator=localhost:{_free_port()}"
+    option = option.replace("elsewhere", str(tmp_path / "elsewhere"))
+    several = address, "--num_processes=2"
+    runs = [
+        _start(tmp_path / "run", pack, tmp_path / "cache", 2, *several, *own)
+        for own in (["--process_id=0"], ["--process_id=1", option])
+    ]
+    outputs = _outputs(runs)
+    assert [run.returncode for run in runs] == [1, 1], "\n".join(outputs)
+    for output in outputs:
+        assert message in output, output
+    assert not (tmp_path / "run").exists() and not (tmp_path / "elsewhere").exists()
+
+
+def test_nobody_need_read_what_training_says():
+    code = "import sys; from instant_gs.training import distributed as d\n"
+    code += "for i in range(3): d.say(f'line {i}')\nsys.stderr.write('trained on')"
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    run.stdout.close()  # before the first line
+    assert run.stderr.read().decode().endswith("trained on") and run.wait() == 0
+    run.stderr.close()

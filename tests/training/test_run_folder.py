@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import time
 import types
@@ -9,7 +10,7 @@ import types
 import jax.numpy as jnp
 import pytest
 
-from instant_gs import cli
+from instant_gs import cli, output
 from instant_gs.training import preemption, run_folder, writer
 
 
@@ -50,6 +51,12 @@ def test_a_refused_command_leaves_no_folder_and_removes_no_other(tmp_path):
     (tmp_path / "own").mkdir()
     refused(tmp_path / "own")
     assert (tmp_path / "own").is_dir()
+
+
+def test_a_buckets_address_is_no_path():
+    for check in (run_folder.check_place, lambda path: output.check_free(path, overwrite=False)):
+        with pytest.raises(cli.UserError, match=r"gs:/b/run: expected a path; mount the bucket"):
+            check(pathlib.Path("gs://b/run"))
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "report.json", "params"])
