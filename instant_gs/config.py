@@ -121,6 +121,8 @@ class ModelConfig:
 class DataConfig:
     """Teacher packs and sampling. Probabilities are per driven target, ``mirror``'s per sample.
 
+    ``threads`` read and decode, each a batch of its own, of which as many are held ready; raise it
+    where ``speed/input_seconds`` comes near the step's. The batches do not depend on it.
     ``broken``: "stop" ends training at a broken record; "skip" takes another sample instead.
     """
 
@@ -131,6 +133,7 @@ class DataConfig:
     same_expression: float = 0.1
     mirror: float = 0.0
     cache_gigabytes: float = 2.0
+    threads: int = 4
     broken: str = "stop"
 
 

@@ -84,6 +84,7 @@ def _number_checks(config):
         ("model.gaussians.grid", config.model.gaussians.grid),
         ("data.batch_size", data.batch_size),
         ("data.driven_per_sample", data.driven_per_sample),
+        ("data.threads", data.threads),
         ("train.steps", train.steps),
         ("train.log_every", train.log_every),
         ("train.image_every", train.image_every),

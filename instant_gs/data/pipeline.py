@@ -21,7 +21,7 @@ from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 from instant_gs.data.reader import Pack, open_packs
 
-_PREFETCH = 2  # batches held ready
+_PREFETCH = 2  # batches held ready, or one a thread if these are more
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ def make_loader(
     image_size: int | None = None,
     fov_degrees: float | None = None,
     cache_gigabytes: float = 0.0,
+    threads: int = 1,
     broken: BrokenRecords | None = None,
     **sampling,
 ) -> grain.DatasetIterator:
@@ -126,6 +127,7 @@ def make_loader(
       fov_degrees: the view that the packs must show (`data.framing`); None for any.
       cache_gigabytes: memory for decoded frames, H * W * 5 bytes each (12,000 of 128x128 a
         gigabyte); what fits is decoded once.
+      threads: as in `read_ahead`; the batches are the same for any number.
       broken: receives broken records, and samples that hold one are replaced; None is an error.
       sampling: as `make_batches`; `batch_size` and `driven_per_sample` must be given.
 
@@ -146,7 +148,22 @@ def make_loader(
     size = None if image_size is None else (image_size, image_size)
     store = FrameStore(opened, size, int(cache_gigabytes * 1e9))
     batches = make_batches(opened, store, split, broken=broken, **sampling)
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
+    return read_ahead(batches, threads)
+
+
+def read_ahead(batches: grain.MapDataset, threads: int) -> grain.DatasetIterator:
+    """Iterates over `make_batches` as training does, with some batches made ahead of their turn.
+
+    Args:
+      batches: from `make_batches`.
+      threads: each makes a batch of its own, so that as many are read from the disk at a time.
+
+    Raises:
+      ValueError: fewer than one thread.
+    """
+    if threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}")
+    options = grain.ReadOptions(threads, prefetch_buffer_size=max(_PREFETCH, threads))
     return iter(batches.to_iter_dataset(options))
 
 

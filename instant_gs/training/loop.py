@@ -183,6 +183,7 @@ def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):
         image_size=config.model.image_size,
         fov_degrees=config.model.fov_degrees,
         cache_gigabytes=data.cache_gigabytes,
+        threads=data.threads,
         shard_index=jax.process_index() if hosts > 1 else 0,
         shard_count=hosts,
         broken=broken,
@@ -225,7 +226,9 @@ def _run(
 
     while number < total:
         phase = curriculum.at(number, config)
-        batch = parallel.split(_next_batch(loader, save), mesh)
+        with meter.input():
+            batch = _next_batch(loader, save)
+        batch = parallel.split(batch, mesh)
         number += 1
         window.before(number)
         with jax.profiler.StepTraceAnnotation("step", step_num=number):

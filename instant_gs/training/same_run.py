@@ -20,6 +20,7 @@ _FREE = {
     "adversarial.group_size",  # another number of devices may need another one
     "data.broken",
     "data.cache_gigabytes",
+    "data.threads",
     "model.encoder.remat",
     *(
         f"train.{field.name}"

@@ -1,4 +1,4 @@
-"""How fast a run is: seconds a step, samples a second, share of the device's peak."""
+"""How fast a run is: seconds a step and for its batch, samples a second, share of the peak."""
 
 import contextlib
 import copy
@@ -22,6 +22,7 @@ class Meter:
     def __init__(self, samples: int, peak: float | None = None):
         self._samples, self._peak = samples, peak
         self._phase, self._steps, self._start, self._flops = None, 0, 0.0, None
+        self._waited = 0.0  # seconds, for batches of the steps that are timed
 
     def count(self, phase: curriculum.Phase, result, flops) -> None:
         """Notes that a step was started.
@@ -38,6 +39,7 @@ class Meter:
         jax.block_until_ready(result)
         self._flops = flops() if self._peak else None
         self._phase, self._steps, self._start = phase, 0, time.monotonic()
+        self._waited = 0.0
 
     def read(self) -> dict[str, float]:
         """Speed since the last reading, empty without a step; call it when the steps are done."""
@@ -45,12 +47,23 @@ class Meter:
         if not self._steps:
             self._start = now
             return {}
-        seconds = (now - self._start) / self._steps
-        self._steps, self._start = 0, now
-        speed = {"step_seconds": seconds, "samples_per_second": self._samples / seconds}
+        seconds, waited = (now - self._start) / self._steps, self._waited / self._steps
+        self._steps, self._start, self._waited = 0, now, 0.0
+        speed = {
+            "step_seconds": seconds,
+            "input_seconds": waited,
+            "samples_per_second": self._samples / seconds,
+        }
         if self._flops:
             speed["model_flop_utilisation"] = self._flops / seconds / self._peak
         return speed
+
+    @contextlib.contextmanager
+    def input(self):
+        """What happens inside waits for the batch of the step that is counted next."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
 
     @contextlib.contextmanager
     def pause(self, result):

@@ -1,6 +1,7 @@
 """The training pipeline: what a sample is, and that the order survives anything."""
 
 import itertools
+import threading
 
 import grain
 import jax
@@ -138,13 +139,32 @@ def test_an_epoch_visits_every_source_once(pack, table):
 
 def test_same_seed_same_batches(pack):
     _assert_equal(_take(_loader(pack), 4), _take(_loader(pack), 4))
-    # However it is read.
-    sampling = {"batch_size": 4, "driven_per_sample": D, "seed": 5, "cross_identity": 0.5}
-    batches = pipeline.make_batches([pack], pipeline.FrameStore([pack]), "train", **sampling)
-    threaded = iter(batches.to_iter_dataset(grain.ReadOptions(3, 6)))
-    _assert_equal(_take(_loader(pack), 4), _take(threaded, 4))
     other = _take(_loader(pack, seed=6), 4)
     assert not np.array_equal(other[0].source.image, next(_loader(pack)).source.image)
+
+
+def test_any_number_of_threads_makes_the_same_batches_also_where_a_run_resumes(pack):
+    one = _loader(pack, mirror=0.5)
+    expected = _take(one, 12)
+    state = one.get_state()
+    for threads in (2, 5):
+        several = _loader(pack, mirror=0.5, threads=threads)
+        _assert_equal(_take(several, 12), expected)
+        assert several.get_state() == state
+        several.set_state(state)
+        _assert_equal(_take(several, 4), _take(one, 4))
+        one.set_state(state)
+
+
+def test_as_many_batches_are_read_at_a_time_as_there_are_threads():
+    meet = threading.Barrier(5, timeout=60)  # nobody passes before five are there
+
+    def batch(number):
+        meet.wait()
+        return number
+
+    batches = pipeline.read_ahead(grain.MapDataset.range(5).map(batch), 5)
+    assert _take(batches, 5) == list(range(5))
 
 
 @pytest.mark.parametrize("before", [0, 5, 40])
@@ -235,6 +255,7 @@ def test_damaged_record_stops_the_loader(copied_pack):
         ({"cross_identity": 1.2}, "cross_identity: expected 0 to 1"),
         ({"same_expression": float("nan")}, "same_expression: expected 0 to 1"),
         ({"seed": -1}, "seed: expected 0"),
+        ({"threads": 0}, "threads: expected at least 1"),
         ({"shard_index": 2, "shard_count": 2}, "shard_index: expected 0 to 1"),
     ],
 )

@@ -61,6 +61,7 @@ def test_a_run_leaves_metrics_pictures_and_weights(finished_run):
     assert metrics[5]["avatar/learning_rate"] == 0.0 < metrics[6]["avatar/learning_rate"]
     # The first step of a phase compiles and is not timed.
     assert "speed/step_seconds" not in metrics[5] and metrics[6]["speed/samples_per_second"] > 0
+    assert 0 <= metrics[6]["speed/input_seconds"] <= metrics[6]["speed/step_seconds"]
     assert "speed/model_flop_utilisation" not in metrics[6], "the peak of a CPU is not known"
     assert "validation_0000008" in (workdir / "report.html").read_text()
     assert all(np.isfinite(v) for line in metrics.values() for v in line.values())

@@ -30,4 +30,24 @@ def test_without_a_cpu_nothing_is_counted(config, monkeypatch):
     meter = throughput.Meter(samples=4, peak=1e12)
     for _ in range(2):
         meter.count(MOTION, (), lambda: flops)
-    assert set(meter.read()) == {"step_seconds", "samples_per_second"}
+    assert set(meter.read()) == {"step_seconds", "input_seconds", "samples_per_second"}
+
+
+def test_waiting_for_batches_is_measured_in_the_steps_that_are_timed(monkeypatch):
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr(throughput.time, "monotonic", lambda: next(clock))
+    meter = throughput.Meter(samples=4)
+
+    def steps(count, phase=MOTION):
+        for _ in range(count):
+            with meter.input():  # by this clock 10 s
+                pass
+            meter.count(phase, (), lambda: None)
+
+    steps(3)  # the first compiles and is not timed, nor is what it waited
+    speed = meter.read()
+    assert speed["input_seconds"] == 10 < speed["step_seconds"]
+    steps(4)
+    assert meter.read()["input_seconds"] == 10
+    steps(1, curriculum.Phase("avatar", 32))
+    assert meter.read() == {}
