@@ -2,12 +2,15 @@
 
 import itertools
 import threading
+import time
+import types
 
 import grain
 import jax
 import numpy as np
 import pytest
 
+from instant_gs.config import DataConfig
 from instant_gs.data import bench, packing, pipeline, reader, sampler, synthetic
 from instant_gs.data.error import PackError
 
@@ -279,6 +282,27 @@ def test_bench(pack, cached):
     assert figures["case"] == ("cached" if cached else "decoded")
     assert figures["images_per_batch"] == 2 * (2 + 2 * 4)
     assert figures["images_per_second"] > 0
+
+
+def test_bench_reads_as_training_does_and_times_every_batch_that_it_counts(pack, monkeypatch):
+    events = []
+    read_ahead, assemble = pipeline.read_ahead, pipeline._Assemble.map
+
+    def noted(name, function):
+        def call(*arguments):
+            events.append(name)
+            return function(*arguments)
+
+        return call
+
+    clock = {name: noted("clock", getattr(time, name)) for name in ("perf_counter", "process_time")}
+    monkeypatch.setattr(bench, "time", types.SimpleNamespace(**clock))
+    monkeypatch.setattr(pipeline, "read_ahead", noted("read_ahead", read_ahead))
+    monkeypatch.setattr(pipeline._Assemble, "map", noted("batch", assemble))
+    figures = bench.measure(pack, cached=False, batches=6, batch_size=2, image_size=16)
+    assert events[:3] == ["clock", "clock", "read_ahead"], "no batch is ready before"
+    assert figures["threads"] == DataConfig.threads
+    assert 6 <= events.count("batch") <= 6 + DataConfig.threads
 
 
 class _Indices:
