@@ -4,7 +4,6 @@ The order is index-based: sample number i is the same whatever came before, on e
 and after a restore. A host takes every `shard_count`-th sample of one global sequence.
 """
 
-import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,6 @@ from instant_gs.data.error import PackError
 from instant_gs.data.reader import Pack, open_packs
 
 _PREFETCH = 2  # batches held ready, or one a thread if these are more
-
-_log = logging.getLogger(__name__)
 
 
 class FrameStore:
@@ -217,17 +214,6 @@ def make_batches(
             " motion_pretrain.steps=0 and teacher_forcing=False"
         )
     planner = sampler.Planner(table, driven_per_sample, **shares)
-    _log.info(
-        "split %s: %d identities, %d performances (%d seen by one camera only), %d records;"
-        " left out: %d clips without a camera, %d identities with a single frame",
-        split,
-        len(table.identities),
-        len(table.performances),
-        table.single_views,
-        len(table),
-        table.unknown_cameras,
-        table.lone_frames,
-    )
     samples = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat()
     # Planned before the hosts divide them: all samples together do not depend on the hosts.
     samples = samples.random_map(_Plan(planner, mirror))

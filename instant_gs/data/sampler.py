@@ -10,6 +10,7 @@ import numpy as np
 
 from instant_gs.data import digest
 from instant_gs.data.error import PackError
+from instant_gs.data.pack_use import PackUse
 from instant_gs.data.reader import Pack, PackedClip
 
 # A person seen once has no other frame that could be a target.
@@ -45,9 +46,7 @@ class SampleTable:
       performances: all usable performances.
       by_identity: for each identity, the numbers of its performances.
       by_key: for each key, the numbers of the performances that share it.
-      unknown_cameras: clips left out because their camera is unknown.
-      single_views: usable performances that one camera alone saw (monocular videos).
-      lone_frames: identities left out because they have a single record.
+      uses: for each pack, what is used of it and what is left out.
       without_coefficients: usable clips whose coefficients nobody gave.
     """
 
@@ -63,9 +62,7 @@ class SampleTable:
         self.performances: list[Performance] = []
         self.by_identity: list[list[int]] = []
         self.by_key: list[list[int]] = []
-        self.unknown_cameras = 0
-        self.single_views = 0
-        self.lone_frames = 0
+        self.uses: list[PackUse] = []
         self.without_coefficients = 0
         self._keys: dict[tuple, int] = {}
         offset = 0
@@ -76,9 +73,11 @@ class SampleTable:
             have = sum(len(pack.identities(split)) for pack in packs)
             raise PackError(
                 f"{', '.join(str(pack.path) for pack in packs)}: nothing to sample in split"
-                f" {split!r}: {have} identities, {self.unknown_cameras} clips without a camera,"
-                f" {self.lone_frames} identities with a single frame; sampling needs a known camera"
-                " and two frames of an identity: add identities or choose another split"
+                f" {split!r}: {have} identities,"
+                f" {sum(use.unknown_cameras for use in self.uses)} clips without a camera,"
+                f" {sum(use.lone_frames for use in self.uses)} identities with a single frame;"
+                " sampling needs a known camera and two frames of an identity: add identities or"
+                " choose another split"
             )
         counts = [len(one.firsts) * one.frames for one in self.performances]
         self._ends = list(itertools.accumulate(counts))
@@ -99,19 +98,40 @@ class SampleTable:
         clips_of: dict[str, list[PackedClip]] = collections.defaultdict(list)
         for clip in pack.clips:
             clips_of[clip.identity].append(clip)
-        for name in pack.identities(split):
+        names = pack.identities(split)
+        clips, used, people, lone, unknown, single = [], [], 0, 0, 0, 0
+        for name in names:
             groups: dict[tuple, list[int]] = collections.defaultdict(list)
             known = [clip for clip in clips_of[name] if clip.camera_known]
-            self.unknown_cameras += len(clips_of[name]) - len(known)
+            clips += clips_of[name]
+            unknown += len(clips_of[name]) - len(known)
             if sum(clip.frames for clip in known) < _MIN_RECORDS:
-                self.lone_frames += bool(known)
+                lone += bool(known)
                 continue
+            people += 1
+            used += known
             for clip in known:
                 key = (number, clip.performance, clip.frames, clip.track)
                 groups[key].append(offset + clip.first)
                 self.without_coefficients += clip.track is None
-            self.single_views += sum(len(firsts) == 1 for firsts in groups.values())
+            single += sum(len(firsts) == 1 for firsts in groups.values())
             self._add_identity(number, name, groups)
+        self.uses.append(
+            PackUse(
+                path=str(pack.path),
+                split=split,
+                people=len(names),
+                people_used=people,
+                clips=len(clips),
+                clips_used=len(used),
+                records=sum(clip.frames for clip in clips),
+                records_used=sum(clip.frames for clip in used),
+                elsewhere=len(pack.attributes) - len(names),
+                unknown_cameras=unknown,
+                lone_frames=lone,
+                single_views=single,
+            )
+        )
 
     def _add_identity(self, number: int, name: str, usable: dict[tuple, list[int]]) -> None:
         identity = len(self.identities)

@@ -7,7 +7,6 @@ import jax
 
 from instant_gs import models
 from instant_gs.config import Config
-from instant_gs.data import reader
 from instant_gs.training import (
     abstract,
     checkpoint,
@@ -124,10 +123,9 @@ def _data(config: Config):
     if not config.data.packs:
         yield "data          none: training needs --config.data.packs='(\"FOLDER\",)'"
         return
-    loop.training_data(config)  # refuses what training would refuse
-    for pack in reader.open_packs(config.data.packs, allow_broken=config.data.broken == "skip"):
-        height, width = pack.image_size
-        yield f"data          {pack.path}: {len(pack):,} records of {height} x {width}"
+    _, _, uses = loop.training_data(config)  # refuses what training would refuse
+    for use in uses:
+        yield f"data          {use}"
 
 
 def _start(config, workdir, state, init_from, motion_encoder):

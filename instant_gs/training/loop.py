@@ -9,7 +9,7 @@ import jax
 
 from instant_gs import cli, models
 from instant_gs.config import Config
-from instant_gs.data import pipeline
+from instant_gs.data import pipeline, reader, sampler
 from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 from instant_gs.training import (
@@ -84,7 +84,9 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
     mesh = parallel.mesh_of(config)
     if not config.data.packs:
         raise cli.UserError("training needs data: --config.data.packs='(\"FOLDER\",)'")
-    loader, broken = training_data(config)
+    loader, broken, uses = training_data(config)
+    for use in uses:
+        distributed.say(f"data: {use}")
     train_state = parallel.place(state.create(models.build(config.model), config), mesh)
     checkpointer = checkpoint.RunCheckpointer(workdir, keep=config.train.keep_checkpoints)
     begins = checkpointer.latest_step() is None
@@ -158,20 +160,26 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
 
 
 def training_data(config: Config):
-    """The iterator over this host's batches, and the broken records it meets, None if an error.
+    """What training reads.
+
+    Returns:
+        The iterator over this host's batches; the broken records that it meets, None if they are
+        an error; and for each pack, what is used of it (``data.pack_use``).
 
     Raises:
         PackError: A pack cannot be read, or lacks what the configuration needs.
         UserError: A pack shows another view than the model's.
     """
     broken = BrokenRecords() if config.data.broken == "skip" else None
-    return _loader(config, "train", config.seed, jax.process_count(), broken), broken
+    packs = reader.open_packs(config.data.packs, allow_broken=broken is not None)
+    loader = _loader(config, "train", config.seed, jax.process_count(), broken, packs)
+    return loader, broken, sampler.SampleTable(packs, "train").uses
 
 
-def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None):
+def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None, packs=None):
     data, pretrain = config.data, config.motion_pretrain
     return pipeline.make_loader(
-        data.packs,
+        packs or data.packs,
         split,
         batch_size=data.batch_size // hosts,
         driven_per_sample=data.driven_per_sample,

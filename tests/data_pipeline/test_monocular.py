@@ -35,7 +35,7 @@ def plans(table, cross, same, count=300, driven=2):
 def test_what_a_sample_is(tmp_path):
     pack = pack_of(tmp_path, ["ada", "eve"])
     table = sampler.SampleTable([pack], "all")
-    assert len(table) == len(pack) == 16 and table.single_views == 4
+    assert len(table) == len(pack) == 16 and table.uses[0].single_views == 4
     targets = set()
     for source, reconstruction, *others in plans(table, cross=0, same=0):
         assert reconstruction == source, "nobody else saw the source's expression"

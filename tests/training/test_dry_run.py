@@ -104,6 +104,27 @@ def _missing_shard(config, folder):
 
 
 @pytest.mark.parametrize("does", ["describe", "train"])
+def test_what_is_used_of_each_pack_is_said_once(does, config, tmp_path, monkeypatch, capfd):
+    names = synthetic.names_in_split("train", 3)
+    source = synthetic.write_pack(
+        tmp_path / "source", names, monocular=names[:1], image_size=64, frames=2
+    )
+    packing.pack(source, tmp_path / "packed", packing.Options(image_size=64), workers=1)
+    config.data.packs += (str(tmp_path / "packed"),)
+    if does == "train":
+        monkeypatch.setattr(loop, "_run", lambda *_: None)
+        loop.train(config, tmp_path / "run")
+        said = capfd.readouterr().out
+    else:
+        monkeypatch.setattr(curriculum, "phases", lambda _: [])
+        said = "\n".join(dry_run.describe(config, tmp_path / "run"))
+    lines = [line for line in said.splitlines() if line.startswith("data")]
+    assert len(lines) == 2 and f"{config.data.packs[0]}: split train uses " in lines[0]
+    assert f"{config.data.packs[1]}: split train uses 2 of 3 people, 12 of 14 clips, " in lines[1]
+    assert lines[1].endswith("; 2 clips left out: their camera is unknown")
+
+
+@pytest.mark.parametrize("does", ["describe", "train"])
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -128,7 +149,7 @@ def test_a_broken_pack_is_described_if_training_would_skip_the_records(
     _missing_shard(config, tmp_path)
     config.data.broken = "skip"
     text = "\n".join(dry_run.describe(config, tmp_path / "run"))
-    assert re.search(r"data +\S+/packed: [\d,]+ records of 64 x 64", text), text
+    assert re.search(r"data +\S+/packed: split train uses \d+ of \d+ people, ", text), text
 
 
 def test_sharing_the_state_divides_it(config, monkeypatch):
