@@ -199,15 +199,17 @@ def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None, 
 
 
 def _batch_to_show(config: Config, broken):
-    """A batch of people whom training does not see, if the packs have any."""
+    """A batch of people whom training does not see, if the packs have any, and whether they do."""
+    held_out = True
     try:
         loader = _loader(config, "validation", config.seed + 1, broken=broken)
     except PackError:
         distributed.say(
-            "too few identities for a validation split: sample pictures show training identities"
+            "too few identities for a validation split: sample pictures show training identities, "
+            "and validation/psnr is not logged"
         )
-        loader = _loader(config, "train", config.seed + 1, broken=broken)
-    return next(loader)
+        loader, held_out = _loader(config, "train", config.seed + 1, broken=broken), False
+    return next(loader), held_out
 
 
 def _run(
@@ -216,7 +218,7 @@ def _run(
     model = models.build(config.model)
     total = config.motion_pretrain.steps + config.train.steps
     draw = sample_grid.make(model, config)
-    shown = _batch_to_show(config, broken)
+    shown, held_out = _batch_to_show(config, broken)
     step_of = functools.cache(lambda phase: step.make(model, config, phase, mesh))
     meter = throughput.Meter(config.data.batch_size, throughput.peak(config))
     number = int(train_state.step)
@@ -261,9 +263,12 @@ def _run(
             with meter.pause(metrics):
                 ema = parallel.whole(train_state.ema, mesh)  # all hosts take part
                 if jax.process_index() == 0:
-                    picture = draw(ema, shown)
+                    picture, scores = draw(ema, shown)
                     with checkpointer.plain_errors("the log"):
                         metric_writer.image(number, "validation", picture)
+                        if held_out:
+                            named = {f"validation/{name}": scores[name] for name in scores}
+                            metric_writer.scalars(number, named)
                         report.write(workdir, config)
         request = stop.after(number)
         if number % config.train.checkpoint_every == 0 or last or request:

@@ -56,7 +56,7 @@ def write(workdir: str | pathlib.Path, config: Config) -> pathlib.Path:
 
 
 def read_curves(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
-    """Metrics by name as (step, value), steps increasing; of a step logged twice, the last.
+    """Metrics by name as (step, value), steps increasing; of one logged twice, the last value.
 
     Damaged lines, which a crash of the machine may leave, are passed over.
     """
@@ -64,7 +64,7 @@ def read_curves(path: pathlib.Path) -> dict[str, list[tuple[int, float]]]:
     for text in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
-            lines[line.pop("step")] = line
+            lines.setdefault(line.pop("step"), {}).update(line)
         except (ValueError, AttributeError, KeyError, TypeError):
             continue
     curves = {}

@@ -26,7 +26,10 @@ COLUMNS = (
 
 
 def make(model: AvatarModel, config: Config):
-    """Builds ``draw(params, batch) -> (H, W, 3) uint8``, one row a sample, its first target.
+    """Builds ``draw(params, batch) -> (picture, scores)``: one row a sample, its first target.
+
+    The picture is (H, W, 3) uint8. The scores are "psnr" and "l1" of the results shown, means over
+    them.
 
     Columns are ``COLUMNS``. "error" is absolute, between result and truth; "no motion" has the
     residual switched off; "residual" paints each Gaussian with the length of its residual, the
@@ -62,14 +65,22 @@ def make(model: AvatarModel, config: Config):
             1,
         )
 
-    def draw(params, batch: types.Batch) -> np.ndarray:
+    def draw(params, batch: types.Batch) -> tuple[np.ndarray, dict[str, float]]:
         batch = jax.tree.map(lambda a: a[:ROWS], batch)
         grid = np.asarray(columns(params, batch))
+        scores = _scores(*(grid[:, COLUMNS.index(name)] for name in ("result", "truth")))
         rows, count, height, width, _ = grid.shape
         grid = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, count * width, 3)
-        return (np.clip(grid, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return (np.clip(grid, 0, 1) * 255 + 0.5).astype(np.uint8), scores
 
     return draw
+
+
+def _scores(result: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """PSNR and L1 of pictures (B, H, W, 3), as ``objective`` computes them for its metrics."""
+    error = np.mean((np.clip(result, 0, 1) - truth) ** 2, (1, 2, 3))
+    psnr = -10 * np.log10(np.maximum(error, 1e-10))
+    return {"psnr": float(psnr.mean()), "l1": float(np.abs(result - truth).mean())}
 
 
 def _stack(trees):

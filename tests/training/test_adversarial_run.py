@@ -64,7 +64,9 @@ def run(pack, tmp_path_factory):
     config, workdir = _config(pack), tmp_path_factory.mktemp("adversarial")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objective, "avatar_objective", _toy)
-        patch.setattr(sample_grid, "make", lambda *_: lambda *_: np.zeros((8, 8, 3), np.uint8))
+        patch.setattr(
+            sample_grid, "make", lambda *_: lambda *_: (np.zeros((8, 8, 3), np.uint8), {})
+        )
         yield config, workdir, jax.tree.map(np.asarray, loop.train(config, workdir))
 
 

@@ -139,7 +139,9 @@ def test_each_phase_compiles_once(config, tmp_path, monkeypatch):
 
     monkeypatch.setattr(objective, "avatar_objective", toy)
     monkeypatch.setattr(objective, "make_judges", lambda config, phase: phase.judges)
-    monkeypatch.setattr(sample_grid, "make", lambda *_: lambda *_: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(
+        sample_grid, "make", lambda *_: lambda *_: (np.zeros((8, 8, 3), np.uint8), {})
+    )
     monkeypatch.setattr(step, "make", remember)
     loop.train(config, tmp_path / "run")
     expected = [Phase("avatar", 16), Phase("avatar", 32), Phase("avatar", 32, ("identity",))]

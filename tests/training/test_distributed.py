@@ -45,7 +45,8 @@ def _start(workdir, pack, cache, devices, *options):
 
 def _losses(workdir):
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [line.get("motion/loss", line.get("avatar/loss")) for line in lines]
+    losses = (line.get("motion/loss", line.get("avatar/loss")) for line in lines)
+    return [loss for loss in losses if loss is not None]
 
 
 def _free_port() -> int:

@@ -21,8 +21,11 @@ from instant_gs.training import checkpoint, completeness, loop, sample_grid, sta
 
 
 def read_metrics(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return {line["step"]: line for line in map(json.loads, lines)}
+    """Values by step; those of a sample picture have a line of their own."""
+    metrics = {}
+    for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
+        metrics.setdefault(line["step"], {}).update(line)
+    return metrics
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,11 @@ def test_a_run_leaves_metrics_pictures_and_weights(finished_run):
     columns = picture.reshape(*picture.shape[:1], -1, size, 3).swapaxes(0, 1).astype(int)
     names = ("result", "truth", "residual", "from its right", "from its left")
     result, truth, residual, right, left = (columns[sample_grid.COLUMNS.index(n)] for n in names)
+    assert [step for step in metrics if "validation/psnr" in metrics[step]] == [8]
+    each = (np.square(result - truth) / 255**2).reshape(-1, size, size, 3).mean((1, 2, 3))
+    assert metrics[8]["validation/psnr"] == pytest.approx(-10 * np.log10(each).mean(), abs=0.1)
+    l1 = np.abs(result - truth).mean() / 255
+    assert metrics[8]["validation/l1"] == pytest.approx(l1, rel=0.05)
     assert residual.std() > 1 and np.all(residual[..., :1] == residual)
     assert all(np.abs(a - b).mean() > 1 for a, b in ((result, truth), (right, left)))
     loaded_config, params, provenance = weights.load(workdir)
@@ -163,7 +171,9 @@ def test_a_motion_encoder_can_come_from_another_run(finished_run, tmp_path, monk
         return dataclasses.replace(train_state, step=train_state.step + 1), {}
 
     monkeypatch.setattr(loop.step, "make", lambda *_: idle)
-    monkeypatch.setattr(loop.sample_grid, "make", lambda *_: lambda *_: np.zeros((8, 8, 3), "u1"))
+    monkeypatch.setattr(
+        loop.sample_grid, "make", lambda *_: lambda *_: (np.zeros((8, 8, 3), "u1"), {})
+    )
     run = loop.train(config, tmp_path / "run", None, str(workdir))
     jax.tree.map(
         np.testing.assert_array_equal, run.params["motion_encoder"], final.ema["motion_encoder"]

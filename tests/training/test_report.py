@@ -60,6 +60,16 @@ def test_the_page_holds_curves_pictures_configuration_and_provenance(tmp_path):
     assert not list(tmp_path.glob("*.partial*"))
 
 
+def test_scores_of_a_sample_picture_stand_beside_the_metrics_of_their_step(tmp_path):
+    _run(tmp_path, 3)
+    with open(tmp_path / "metrics.jsonl", "a") as lines:
+        lines.write(json.dumps({"step": 2, "validation/psnr": 21.5}) + "\n")
+    curves = report.read_curves(tmp_path / "metrics.jsonl")
+    assert curves["validation/psnr"] == [(2, 21.5)]
+    assert [step for step, _ in curves["avatar/loss"]] == [1, 2, 3]
+    assert "<h2>validation</h2>" in report.write(tmp_path, demo.get_config("smoke")).read_text()
+
+
 def test_damaged_lines_are_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(

@@ -84,7 +84,7 @@ def test_training_checks_what_it_resumes_and_notes_what_changes(config, tmp_path
 
     picture = np.zeros((8, 8, 3), np.uint8)
     monkeypatch.setattr(loop.step, "make", lambda *_: idle)
-    monkeypatch.setattr(loop.sample_grid, "make", lambda *_: lambda *_: picture)
+    monkeypatch.setattr(loop.sample_grid, "make", lambda *_: lambda *_: (picture, {}))
     config.motion_pretrain.steps, config.train.steps = 0, 1
     loop.train(config, tmp_path / "run")
     config.train.steps = 2

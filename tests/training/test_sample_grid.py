@@ -1,13 +1,17 @@
-"""Sample pictures: what is in which column."""
+"""Sample pictures: what is in which column, and their scores."""
 
+import dataclasses
+import json
 import types as python_types
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from instant_gs import rendering, types
+from instant_gs.data import packing, synthetic
 from instant_gs.geometry import camera as camera_lib
-from instant_gs.training import objective, sample_grid
+from instant_gs.training import loop, objective, sample_grid, step
 
 
 def test_side_views_are_named_by_the_sides_of_the_head(monkeypatch):
@@ -32,7 +36,41 @@ def test_side_views_are_named_by_the_sides_of_the_head(monkeypatch):
     monkeypatch.setattr(rendering, "render", render)
     model = python_types.SimpleNamespace(raster_options=lambda size: None)
     batch = types.Batch(view(1), view(1), view(1, 1), view(1, 1))
-    picture = sample_grid.make(model, None)({}, batch)
+    picture, _ = sample_grid.make(model, None)({}, batch)
     shown = picture.reshape(4, -1, 4, 3).mean((0, 2, 3))
     columns = dict(zip(sample_grid.COLUMNS, shown, strict=True))
     assert (columns["from its right"], columns["result"], columns["from its left"]) == (0, 128, 255)
+
+
+def test_scores_are_means_over_the_pictures():
+    truth = np.zeros((2, 4, 4, 3), np.float32)
+    result = truth + np.array([0.1, 0.01], np.float32)[:, None, None, None]
+    scores = sample_grid._scores(result, truth)
+    assert scores["psnr"] == pytest.approx((20 + 40) / 2, abs=1e-3)
+    assert scores["l1"] == pytest.approx(0.055, abs=1e-6)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_scores_are_logged_of_people_whom_training_does_not_see(
+    held_out, config, tmp_path, monkeypatch
+):
+    config.motion_pretrain.steps, config.train.steps = 0, 2
+    config.train.image_every, config.train.log_every = 1, 2
+    if not held_out:
+        names = synthetic.names_in_split("train", 2)
+        source = synthetic.write_pack(tmp_path / "source", names, image_size=64)
+        packing.pack(source, tmp_path / "packed", packing.Options(image_size=64), workers=1)
+        config.data.packs = (str(tmp_path / "packed"),)
+
+    def idle(train_state, batch):
+        del batch
+        return dataclasses.replace(train_state, step=train_state.step + 1), {}
+
+    drawn = np.zeros((8, 8, 3), np.uint8), {"psnr": 20.5, "l1": 0.25}
+    monkeypatch.setattr(step, "make", lambda *_: idle)
+    monkeypatch.setattr(sample_grid, "make", lambda *_: lambda *_: drawn)
+    loop.train(config, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    scores = [line for line in map(json.loads, lines) if "validation/psnr" in line]
+    expected = [{"step": n, "validation/psnr": 20.5, "validation/l1": 0.25} for n in (1, 2)]
+    assert scores == (expected if held_out else [])
