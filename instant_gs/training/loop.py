@@ -20,6 +20,7 @@ from instant_gs.training import (
     curriculum,
     distributed,
     optimizer,
+    overflow,
     parallel,
     preemption,
     profile,
@@ -221,6 +222,7 @@ def _run(
     shown, held_out = _batch_to_show(config, broken)
     step_of = functools.cache(lambda phase: step.make(model, config, phase, mesh))
     meter = throughput.Meter(config.data.batch_size, throughput.peak(config))
+    watch = overflow.Watch(config)
     number = int(train_state.step)
     finite = (number, loader.get_state())  # when that was last known
     if window.misses(number + 1, total):
@@ -257,6 +259,7 @@ def _run(
             checkpointer.check()
             if broken is not None:
                 values["broken_records"] = len(broken)
+            watch.look(number, values)
             with checkpointer.plain_errors("the log"):
                 _log(metric_writer, number, total, phase.name, values, meter.read())
         if phase.name == "avatar" and (number % config.train.image_every == 0 or last):
