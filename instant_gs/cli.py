@@ -18,6 +18,7 @@ Set INSTANT_GS_TRACEBACK=1 to see the traceback of expected errors, too.
 
 from __future__ import annotations
 
+import collections
 import dis
 import errno
 import functools
@@ -167,12 +168,33 @@ def _parse_flags(argv: Sequence[str], *, positional: bool) -> list[str]:
         # Besides absl's errors: those of a config file and of overrides of fields it lacks.
         _show_traceback()
         _fail(flag_message.describe(error), EXIT_USAGE)
+    for name, times in _repeated_tuples(argv).items():
+        _fail(
+            f"--{name}: given {times} times, which would join the values; give it once, with all "
+            f"of them: --{name}='(FIRST, SECOND)'",
+            EXIT_USAGE,
+        )
     if rest[1:] and not positional:
         _fail(f"{rest[1]}: not expected; every option has a flag (--help)", EXIT_USAGE)
     if not flags.FLAGS["verbosity"].present:
         # Orbax reports every checkpoint in paragraphs; --verbosity=0 shows them.
         absl_logging.set_verbosity(absl_logging.WARNING)
     return rest
+
+
+def _repeated_tuples(argv: Sequence[str]) -> dict[str, int]:
+    """How often each tuple of a configuration is given, if more than once; call it after parsing.
+
+    Of any other flag the last one counts; ml_collections alone appends.
+    """
+    given = (re.match(r"--?(\w+\.[\w.]+)(=|$)", argument) for argument in argv[1:])
+    times = collections.Counter(match[1] for match in given if match)
+    known = flags.FLAGS
+    return {
+        name: count
+        for name, count in times.items()
+        if count > 1 and name in known and isinstance(known[name], flags.MultiFlag)
+    }
 
 
 def _describe_os_error(error: OSError) -> str:

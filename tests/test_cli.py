@@ -122,15 +122,20 @@ def test_a_config_that_is_no_python_is_one_line(tmp_path):
     ("flag", "words"),
     [
         (
-            "--config.train.steps=-1",  # said before that there are no packs
+            "--config.train.steps=-1",  # said before that there is no such pack
             "invalid configuration: train.steps: expected a positive number",
         ),
         ("--profile_steps=abc", "--profile_steps=abc: expected the numbers of the first"),
+        (
+            "--config.data.packs=b",
+            "--config.data.packs: given 2 times, which would join the values; give it once, with",
+        ),
     ],
 )
 def test_a_wrong_value_of_training_is_a_wrong_flag(tmp_path, flag, words):
-    command = [sys.executable, "train.py", "--config=configs/demo.py:smoke", flag]
-    command += [f"--workdir={tmp_path / 'run'}"]
+    command = [sys.executable, "train.py", "--config=configs/demo.py:smoke"]
+    command += ["--config.data.packs=('a',)", flag, f"--workdir={tmp_path / 'run'}"]
+    command += ["--config.seed=1", "--config.seed=2"]  # of numbers the last one counts
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert words in error_line(result)
     assert result.returncode == cli.EXIT_USAGE
