@@ -9,13 +9,14 @@ import numpy as np
 _ROUNDING = 1e-3
 
 
-def pixels(name: str, image, size: int) -> np.ndarray:
+def pixels(name: str, image, size: int, *, batch: bool = True) -> np.ndarray:
     """The model's pixels of an image; one type, so that one compilation serves both.
 
     Args:
         name: Of the argument.
         image: (size, size, 3) or (B, size, size, 3), B > 0; uint8, or float in [-1, 1].
         size: Side in pixels.
+        batch: Whether a batch is taken, too.
 
     Returns:
         The same shape, float32 in [-1, 1].
@@ -24,10 +25,12 @@ def pixels(name: str, image, size: int) -> np.ndarray:
         ValueError: Another shape or range.
     """
     image = np.asarray(image)
-    if image.ndim not in (3, 4) or image.shape[-3:] != (size, size, 3) or not image.size:
+    fits = image.shape[-3:] == (size, size, 3) and image.ndim <= 3 + batch and image.size
+    if not fits:
+        many = f", or (B, {size}, {size}, 3) with B > 0" if batch else ", one image"
         raise ValueError(
-            f"{name}: expected shape ({size}, {size}, 3), or (B, {size}, {size}, 3) with B > 0, "
-            f"got {image.shape}; align and resize it (instant_gs.portrait.alignment)"
+            f"{name}: expected shape ({size}, {size}, 3){many}, got {image.shape}; align and "
+            "resize it (instant_gs.portrait.alignment)"
         )
     if image.dtype == np.uint8:
         return to_model(image)
@@ -44,8 +47,17 @@ def to_model(image):
     return image.astype(np.float32) * np.float32(2 / 255) - 1
 
 
-def check_code(code, batch: tuple[int, ...], width: int) -> None:
+def check_code(
+    code, batch: tuple[int, ...], width: int, *, name: str = "code", of: str = "the same image"
+) -> None:
     """Refuses what is no motion code (*batch, width) of the images beside it.
+
+    Args:
+        code: Anything.
+        batch: Leading axes.
+        width: Numbers in a code.
+        name: Of the argument.
+        of: Whose code it is.
 
     Raises:
         ValueError: Another shape.
@@ -53,7 +65,7 @@ def check_code(code, batch: tuple[int, ...], width: int) -> None:
     expected, shape = (*batch, width), np.shape(code)
     if shape != expected:
         raise ValueError(
-            f"code: expected shape {expected}, got {shape}; pass motion_code of the same image"
+            f"{name}: expected shape {expected}, got {shape}; pass motion_code of {of}"
         )
 
 
@@ -96,6 +108,19 @@ def check_rows(avatars: tuple[int, ...], width: int, maker: str, **arrays) -> No
         raise ValueError(
             f"{listed}{of}: expected the same leading axes; give one row for each avatar"
         ) from None
+
+
+def check_type(name: str, value, kind: type, maker: str) -> None:
+    """Refuses what another method returns.
+
+    Raises:
+        TypeError: Not of the class.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name}: expected {kind.__name__}, got {type(value).__name__}; pass what {maker} "
+            "returns"
+        )
 
 
 def check_camera(camera) -> None:

@@ -26,7 +26,8 @@ class InstantAvatar:
 
     Images are aligned "wide" crops over black (``instant_gs.portrait.alignment`` makes them).
     Every image that goes in is uint8, 0 to 255, or float in [-1, 1], never in [0, 1]. Each method
-    takes one item, or a batch if its arrays have one more leading axis.
+    takes one item, or a batch if its arrays have one more leading axis; those of a video frame
+    (``fold``, ``read_motion``, ``frame``) take one item.
 
     Attributes:
         config: The configuration that the weights were trained with.
@@ -185,7 +186,8 @@ class InstantAvatar:
         Raises:
             ValueError: It is no code, or the motion is of another width.
         """
-        argument.check_code(code_source, (), self._code_width)
+        named = {"name": "code_source", "of": "the photo"}
+        argument.check_code(code_source, (), self._code_width, **named)
         photo = self.motion(code_source, np.zeros_like(code_source))
         width = np.shape(photo.scale)[-1]
         argument.check_rows((), width, "motion", scale=driver.scale, shift=driver.shift)
@@ -256,15 +258,21 @@ class InstantAvatar:
 
         Args:
             code_source: (512,) motion code of the photo.
-            driver: (S, S, 3) uint8, aligned, S = ``image_size``.
+            driver: (S, S, 3), aligned, S = ``image_size``; uint8, or float in [-1, 1].
 
         Returns:
             Motion.
+
+        Raises:
+            ValueError: It is no code, or the driver has another shape or range.
         """
-        return self._read_motion(self.params, code_source, driver)
+        photo = {"name": "code_source", "of": "the photo"}
+        argument.check_code(code_source, (), self._code_width, **photo)
+        pixels = argument.pixels("driver", driver, self.image_size, batch=False)
+        return self._read_motion(self.params, code_source, pixels)
 
     def fold(self, avatar: types.Avatar) -> folded.FoldedAvatar:
-        """What ``frame`` wants: the avatar with everything computed that no frame changes."""
+        """What ``frame`` wants: one avatar with everything computed that no frame changes."""
         return self._fold(avatar)
 
     def frame(
@@ -282,8 +290,13 @@ class InstantAvatar:
             (size, size, 3) uint8 and the Gaussians.
 
         Raises:
-            ValueError: The camera has another shape.
+            TypeError: The avatar is not folded, or a code came in place of a motion.
+            ValueError: The motion is of another width, or the camera has another shape.
         """
+        argument.check_type("avatar", avatar, folded.FoldedAvatar, "fold")
+        argument.check_type("motion", motion, types.Motion, "read_motion, motion or replay")
+        width = np.shape(avatar.normal_basis)[-1]
+        argument.check_rows((), width, "motion", scale=motion.scale, shift=motion.shift)
         argument.check_camera(camera)
         return self._frame(self.params, avatar, motion, camera, size)
 
@@ -328,8 +341,8 @@ class InstantAvatar:
 
     @functools.cached_property
     def _read_motion(self):
-        def read_motion(params, code_source, driver):
-            code = self._code(params, argument.to_model(driver)[None])[0]
+        def read_motion(params, code_source, pixels):
+            code = self._code(params, pixels[None])[0]
             return self.model.motion(params, code_source, code)
 
         return jax.jit(read_motion)

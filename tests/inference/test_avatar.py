@@ -193,6 +193,46 @@ def test_motion_that_does_not_fit_says_what_is_expected(engine, photos):
             wrong()
 
 
+def test_a_driving_frame_may_be_float_and_compiles_nothing_more(engine, photos):
+    code = engine.motion_code(photos)[0]
+    want = still_face.as_array(engine.read_motion(code, photos[1]))
+    count = engine._read_motion._cache_size()
+    real = photos[1].astype(np.float32) / 127.5 - 1
+    for driver in (real, real.astype(np.float64)):
+        got = still_face.as_array(engine.read_motion(code, driver))
+        np.testing.assert_allclose(got, want, atol=1e-3)
+    assert engine._read_motion._cache_size() == count
+
+
+def test_what_is_no_driving_frame_says_what_is_expected(engine, photos):
+    codes = engine.motion_code(photos)
+    size = engine.config.model.motion.image_size
+    shapes = {"larger": (50, 50, 3), "a crop": (size, size, 3), "RGBA": (SIZE, SIZE, 4)}
+    shapes |= {"grey": (SIZE, SIZE), "a batch": (2, SIZE, SIZE, 3)}
+    for name, shape in shapes.items():
+        with pytest.raises(ValueError, match=r"^driver: expected shape \(32, 32, 3\), one") as said:
+            engine.read_motion(codes[0], np.zeros(shape, np.uint8))
+        assert str(shape) in str(said.value), name
+    for value in (200.0, np.nan):
+        with pytest.raises(ValueError, match=r"^driver: expected uint8, or float in \[-1, 1\]"):
+            engine.read_motion(codes[0], np.full((SIZE, SIZE, 3), value))
+    for code in (codes, photos[0]):
+        with pytest.raises(ValueError, match=r"^code_source: expected shape \(512,\).*the photo"):
+            engine.read_motion(code, photos[1])
+
+
+def test_a_frame_of_other_things_says_which_method_makes_them(engine, photos):
+    head, code = engine.encode(photos[0]), engine.motion_code(photos)[0]
+    motion = types.Motion(*np.zeros((2, 32), np.float32))
+    ready, view = engine.fold(head), camera.orbit_camera(0.0, 0.0)
+    with pytest.raises(TypeError, match=r"avatar: expected FoldedAvatar, got Avatar; .* fold ret"):
+        engine.frame(head, motion, view, SIZE)
+    with pytest.raises(TypeError, match=r"motion: expected Motion, got .*; pass what read_motion"):
+        engine.frame(ready, code, view, SIZE)
+    with pytest.raises(ValueError, match=r"scale: expected shape \(..., 32\), got \(8,\)"):
+        engine.frame(ready, types.Motion(np.zeros(8), np.zeros(8)), view, SIZE)
+
+
 @pytest.mark.parametrize("bad", [200.0, np.nan, 7], ids=["0 to 255", "nan", "integers"])
 def test_wrong_range_says_what_is_expected(engine, bad):
     image = np.full((SIZE, SIZE, 3), bad)
