@@ -23,7 +23,7 @@ SPEED_CUTOFF = 1.0
 
 
 class OneEuro:
-    """Filters a stream of vectors, one call a frame.
+    """Filters a stream of vectors, one call a frame; a value that is not finite is left out.
 
     Attributes:
         fps: Frames a second.
@@ -48,24 +48,39 @@ class OneEuro:
             )
         self.fps, self.noise = fps, noise
         self._value = self._before = self._speed = None
+        self._waited = 0.0  # seconds since the last value that was taken
 
-    def __call__(self, value) -> np.ndarray:
+    def __call__(self, value, seconds: float | None = None) -> np.ndarray:
         """The filtered value of this frame.
 
         Args:
-            value: Array of any shape, the same in all calls; finite.
+            value: Array of any shape, the same in all calls. One that is not finite all over is
+                not taken: the last result is repeated, and the next value counts as that much
+                later.
+            seconds: Since the call before, for frames that come unevenly; None: one frame.
 
         Returns:
-            Array of that shape.
+            Array of that shape; ``value`` itself as long as none was finite.
+
+        Raises:
+            ValueError: ``seconds`` is not positive.
         """
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ValueError(
+                f"seconds: expected more than 0, got {seconds}; give the time since the call before"
+            )
         value = np.asarray(value)
+        self._waited += 1 / self.fps if seconds is None else seconds
+        if not np.isfinite(value).all():
+            return value if self._value is None else self._value
+        rate, self._waited = 1 / self._waited, 0.0
         if self._value is None or self.noise == 0:
             self._value, self._before, self._speed = value, value, np.zeros_like(value)
             return value
-        speed = (value - self._before) * self.fps
-        self._speed = _mixed(self._speed, speed, _weight(SPEED_CUTOFF, self.fps))
+        speed = (value - self._before) * rate
+        self._speed = _mixed(self._speed, speed, _weight(SPEED_CUTOFF, rate))
         relative = float(np.sqrt(np.mean(np.square(self._speed)))) / self.noise
-        weight = _weight(MIN_CUTOFF + BETA * relative, self.fps)
+        weight = _weight(MIN_CUTOFF + BETA * relative, rate)
         self._value, self._before = _mixed(self._value, value, weight), value
         return self._value
 

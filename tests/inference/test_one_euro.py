@@ -57,6 +57,36 @@ def test_first_value_passes_and_without_noise_all_do():
     assert np.array_equal(got[0], values[0]) and got.dtype == np.float32
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_left_out(noise, bad):
+    values = np.random.default_rng(2).normal(size=(40, 3))
+    broken = values.copy()
+    broken[20:22, 1] = bad
+    want, got = run(values, noise), run(broken, noise)
+    assert np.array_equal(got[20], want[19]) and np.array_equal(got[21], want[19])
+    assert np.isfinite(got).all()
+    assert np.abs(got[30:] - want[30:]).max() < 0.3, "and forgotten"
+    calm = one_euro.OneEuro(FPS, noise)
+    assert np.isnan(calm([np.nan])).all() and calm([2.0]) == [2.0], "none was finite yet"
+
+
+def test_uneven_frames_are_filtered_by_their_time():
+    even, odd = one_euro.OneEuro(FPS, 1.0), one_euro.OneEuro(1.0, 1.0)
+    for value in np.random.default_rng(3).normal(size=20):
+        assert odd([value], 1 / FPS) == pytest.approx(even([value]))
+    skipped, waited = (one_euro.OneEuro(FPS, 1.0) for _ in range(2))
+    assert skipped([0.0]) == waited([0.0])
+    skipped([np.nan])
+    assert skipped([3.0]) == pytest.approx(waited([3.0], 2 / FPS)), "a value late by two frames"
+    late, early = (one_euro.OneEuro(FPS, 1.0) for _ in range(2))
+    late([0.0]), early([0.0])
+    assert late([1.0], 0.5) > early([1.0], 0.01), "the later, the more it counts"
+    for seconds in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="seconds: expected more than 0, got"):
+            late([1.0], seconds)
+
+
 @pytest.mark.parametrize(("fps", "noise"), [(0, 1), (25, -1), (25, np.nan)])
 def test_bad_settings(fps, noise):
     with pytest.raises(ValueError, match="fps, noise: expected"):
