@@ -6,6 +6,7 @@ this one's hair: a photo with its own alpha or a ``--mask`` is better.
 """
 
 import functools
+import threading
 import weakref
 from pathlib import Path
 
@@ -25,8 +26,12 @@ MIN_FACE, MAX_PICTURE = 0.8, 0.95
 RIM = 0.3
 
 
+#: The network serves one picture at a time, whichever threads ask.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def matte(image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, str]:
-    """Estimates coverage.
+    """Estimates coverage; may be called from several threads.
 
     Args:
         image: (S, S, 3) uint8 aligned crop, the head upright.
@@ -39,7 +44,8 @@ def matte(image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, str]:
     Raises:
         ImportError: MediaPipe is missing; says which command helps.
     """
-    coverage = _network().coverage(image)
+    with _ONE_AT_A_TIME:
+        coverage = _network().coverage(image)
     face = np.zeros(coverage.shape, np.uint8)
     hull = cv2.convexHull(landmarks[:, :2].astype(np.float32))[:, 0]
     cv2.fillPoly(face, [np.round(hull).astype(np.int32)], 1)

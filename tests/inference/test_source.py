@@ -1,5 +1,8 @@
 """From photo to encoder input: the right face, over black, with everything said aloud."""
 
+import time
+from concurrent import futures
+
 import cv2
 import numpy as np
 import pytest
@@ -157,6 +160,26 @@ def test_a_matte_that_cannot_be_true_is_said_and_shows_the_face(monkeypatch, kee
     alpha, warning = matte(monkeypatch, np.full((64, 64), keep))
     assert "--mask" in warning
     assert alpha[34, 32] == 255 and alpha[1, 1] == 255 * keep
+
+
+def test_threads_take_turns_at_the_network(monkeypatch):
+    """MediaPipe's network mixes up pictures that come at once."""
+    inside, most = [], []
+
+    def coverage(image):
+        inside.append(image)
+        most.append(len(inside))
+        time.sleep(0.01)
+        return np.full(inside.pop().shape[:2], 1, np.float32)
+
+    network = Says(np.ones((64, 64)))
+    network.coverage = coverage
+    monkeypatch.setattr(matting, "_network", lambda: network)
+    picture, points = np.zeros((64, 64, 3), np.uint8), fake.landmarks(32, 32, 64)
+    with futures.ThreadPoolExecutor(4) as threads:
+        done = [threads.submit(matting.matte, picture, points) for _ in range(8)]
+        assert all(one.result()[0].shape == (64, 64) for one in done)
+    assert most == [1] * 8
 
 
 def test_others_and_thin_rims_are_left_out(monkeypatch):
