@@ -18,6 +18,9 @@ MAX_SIDE = 2048
 #: Below this no landmark detector finds a face.
 MIN_SIDE = 32
 
+#: Brands in the head of phones' HEIC files, which Pillow does not read.
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
@@ -127,8 +130,7 @@ def _decode(path) -> np.ndarray:
     except (FileNotFoundError, PermissionError, cli.UserError):
         raise
     except UnidentifiedImageError:
-        problem = "this is not an image" if os.path.getsize(path) else "the file is empty"
-        raise cli.UserError(f"{path}: {problem}; give a PNG, JPEG or WebP file") from None
+        raise cli.UserError(f"{path}: {_unreadable(path)}") from None
     except Image.DecompressionBombError as error:
         raise cli.UserError(f"{path}: too many pixels; make it smaller ({error})") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -136,6 +138,18 @@ def _decode(path) -> np.ndarray:
         raise cli.UserError(
             f"{path}: the image is damaged or cut off ({error}); save or copy it again"
         ) from error
+
+
+def _unreadable(path) -> str:
+    """What a file is that Pillow does not know, and what helps."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        return "the file is empty; give a PNG, JPEG or WebP file"
+    brands = {start[place : place + 4] for place in range(8, len(start), 4)}
+    if start[4:8] == b"ftyp" and brands & _HEIC and b"avif" not in brands:
+        return "HEIC is not read; export it as JPEG or PNG"
+    return "this is not an image; give a PNG, JPEG or WebP file"
 
 
 def _to_rgba(file: Image.Image) -> np.ndarray:

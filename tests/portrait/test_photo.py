@@ -76,7 +76,12 @@ def test_files_that_are_no_photo_are_named(tmp_path, rgb):
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     Image.new("RGBA", (40, 40)).save(tmp_path / "clear.png")
     Image.new("L", (30, 30)).save(tmp_path / "mask.png")
+    for name, brands in {"phone": b"heic0000mif1heic", "burst": b"mif1....mif1heic"}.items():
+        head = (8 + len(brands)).to_bytes(4, "big") + b"ftyp" + brands
+        (tmp_path / f"{name}.heic").write_bytes(head + bytes(200))
     expected = {
+        "phone.heic": "HEIC is not read; export it as JPEG or PNG",
+        "burst.heic": "HEIC is not read; export it as JPEG or PNG",
         "text.png": "not an image; give a PNG, JPEG or WebP",
         "empty.jpg": "the file is empty; give",
         "dot.png": "1x1 pixels; a photo of a face needs at least 32x32",
