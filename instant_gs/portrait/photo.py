@@ -154,9 +154,11 @@ def _unreadable(path) -> str:
 
 def _to_rgba(file: Image.Image) -> np.ndarray:
     if file.mode.startswith("I;16") or file.mode in ("I", "F"):
-        # 16 bits a pixel (Pillow's own conversion would clip instead of scaling).
-        grey = np.asarray(file).astype(np.float32)
-        if grey.max() > 255:
+        # 16 bits a pixel, or float (Pillow's own conversion would clip instead of scaling).
+        grey = np.nan_to_num(np.asarray(file).astype(np.float32))
+        if file.mode == "F" and grey.max() <= 1:
+            grey = grey * 255.0
+        elif grey.max() > 255:
             grey = grey / 257.0
         grey = np.clip(np.round(grey), 0, 255).astype(np.uint8)
         return np.dstack([grey, grey, grey, np.full_like(grey, 255)])

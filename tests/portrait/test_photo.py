@@ -36,6 +36,16 @@ def test_grey_palette_and_16_bit(tmp_path):
         np.testing.assert_array_equal(photo.read(tmp_path / name).image[..., 1], grey, name)
 
 
+def test_float_tiff_from_0_to_1_or_to_255(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
+    grey[0, 0] = 255
+    unit = grey.astype(np.float32) / 255
+    unit[0, 1], grey[0, 1] = np.nan, 0
+    for name, values in {"unit.tif": unit, "bytes.tif": grey.astype(np.float32)}.items():
+        Image.fromarray(values).save(tmp_path / name)
+        np.testing.assert_array_equal(photo.read(tmp_path / name).image[..., 1], grey, name)
+
+
 def test_alpha_is_the_matte_only_if_it_says_something(tmp_path, rgb):
     opaque = np.dstack([rgb, np.full((40, 60), 255, np.uint8)])
     Image.fromarray(opaque).save(tmp_path / "opaque.png")
