@@ -1,13 +1,14 @@
 """Reading a user's photo, whatever it is: turned, grey, transparent, huge, or not a photo."""
 
 import dataclasses
+import io
 import os
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from instant_gs import cli, output
 
@@ -45,7 +46,7 @@ class Photo:
 
 
 def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Photo:
-    """Reads a photo with its EXIF rotation applied and its size limited to ``MAX_SIDE``.
+    """Reads a photo, its EXIF rotation applied, in sRGB, its size limited to ``MAX_SIDE``.
 
     Args:
         path: PNG, JPEG, WebP or whatever else Pillow reads; of an animation the first frame.
@@ -162,4 +163,25 @@ def _to_rgba(file: Image.Image) -> np.ndarray:
             grey = grey / 257.0
         grey = np.clip(np.round(grey), 0, 255).astype(np.uint8)
         return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
-    return np.array(file.convert("RGBA"))
+    alpha = None
+    if file.mode == "P" or "transparency" in file.info:
+        file = file.convert("RGBA")
+    if file.mode in ("RGBA", "LA"):
+        *colors, alpha = file.split()
+        file = Image.merge(file.mode[:-1], colors)
+    pixels = np.array(_to_srgb(file).convert("RGBA"))
+    if alpha is not None:
+        pixels[..., 3] = alpha
+    return pixels
+
+
+def _to_srgb(file: Image.Image) -> Image.Image:
+    """The picture in sRGB by its colour profile; as it is without one, or with a broken one."""
+    profile = file.info.get("icc_profile")
+    if not profile or file.mode not in ("RGB", "L", "CMYK"):
+        return file
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(file, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return file

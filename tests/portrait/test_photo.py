@@ -1,8 +1,10 @@
 """Photos as users have them, and files that are none."""
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from instant_gs import cli
 from instant_gs.portrait import photo
@@ -125,6 +127,62 @@ def test_print_colours_and_grey_with_alpha(tmp_path):
     half.save(tmp_path / "grey.png")
     read = photo.read(tmp_path / "grey.png")
     assert (read.image == 90).all() and read.alpha[0].tolist() == [0] * 20 + [255] * 20
+
+
+def display_p3() -> bytes:
+    """A profile with Display P3's primaries and, for sRGB's curve, a gamma of 2.2."""
+    xyz = {"r": (0.5151, 0.2412, -0.0011), "g": (0.2920, 0.6922, 0.0419)}
+    xyz |= {"b": (0.1571, 0.0666, 0.7841), "w": (0.9642, 1.0, 0.8249)}
+
+    def fixed(value):
+        return round(value * 65536).to_bytes(4, "big", signed=True)
+
+    def text(words):
+        return b"mluc" + struct.pack(">3I2s2s2I", 0, 1, 12, b"en", b"US", 2 * len(words), 28) + (
+            words.encode("utf-16-be")
+        )
+
+    tags = {name + b"XYZ": xyz[name.decode()] for name in (b"r", b"g", b"b")} | {b"wtpt": xyz["w"]}
+    tags = {name: b"XYZ " + bytes(4) + b"".join(map(fixed, row)) for name, row in tags.items()}
+    curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + (round(2.2 * 256)).to_bytes(2, "big")
+    tags |= {name + b"TRC": curve + bytes(2) for name in (b"r", b"g", b"b")}
+    tags |= {b"desc": text("wide"), b"cprt": text("none")}
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, body in tags.items():
+        body += bytes(-len(body) % 4)
+        table += name + struct.pack(">2I", 132 + 12 * len(tags) + len(data), len(body))
+        data += body
+    head = struct.pack(">I4xI4s4s4s", 132 + 12 * len(tags) + len(data), 0x04300000, b"mntr", b"RGB ", b"XYZ ")
+    head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
+    head = head.ljust(68, bytes(1)) + b"".join(map(fixed, xyz["w"]))
+    return head.ljust(128, bytes(1)) + table + data
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_of_a_wider_space_come_as_srgb(tmp_path, mode):
+    """Display P3's (0.5, 0.5, 0.5) is grey, its (200, 100, 100) a stronger red in sRGB."""
+    wide = np.full((40, 60, 3), 128, np.uint8)
+    wide[:, 30:] = (200, 100, 100)
+    cover = np.full((40, 60, 1), 255, np.uint8)
+    cover[:10] = 7
+    pixels = np.dstack([wide, cover])[..., : len(mode)]
+    Image.fromarray(pixels).save(tmp_path / "wide.png", icc_profile=display_p3())
+    read = photo.read(tmp_path / "wide.png")
+    np.testing.assert_allclose(read.image[20, 10], 128, atol=2)
+    np.testing.assert_allclose(read.image[20, 50], (214, 93, 97), atol=4)
+    assert mode == "RGB" or np.array_equal(read.alpha, cover[..., 0])
+
+
+@pytest.mark.parametrize("profile", [b"no profile at all", b"", display_p3()[:300]])
+def test_a_broken_profile_is_ignored(tmp_path, rgb, profile):
+    Image.fromarray(rgb).save(tmp_path / "a.png", icc_profile=profile)
+    np.testing.assert_array_equal(photo.read(tmp_path / "a.png").image, rgb)
+
+
+def test_an_srgb_profile_changes_nothing(tmp_path, rgb):
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(rgb).save(tmp_path / "a.png", icc_profile=own)
+    assert np.abs(photo.read(tmp_path / "a.png").image.astype(int) - rgb).max() <= 1
 
 
 def test_write_refuses_what_exists(tmp_path, rgb):
