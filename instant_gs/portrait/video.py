@@ -283,10 +283,13 @@ def _decode_command(path: Path, rate: float) -> list[str]:
 
 
 def _encode_command(path: Path, shape, fps: float) -> list[str]:
+    # Untagged, players guess: by the size, or by what FFmpeg's own conversion is not.
+    tags = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
     return [
         *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{shape[1]}x{shape[0]}"),
         *("-r", f"{fps:.6g}", "-i", "-", "-an", "-c:v", "libx264", "-crf", str(QUALITY)),
+        *("-vf", "scale=out_color_matrix=bt709:out_range=tv", *tags, "-color_range", "tv"),
         *("-pix_fmt", "yuv420p", "-movflags", "+faststart", _url(path)),
     ]
 

@@ -54,6 +54,20 @@ def test_written_video_is_yuv420p_of_even_size(tmp_path):
     assert "yuv420p" in text and "64x48" in text and "h264" in text
 
 
+def test_colours_come_back_and_the_file_says_how_they_are_stored(tmp_path):
+    """As we read them, and by a player that goes by the tags, or by what HD video is without."""
+    colors = np.array([(200, 30, 30), (30, 200, 30), (30, 30, 200), (220, 170, 140)], np.uint8)
+    image = np.repeat(np.repeat(colors[None], 16, 1), 48, 0)
+    path = write(tmp_path / "colors.mp4", [image] * 3)
+    text = subprocess.run([FFMPEG[0], "-i", path], capture_output=True, check=False).stderr.decode()
+    assert "yuv420p(tv, bt709" in text
+    matrix = ("-vf", "scale=in_color_matrix=bt709:in_range=tv", "-f", "rawvideo", "-pix_fmt", "rgb24")
+    raw = subprocess.run([*FFMPEG, "-i", path, *matrix, "-"], capture_output=True, check=True).stdout
+    seen = np.frombuffer(raw, np.uint8).reshape(3, 48, 64, 3)
+    for frame in (seen[0], next(video.open_video(path).frames())):
+        np.testing.assert_allclose(frame[24, 8::16].astype(int), colors, atol=6)
+
+
 def test_rotation_is_applied(clip, tmp_path):
     """A phone held upright stores lying frames and the turn (here a quarter, to the left)."""
     turned = tmp_path / "turned.mp4"
