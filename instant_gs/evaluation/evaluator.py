@@ -11,6 +11,7 @@ import numpy as np
 
 from instant_gs import cli, version
 from instant_gs.data import framing, pair, reader
+from instant_gs.data.error import PackError
 from instant_gs.evaluation import picture, protocol, reenactment, score, speed, summary
 from instant_gs.inference import avatar
 from instant_gs.metrics import face, identity
@@ -155,7 +156,21 @@ def check(pack: reader.Pack, options: Options) -> None:
     if options.limit < 1:
         raise ValueError(f"limit: expected at least 1 case, got {options.limit}")
     for name in options.protocols:
-        pair.evaluation_pairs(pack, options.split, kind=name, limit=1)
+        try:
+            pair.evaluation_pairs(pack, options.split, kind=name, limit=1)
+        except PackError as error:
+            if name == "cross" and _gives_self(pack, options.split):
+                raise PackError(f"{error}, or --protocol=self") from error
+            raise
+
+
+def _gives_self(pack: reader.Pack, split: str) -> bool:
+    """Whether self-reenactment works where cross-reenactment does not: one person is enough."""
+    try:
+        pair.evaluation_pairs(pack, split, kind="self", limit=1)
+    except PackError:
+        return False
+    return True
 
 
 def check_model(pack: reader.Pack, animator: reenactment.Animator) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 import instant_gs
 from instant_gs import cli
-from instant_gs.data import pair
+from instant_gs.data import packing, pair, reader, synthetic
 from instant_gs.data.error import PackError
 from instant_gs.evaluation import (
     evaluator,
@@ -128,6 +128,19 @@ def test_frames_a_second_are_a_thousand_by_the_milliseconds(animator, pack):
     assert stages.pop("device") and set(stages) >= {"encode", "render", "frame"}
     for timed in stages.values():
         assert timed["fps"] == pytest.approx(1000 / timed["ms"])
+
+
+def test_of_one_person_the_way_out_is_self_reenactment(tmp_path):
+    names = synthetic.names_in_split("test", 1)
+    synthetic.write_pack(tmp_path / "source", names, image_size=32)
+    packing.pack(tmp_path / "source", tmp_path / "packed", packing.Options(32), workers=1)
+    alone = reader.Pack(tmp_path / "packed")
+    with pytest.raises(PackError, match=r"two identities in split 'all', .* or --protocol=self$"):
+        evaluator.check(alone, dataclasses.replace(OPTIONS, split="all"))
+    evaluator.check(alone, dataclasses.replace(OPTIONS, split="all", protocols=("self",)))
+    with pytest.raises(PackError) as caught:
+        evaluator.check(alone, dataclasses.replace(OPTIONS, split="train", protocols=("cross",)))
+    assert "--protocol" not in str(caught.value), "nobody is there"
 
 
 def test_evaluate(evaluation):

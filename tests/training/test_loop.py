@@ -214,7 +214,7 @@ def test_sample_pictures_show_the_averages(config, tmp_path, monkeypatch):
 
     def draw(params, batch):
         seen.append(np.asarray(params["decoder"]))
-        return np.zeros((8, 8, 3), np.uint8)
+        return np.zeros((8, 8, 3), np.uint8), {}
 
     fresh = state.TrainState(jnp.int32(0), params, params, {}, jnp.int32(-1))
     monkeypatch.setattr(state, "create", lambda *_: fresh)
