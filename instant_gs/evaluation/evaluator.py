@@ -240,10 +240,12 @@ class _Part:
 
     def __init__(self, options: Options):
         self._options, self._cases, self._heap = options, [], []
+        self._people: set[str] = set()
         self.shown: list[Row] = []
 
     def add(self, outcome: reenactment.Outcome, scores: dict[str, dict[str, float]]) -> None:
         number = len(self._cases)
+        self._people.add(outcome.case.person)
         self._cases.append({"name": outcome.case.name, **scores})
         row = Row(outcome.case.name, scores["moved"], picture.row(outcome))
         if number < self._options.shown:
@@ -260,7 +262,11 @@ class _Part:
         return [row for _, _, row in sorted(self._heap, key=lambda item: -item[0])]
 
     def result(self) -> dict:
-        return {**summary.summarise(self._cases), "cases": self._cases}
+        counts = {
+            "distinct": len({case["name"] for case in self._cases}),
+            "people": len(self._people),
+        }
+        return {**summary.summarise(self._cases), **counts, "cases": self._cases}
 
 
 def _strip(animator: reenactment.Animator, case: protocol.Case) -> Row:

@@ -22,7 +22,8 @@ class Case:
     """One test case, all images S x S.
 
     Attributes:
-        name: Says which records these are, for the report.
+        name: Says which records these are, for the report; another case, another name.
+        person: Whose photo it is.
         source: (S, S, 3) uint8: the photo.
         driver: (S, S, 3) uint8: the driving image.
         truth: (S, S, 3) uint8: the result as it should be; None where the pack has no such image.
@@ -32,6 +33,7 @@ class Case:
     """
 
     name: str
+    person: str
     source: np.ndarray
     driver: np.ndarray
     truth: np.ndarray | None
@@ -67,6 +69,7 @@ def cases(
         seen = source if truth is None else truth
         yield Case(
             name=_name(source, driver, truth),
+            person=source.identity,
             source=source.image,
             driver=driver.image,
             truth=None if truth is None else truth.image,

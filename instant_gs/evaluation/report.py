@@ -106,7 +106,10 @@ def text_summary(result: dict) -> str:
     """The figures in a few lines for the terminal."""
     lines = []
     for name, part in result["protocols"].items():
-        lines.append(f"{name}-reenactment, {part['count']} cases: with motion (without)")
+        lines.append(
+            f"{name}-reenactment, {part['count']} cases ({part['distinct']} distinct, of "
+            f"{part['people']} people): with motion (without)"
+        )
         for title, _, moved, rest, count in table(part):
             lines.append(f"  {title:<50} {moved:>16} ({rest}) over {count}")
         for score, ratio in part["ratios"].items():

@@ -148,6 +148,8 @@ def test_evaluate(evaluation):
     assert set(result["protocols"]) == {"self", "cross"}
     for name, part in result["protocols"].items():
         assert part["count"] == 5 and len(part["cases"]) == 5
+        assert part["people"] == 2
+        assert part["distinct"] == len({case["name"] for case in part["cases"]})
         moved = part["scores"]["moved"]
         assert moved["psnr"]["count"] == 5
         assert 5 < moved["psnr"]["mean"] < 40
@@ -177,13 +179,18 @@ def test_report_is_whole_and_self_contained(evaluation, tmp_path):
     assert tile.shape == (160, 6 * 160, 3) and tile.std() > 10
     for wanted in ("PSNR", "What the motion is worth", "Worst cases", "Speed on", "-30°"):
         assert wanted in page
-    assert "ratio L1 over the mouth" in report.text_summary(stored)
+    text = report.text_summary(stored)
+    assert "ratio L1 over the mouth" in text
+    drawn = f"{stored['protocols']['self']['distinct']} distinct, of 2 people"
+    assert f"self-reenactment, 5 cases ({drawn}): with motion" in text
+    assert f"self-reenactment: 5 cases, {drawn}</h2>" in page
 
 
 def test_without_a_truth_identity_is_not_said_to_be_the_truths():
     mean = {"mean": 0.4, "median": 0.4, "stderr": None, "count": 1}
     scores = {variant: {"identity_distance": mean} for variant in score.VARIANTS}
-    part = {"count": 1, "scores": scores, "ratios": {}, "failure_rate": None}
+    part = {"count": 1, "distinct": 1, "people": 1, "scores": scores}
+    part |= {"ratios": {}, "failure_rate": None}
     text = report.text_summary({"protocols": {"cross": part}, "speed": None})
     assert "identity distance to the truth, else source (dlib)" in text
 

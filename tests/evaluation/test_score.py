@@ -21,6 +21,7 @@ def _outcome(moved_error=0, rest_error=40, truth=True, other_driver=False):
     rest[regions == MOUTH] += np.uint8(rest_error)
     case = protocol.Case(
         name="case",
+        person="somebody",
         source=rest,
         driver=np.full_like(image, 250) if other_driver else image,
         truth=image if truth else None,
