@@ -206,8 +206,7 @@ def test_a_driving_frame_may_be_float_and_compiles_nothing_more(engine, photos):
 
 def test_what_is_no_driving_frame_says_what_is_expected(engine, photos):
     codes = engine.motion_code(photos)
-    size = engine.config.model.motion.image_size
-    shapes = {"larger": (50, 50, 3), "a crop": (size, size, 3), "RGBA": (SIZE, SIZE, 4)}
+    shapes = {"larger": (50, 50, 3), "smaller": (24, 24, 3), "RGBA": (SIZE, SIZE, 4)}
     shapes |= {"grey": (SIZE, SIZE), "a batch": (2, SIZE, SIZE, 3)}
     for name, shape in shapes.items():
         with pytest.raises(ValueError, match=r"^driver: expected shape \(32, 32, 3\), one") as said:
