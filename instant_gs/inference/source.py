@@ -43,7 +43,7 @@ class Source:
 
 
 def align(
-    path: str | os.PathLike,
+    path: str | os.PathLike | np.ndarray,
     detector: detection.Detector,
     size: int,
     mask: str | os.PathLike | None = None,
@@ -55,7 +55,7 @@ def align(
     The matte is the mask, else the photo's alpha, else estimated (``matting``).
 
     Args:
-        path: The photo.
+        path: The photo, or its pixels, (H, W, 3) uint8 RGB.
         detector: Finds landmarks.
         size: Side of the result in pixels, ``InstantAvatar.image_size``.
         mask: Grey image of the photo's size, white where the person is.
@@ -65,29 +65,30 @@ def align(
         Source.
 
     Raises:
+        TypeError, ValueError: Neither a path nor such an array.
         FileNotFoundError: There is no such file.
         cli.UserError: Not a usable image, or no face in it.
     """
-    picture = photo.read(path, mask)
+    picture, name = photo.read(path, mask), photo.name_of(path)
     warnings = []
     # Under a transparent background may be anything; grey confuses no detector.
     found = detection.find_face(detector, picture.over(127))
     if found is None:
         raise cli.UserError(
-            f"{path}: no face found; give a photo that shows one face clearly, from the front"
+            f"{name}: no face found; give a photo that shows one face clearly, from the front"
         )
     landmarks = np.asarray(found.landmarks, np.float64)
     if found.num_faces > 1:
-        warnings.append(f"{path}: {found.num_faces} faces found, the largest is taken")
+        warnings.append(f"{name}: {found.num_faces} faces found, the largest is taken")
     crop = alignment.locate(landmarks, fov_degrees=fov_degrees)
     if abs(math.degrees(crop.yaw_rad)) > MAX_YAW_DEGREES:
         warnings.append(
-            f"{path}: the head is turned by {abs(math.degrees(crop.yaw_rad)):.0f} degrees; a "
+            f"{name}: the head is turned by {abs(math.degrees(crop.yaw_rad)):.0f} degrees; a "
             "photo from the front gives a better avatar"
         )
     if crop.side < MIN_DETAIL * size:
         warnings.append(
-            f"{path}: the head is only {crop.side:.0f} pixels wide and the model reads {size}; "
+            f"{name}: the head is only {crop.side:.0f} pixels wide and the model reads {size}; "
             "a larger photo gives a sharper avatar"
         )
     image = alignment.warp(picture.over(0), crop, WORK_SIZE)
@@ -95,7 +96,7 @@ def align(
         alpha = alignment.warp(picture.alpha, crop, WORK_SIZE)
         if alpha.max() == 0:
             raise cli.UserError(
-                f"{mask or path}: the matte hides the face; it must be white where the person is"
+                f"{mask or name}: the matte hides the face; it must be white where the person is"
             )
     else:
         alpha, warning = matting.matte(image, alignment.to_crop(landmarks, crop, WORK_SIZE))
@@ -103,7 +104,7 @@ def align(
         alpha = np.minimum(alpha, inside)
         image = matting.over_black(image, alpha)
         if warning:
-            warnings.append(f"{path}: {warning}")
+            warnings.append(f"{name}: {warning}")
     return Source(
         image=alignment.fit(image, size),
         warnings=tuple(warnings),

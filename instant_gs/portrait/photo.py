@@ -28,12 +28,12 @@ class Photo:
     """A decoded photo.
 
     Attributes:
-        path: The file.
+        path: The file; None of an array.
         image: (H, W, 3) uint8 RGB, upright, not premultiplied.
         alpha: (H, W) uint8 coverage, or None if the file says nothing about it.
     """
 
-    path: Path
+    path: Path | None
     image: np.ndarray
     alpha: np.ndarray | None
 
@@ -45,11 +45,12 @@ class Photo:
         return np.round(self.image * share + value * (1 - share)).astype(np.uint8)
 
 
-def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Photo:
+def read(path: str | os.PathLike | np.ndarray, mask: str | os.PathLike | None = None) -> Photo:
     """Reads a photo, its EXIF rotation applied, in sRGB, its size limited to ``MAX_SIDE``.
 
     Args:
-        path: PNG, JPEG, WebP or whatever else Pillow reads; of an animation the first frame.
+        path: PNG, JPEG, WebP or whatever else Pillow reads; of an animation the first frame. Or
+            the pixels, (H, W, 3) uint8 RGB.
         mask: A grey image of the photo's size, white where the person is; replaces the photo's
             own alpha.
 
@@ -57,30 +58,79 @@ def read(path: str | os.PathLike, mask: str | os.PathLike | None = None) -> Phot
         Photo.
 
     Raises:
+        TypeError: Neither a path nor an array.
+        ValueError: An array of another shape or type.
         FileNotFoundError: There is no such file.
         cli.UserError: The file is no image, damaged, too small, too big, or fully transparent;
             or the mask is not of the same size.
     """
-    pixels = _decode(path)
-    height, width = pixels.shape[:2]
-    check_size(path, "photo", height, width)
-    image, alpha = pixels[..., :3], pixels[..., 3]
+    name = name_of(path)
+    if isinstance(path, np.ndarray):
+        image, alpha, path = checked_pixels(name, path), None, None
+    else:
+        pixels = _decode(path)
+        image, alpha, path = pixels[..., :3], pixels[..., 3], Path(path)
+    height, width = image.shape[:2]
+    check_size(name, "photo", height, width)
     if mask is not None:
-        alpha = _read_mask(mask, path, (height, width))
-    elif alpha.min() == 255:
+        alpha = _read_mask(mask, name, (height, width))
+    elif alpha is not None and alpha.min() == 255:
         alpha = None
     if alpha is not None and alpha.max() == 0:
         raise cli.UserError(
-            f"{path if mask is None else mask}: the matte hides the whole photo (it is 0 "
+            f"{name if mask is None else mask}: the matte hides the whole photo (it is 0 "
             "everywhere); it must be white where the person is"
         )
-    scale = MAX_SIDE / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        if alpha is not None:
-            alpha = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
-    return Photo(Path(path), np.ascontiguousarray(image), alpha)
+    alpha = None if alpha is None else reduced(alpha, MAX_SIDE)
+    return Photo(path, np.ascontiguousarray(reduced(image, MAX_SIDE)), alpha)
+
+
+def name_of(path: str | os.PathLike | np.ndarray) -> str:
+    """What messages call a photo: its path, or "photo" if it is an array.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(path, np.ndarray):
+        return "photo"
+    if isinstance(path, str | os.PathLike):
+        return str(path)
+    raise TypeError(
+        "photo: expected a path or an (H, W, 3) uint8 RGB array, got "
+        f"{type(path).__name__}; decode it, say by np.array(PIL.Image.open(file).convert('RGB'))"
+    )
+
+
+def checked_pixels(name: str, image) -> np.ndarray:
+    """Refuses what is no picture in memory.
+
+    Args:
+        name: Of the argument.
+        image: (H, W, 3) uint8.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    shape, kind = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    if len(shape) != 3 or shape[-1] != 3 or 0 in shape or kind != np.uint8:
+        raise ValueError(
+            f"{name}: expected (H, W, 3) uint8 RGB, got {shape} {kind}; of RGBA take "
+            "[..., :3], of grey stack three, of float in [0, 1] round 255 times it"
+        )
+    return np.asarray(image)
+
+
+def reduced(image: np.ndarray, side: int) -> np.ndarray:
+    """A picture (H, W, …) uint8 whose longer side is at most so many pixels, averaged."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def check_size(path: str | os.PathLike, what: str, height: int, width: int) -> None:
@@ -182,6 +232,8 @@ def _to_srgb(file: Image.Image) -> Image.Image:
         return file
     try:
         own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(file, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            file, own, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return file

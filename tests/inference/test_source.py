@@ -40,6 +40,17 @@ def test_face_is_centred_over_black(path):
     assert aligned.warnings == ()
 
 
+def test_an_array_is_aligned_as_its_file_is(path):
+    pixels = fake.picture()
+    got = source.align(pixels, fake.Detector(FACE), 64)
+    np.testing.assert_array_equal(got.image, source.align(path, fake.Detector(FACE), 64).image)
+    assert source.explain(got).shape[2] == 3
+    with pytest.raises(cli.UserError, match=r"^photo: no face found; give a photo"):
+        source.align(pixels, fake.Detector(None), 64)
+    with pytest.raises(TypeError, match=r"^photo: expected a path or an .* got bytes; decode it"):
+        source.align(b"pixels", fake.Detector(FACE), 64)
+
+
 def test_the_first_releases_view_is_closer(path):
     """Its crop is the middle of the wide one, at the same size."""
     narrow = camera.FOV_LEGACY_DEGREES

@@ -1,5 +1,6 @@
 """Photos as users have them, and files that are none."""
 
+import io
 import struct
 
 import numpy as np
@@ -20,6 +21,31 @@ def test_png_is_read_exactly(tmp_path, rgb):
     read = photo.read(tmp_path / "a.png")
     np.testing.assert_array_equal(read.image, rgb)
     assert read.alpha is None
+
+
+def test_an_array_is_read_as_its_file_is(tmp_path, rgb):
+    large = np.repeat(np.repeat(rgb, 60, 0), 60, 1)
+    for image in (rgb, large, rgb[:, ::-1]):
+        Image.fromarray(image).save(tmp_path / "a.png")
+        read = photo.read(image)
+        np.testing.assert_array_equal(read.image, photo.read(tmp_path / "a.png").image)
+        assert read.path is None and read.alpha is None and read.image.flags.c_contiguous
+    Image.fromarray(rgb[..., 0]).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(photo.read(rgb, tmp_path / "mask.png").alpha, rgb[..., 0])
+
+
+def test_what_is_no_photo_in_memory_says_what_is_expected(tmp_path, rgb):
+    for bad in (rgb[..., :1], rgb[..., 0], rgb / 255, rgb[None], rgb[:0], rgb.astype(np.int32)):
+        with pytest.raises(ValueError, match=r"^photo: expected \(H, W, 3\) uint8 RGB, got \("):
+            photo.read(bad)
+    for bad in (b"bytes", io.BytesIO(), None, Image.fromarray(rgb)):
+        with pytest.raises(TypeError, match=r"^photo: expected a path or an \(H, W, 3\) uint8"):
+            photo.read(bad)
+    with pytest.raises(cli.UserError, match=r"^photo: the image is 9x9 pixels; a photo of a face"):
+        photo.read(rgb[:9, :9])
+    Image.new("L", (30, 30)).save(tmp_path / "mask.png")
+    with pytest.raises(cli.UserError, match=r"mask\.png.*30x30 pixels and the photo photo is 60x"):
+        photo.read(rgb, tmp_path / "mask.png")
 
 
 def test_exif_rotation_is_applied(tmp_path, rgb):
@@ -138,8 +164,10 @@ def display_p3() -> bytes:
         return round(value * 65536).to_bytes(4, "big", signed=True)
 
     def text(words):
-        return b"mluc" + struct.pack(">3I2s2s2I", 0, 1, 12, b"en", b"US", 2 * len(words), 28) + (
-            words.encode("utf-16-be")
+        return (
+            b"mluc"
+            + struct.pack(">3I2s2s2I", 0, 1, 12, b"en", b"US", 2 * len(words), 28)
+            + (words.encode("utf-16-be"))
         )
 
     tags = {name + b"XYZ": xyz[name.decode()] for name in (b"r", b"g", b"b")} | {b"wtpt": xyz["w"]}
@@ -152,7 +180,9 @@ def display_p3() -> bytes:
         body += bytes(-len(body) % 4)
         table += name + struct.pack(">2I", 132 + 12 * len(tags) + len(data), len(body))
         data += body
-    head = struct.pack(">I4xI4s4s4s", 132 + 12 * len(tags) + len(data), 0x04300000, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(
+        ">I4xI4s4s4s", 132 + 12 * len(tags) + len(data), 0x04300000, b"mntr", b"RGB ", b"XYZ "
+    )
     head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp")
     head = head.ljust(68, bytes(1)) + b"".join(map(fixed, xyz["w"]))
     return head.ljust(128, bytes(1)) + table + data

@@ -61,8 +61,17 @@ def test_colours_come_back_and_the_file_says_how_they_are_stored(tmp_path):
     path = write(tmp_path / "colors.mp4", [image] * 3)
     text = subprocess.run([FFMPEG[0], "-i", path], capture_output=True, check=False).stderr.decode()
     assert "yuv420p(tv, bt709" in text
-    matrix = ("-vf", "scale=in_color_matrix=bt709:in_range=tv", "-f", "rawvideo", "-pix_fmt", "rgb24")
-    raw = subprocess.run([*FFMPEG, "-i", path, *matrix, "-"], capture_output=True, check=True).stdout
+    matrix = (
+        "-vf",
+        "scale=in_color_matrix=bt709:in_range=tv",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+    )
+    raw = subprocess.run(
+        [*FFMPEG, "-i", path, *matrix, "-"], capture_output=True, check=True
+    ).stdout
     seen = np.frombuffer(raw, np.uint8).reshape(3, 48, 64, 3)
     for frame in (seen[0], next(video.open_video(path).frames())):
         np.testing.assert_allclose(frame[24, 8::16].astype(int), colors, atol=6)
