@@ -306,7 +306,7 @@ def _read_source(size: int, fov_degrees: float, crop):
 
 def _read_drivers(engine, still):
     """What drives, the head poses or None, how many frames there are, and their rate."""
-    from instant_gs.inference import camera_path
+    from instant_gs.inference import camera_path, puppet
     from instant_gs.portrait import tracking, video
 
     size, view = engine.image_size, engine.fov_degrees
@@ -328,8 +328,8 @@ def _read_drivers(engine, still):
     track = tracking.track(clip.path, decoded, _detector(), **options)
     _warn([clip.problem, *track.warnings(clip.path, hold_seconds=_HOLD.value)])
     matte = _DRIVING_MATTE.value
-    if matte is None:  # the release reads drivers as they are, and photos over black
-        matte = engine.config.model.motion.encoder == "learned"
+    if matte is None:
+        matte = puppet.expects_matte(engine)
     drivers = tracking.drivers(
         clip.frames(limit),
         track,

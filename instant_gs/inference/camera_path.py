@@ -74,12 +74,39 @@ def follow(
     Raises:
         ValueError: A pitch beyond ``MAX_PITCH_DEGREES``.
     """
-    _check_pitch(pitch)
-    calm = one_euro.OneEuro(fps, POSE_NOISE_DEGREES if steady else 0.0)
-    for pose in np.degrees(poses):
-        turn, nod, roll = calm(pose).tolist()
-        nod = min(max(pitch + nod, -MAX_PITCH_DEGREES), MAX_PITCH_DEGREES)
-        yield _camera(yaw + turn, nod, fov_degrees, roll)
+    camera = HeadCamera(yaw=yaw, pitch=pitch, fps=fps, steady=steady, fov_degrees=fov_degrees)
+    for pose in poses:
+        yield camera(pose)
+
+
+class HeadCamera:
+    """``follow`` for one pose at a time, as they come."""
+
+    def __init__(
+        self,
+        *,
+        yaw: float = 0.0,
+        pitch: float = 0.0,
+        fps: float = 25.0,
+        steady: bool = True,
+        fov_degrees: float = camera_lib.FOV_WIDE_DEGREES,
+    ):
+        """As ``follow``."""
+        _check_pitch(pitch)
+        self._yaw, self._pitch, self._fov_degrees = yaw, pitch, fov_degrees
+        self._calm = one_euro.OneEuro(fps, POSE_NOISE_DEGREES if steady else 0.0)
+
+    def __call__(self, pose, seconds: float | None = None) -> types.Camera:
+        """The camera of this frame.
+
+        Args:
+            pose: (3,) yaw, pitch and roll in radians; NaN where no head is seen: the last pose
+                stays, and before the first one the head looks ahead.
+            seconds: Since the frame before; None: one frame.
+        """
+        turn, nod, roll = np.nan_to_num(self._calm(np.degrees(pose), seconds)).tolist()
+        nod = min(max(self._pitch + nod, -MAX_PITCH_DEGREES), MAX_PITCH_DEGREES)
+        return _camera(self._yaw + turn, nod, self._fov_degrees, roll)
 
 
 def _camera(yaw: float, pitch: float, fov_degrees: float, roll: float = 0.0) -> types.Camera:

@@ -97,6 +97,40 @@ class Follower:
         return face
 
 
+class Hold:
+    """Repeats the last driving face while none is seen.
+
+    Attributes:
+        limit: How long, in frames; 0: to the end.
+    """
+
+    def __init__(self, limit: float = 0):
+        """Args: see the class.
+
+        Raises:
+            ValueError: ``limit`` is negative.
+        """
+        if not limit >= 0:
+            raise ValueError(f"hold: expected 0 (to the end) or more, got {limit}; leave it out")
+        self.limit, self._last, self._lost = limit, None, 0.0
+
+    def __call__(self, driver: np.ndarray | None, frames: float = 1) -> np.ndarray | None:
+        """What drives.
+
+        Args:
+            driver: The driving face, or None where there is none.
+            frames: How many have passed since the call before.
+
+        Returns:
+            The face, or the last one; None before the first one, and after ``limit``.
+        """
+        if driver is not None:
+            self._last, self._lost = driver, 0.0
+            return driver
+        self._lost += frames
+        return None if 0 < self.limit < self._lost else self._last
+
+
 def track(
     name,
     frames: Iterable[np.ndarray],
@@ -174,20 +208,33 @@ def drivers(
     Raises:
         ValueError: ``hold`` is negative.
     """
-    if hold < 0:
-        raise ValueError(f"hold: expected frames, or 0 for all, got {hold}")
-    last, lost = None, 0
+    held = Hold(hold)
     for frame, crop, landmarks, found in zip(
         frames, tracked.crops, tracked.landmarks, tracked.found, strict=False
     ):
-        if found:
-            last = alignment.warp(frame, crop, size)
-            if matte:
-                points = alignment.to_crop(landmarks, crop, size)
-                alpha, _ = matting.matte(last, points)
-                last = matting.over_black(last, alpha)
-        lost = 0 if found else lost + 1
-        yield None if 0 < hold < lost else last
+        yield held(cut(frame, crop, landmarks, size, matte=matte) if found else None)
+
+
+def cut(
+    frame: np.ndarray, crop: alignment.Crop, landmarks: np.ndarray, size: int, *, matte: bool
+) -> np.ndarray:
+    """Cuts one driving face out.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        crop: Where.
+        landmarks: (478, 2 or more) in pixels of the frame.
+        size: Side of the result.
+        matte: Whether to remove the background.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    face = alignment.warp(frame, crop, size)
+    if not matte:
+        return face
+    points = alignment.to_crop(np.asarray(landmarks, np.float32), crop, size)
+    return matting.over_black(face, matting.matte(face, points)[0])
 
 
 def aligned_drivers(

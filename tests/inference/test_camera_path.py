@@ -69,6 +69,13 @@ def test_follow_calms_a_still_head_and_follows_a_turn():
     assert calm[30:60, 0].mean() == pytest.approx(5, abs=0.3)
 
 
+def test_a_head_that_is_not_seen_keeps_its_pose():
+    lost, camera_of = np.full(3, np.nan), camera_path.HeadCamera(yaw=5, steady=False)
+    poses = [lost, np.radians([20, 10, 0]), lost, lost]
+    got = angles([camera_of(pose) for pose in poses])
+    np.testing.assert_allclose(got, [[5, 0], [25, 10], [25, 10], [25, 10]], atol=1e-4)
+
+
 def test_poles():
     with pytest.raises(ValueError, match="pitch"):
         list(camera_path.orbit(1, pitch=90))

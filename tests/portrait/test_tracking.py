@@ -146,7 +146,7 @@ def test_a_lost_face_is_held_so_long_and_then_at_rest():
     drivers = tracking.drivers(frames, tracked, 48, matte=False, hold=2)
     at_rest = [image is None for image in drivers]
     assert at_rest == [False, False, False, True, False, False]
-    with pytest.raises(ValueError, match="hold: expected frames, or 0 for all, got -1"):
+    with pytest.raises(ValueError, match=r"hold: expected 0 \(to the end\) or more, got -1"):
         list(tracking.drivers(frames, tracked, 48, hold=-1))
 
 

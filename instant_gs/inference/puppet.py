@@ -1,0 +1,127 @@
+"""One photo's avatar, moved and drawn one driving face after the other.
+
+What a video (``animate``) and a camera (``live``) share: neither knows the frames to come.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from instant_gs import types
+from instant_gs.inference import level_of_detail, one_euro, still_face
+
+#: Of a motion's largest number; a noise below it is that of the arithmetic.
+ROUNDING = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One frame of the result.
+
+    Attributes:
+        image: (size, size, 3) uint8, the rendered avatar.
+        driver: (S, S, 3) uint8, the driving face, aligned, or the photo where there is none;
+            None if a recording drives.
+        motion: The driver's part of what was shown: record it (``motion_file``), replay it on
+            another photo.
+        gaussians: What was rendered, still on the device.
+    """
+
+    image: np.ndarray
+    driver: np.ndarray | None
+    motion: types.Motion
+    gaussians: types.Gaussians
+
+
+class Puppet:
+    """An avatar that is shown with the expressions of the drivers it is called with.
+
+    A One-Euro filter calms the motion, if wanted. It starts with the first driving face, whose
+    tremble it takes for noise (``still_face.motion_noise``).
+    """
+
+    def __init__(
+        self,
+        engine,
+        source: np.ndarray,
+        *,
+        size: int,
+        fps: float,
+        steady: bool = True,
+        gaussians: int = 0,
+        progress=iter,
+    ):
+        """Makes the avatar.
+
+        Args:
+            engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code``,
+                ``motion``, ``fold``, ``read_motion`` and ``frame``.
+            source: (S, S, 3) uint8, aligned, over black.
+            size: Side of the pictures in pixels.
+            fps: Frames a second, where a call does not say.
+            steady: Whether to calm the motion.
+            gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
+            progress: Of the pictures that sorting takes, as ``level_of_detail.order``'s.
+
+        Raises:
+            ValueError: The avatar has fewer than ``gaussians``.
+        """
+        self._engine, self._source, self._size = engine, source, size
+        self._fps, self._steady, self._calm = fps, steady, None
+        self._code = engine.motion_code(source)
+        avatar = engine.encode(source, self._code)
+        if gaussians:
+            ordered = level_of_detail.order(engine, avatar, self._code, progress=progress)
+            avatar = level_of_detail.prefix(ordered, gaussians)
+        self._avatar = jax.block_until_ready(engine.fold(avatar))
+        own = engine.motion(self._code, np.zeros_like(self._code))
+        self._own = still_face.as_array(own)  # the photo's part of every motion
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the filter has started, which takes longer than any other frame."""
+        return self._calm is not None
+
+    def __call__(
+        self,
+        driver: np.ndarray | types.Motion | None,
+        camera: types.Camera,
+        seconds: float | None = None,
+    ) -> Frame:
+        """The next frame.
+
+        Args:
+            driver: (S, S, 3) uint8, aligned, over black; None, or a black one, where there is no
+                face: the photo's own expression is shown. Or a recorded Motion, which no filter
+                touches.
+            camera: One.
+            seconds: Since the frame before; None: one by ``fps``.
+        """
+        if isinstance(driver, types.Motion):
+            part, driver = still_face.as_array(driver), None
+        else:
+            shows_face = driver is not None and driver.any()
+            driver = driver if shows_face else self._source
+            part = self._read(driver, shows_face, seconds) - self._own
+        shown = types.Motion(*(self._own + part))
+        image, gaussians = self._engine.frame(self._avatar, shown, camera, self._size)
+        return Frame(np.array(jax.device_get(image)), driver, types.Motion(*part), gaussians)
+
+    def _read(self, driver: np.ndarray, shows_face: bool, seconds: float | None) -> np.ndarray:
+        read = still_face.as_array(self._engine.read_motion(self._code, driver))
+        if self._calm is None and shows_face and self._steady:
+            self._calm = one_euro.OneEuro(self._fps, self._noise(driver, read))
+        return read if self._calm is None else self._calm(read, seconds)
+
+    def _noise(self, driver: np.ndarray, read: np.ndarray) -> float:
+        """How a driving face, read as ``read``, trembles; the photo, where none is seen in it."""
+        noise = still_face.motion_noise(self._engine, self._code, driver)
+        if noise > ROUNDING * np.abs(read).max():
+            return noise
+        return still_face.motion_noise(self._engine, self._code, self._source)
+
+
+def expects_matte(engine) -> bool:
+    """Whether drivers lose their background: the release's encoder reads them as they are."""
+    return engine.config.model.motion.encoder == "learned"
