@@ -160,7 +160,7 @@ def test_tiles_are_those_that_the_ellipse_touches(scale):
         excess = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy - np.log(255.0 * opacity)
         inside = (x < size[1]) & (y < size[0])
         touched = np.min(np.where(inside, excess, np.inf)[:, ::8, ::8], axis=(1, 2)) <= 0
-        tiles = keys[begin : begin + count] - 1
+        tiles = keys[begin : begin + count]
         assert len(set(tiles)) == count
         assert set(tile[touched]) <= set(tiles), "a tile is missing"
         # A step between two points moves the exponent by less than what is allowed here.
