@@ -24,6 +24,13 @@ _SEED = flags.DEFINE_integer("seed", 0, "Chooses the cases.", lower_bound=0)
 _SIZE = flags.DEFINE_integer(
     "size", None, "Side of scored pictures; default and least: the model's.", lower_bound=1
 )
+_CAPACITY = flags.DEFINE_integer(
+    "capacity",
+    0,
+    "How often Gaussians may touch a tile in one picture; 0: enough for the weights that ship. The "
+    "evaluation stops where some are missing, and says what helps.",
+    lower_bound=0,
+)
 _CULLING = flags.DEFINE_enum(
     "culling", None, ["envelope", "source", "none"], "Gaussians an avatar keeps [envelope]."
 )
@@ -55,6 +62,8 @@ def main(argv):
     model = instant_gs.load(_WEIGHTS.value or None)
     if _CULLING.value:
         model = model.with_culling(_CULLING.value)
+    if _CAPACITY.value:
+        model = model.with_capacity(_CAPACITY.value)
     seen = reenactment.Enlarged(model, _SIZE.value or model.image_size)
     evaluator.check_model(pack, seen)
     about = evaluator.describe(model, _WEIGHTS.value)

@@ -41,6 +41,13 @@ _SIZE = flags.DEFINE_integer("size", 0, "Side of the picture; default: the model
 _GAUSSIANS = flags.DEFINE_integer(
     "gaussians", 0, "Draw only so many, which stand in for the rest; 0: all.", lower_bound=0
 )
+_CAPACITY = flags.DEFINE_integer(
+    "capacity",
+    0,
+    "How often Gaussians may touch a tile in one picture; 0: enough for the weights that ship. A "
+    "warning says when some are missing; more takes memory.",
+    lower_bound=0,
+)
 _CULLING = flags.DEFINE_enum(
     "culling",
     None,
@@ -91,6 +98,8 @@ def main(argv: list[str]) -> None:
     _check_weights(engine)
     if _CULLING.value:
         engine = engine.with_culling(_CULLING.value)
+    if _CAPACITY.value:
+        engine = engine.with_capacity(_CAPACITY.value)
     with contextlib.ExitStack() as results:  # appear together when all is done, or not at all
         lines = _animate(engine, results)
     for line in lines:
@@ -126,7 +135,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         progress=lambda pictures: _progress(pictures, len(pictures), "sort"),
         clock=clock,
     )
-    motions, lines = [], []
+    motions, overflow, lines = [], [], []
     writer = video.Writer(_OUT.value, fps=fps, overwrite=_OVERWRITE.value)
     results.enter_context(writer)
     for index, frame in enumerate(_after_the_first(made, count)):
@@ -134,9 +143,11 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         picture = animate.side_by_side(source.image, frame) if wide else frame.image
         writer.append(picture)
         motions.append(frame.motion)
+        overflow.append(frame.overflow)
         if ply and index == _PLY_FRAME.value:
             exported = export.write_ply(ply, frame.gaussians, overwrite=True)
             lines += [f"{_PLY.value}: {exported} Gaussians of frame {index}"]
+    _warn([_missing(engine, size, overflow)])
     if crop:
         lines += [f"{_SHOW_CROP.value}: what was taken of the photo"]
     if record:
@@ -152,6 +163,16 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
             "tracking, background removal and writing"
         ]
     return lines
+
+
+def _missing(engine, size: int, overflow: list[int]) -> str:
+    """What to say of frames that lack Gaussians; "" if none does."""
+    from instant_gs import rendering
+
+    if not any(overflow):
+        return ""
+    frames = f"{_OUT.value}: {sum(map(bool, overflow))} of {len(overflow)} frames"
+    return f"{frames}: {rendering.shortage(overflow, engine.raster_options(size).capacity)}"
 
 
 def _result(results: contextlib.ExitStack, flag):

@@ -1,14 +1,18 @@
 """Gaussians seen by cameras: the only place that calls the rasterizer."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import kernels
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
+from kernels import constants
+from kernels.rasterize import api
 
 
 class Rendered(NamedTuple):
@@ -27,7 +31,9 @@ class Rendered(NamedTuple):
     overflow: jax.Array
 
 
-def options_at(size: int, trained_size: int, mode: str = "classic") -> kernels.RasterizeOptions:
+def options_at(
+    size: int, trained_size: int, count: int, mode: str = "classic"
+) -> kernels.RasterizeOptions:
     """Options for pictures larger than those that a model was trained on.
 
     The rasterizer widens every Gaussian by a filter of about half a pixel, and a model learns
@@ -35,18 +41,48 @@ def options_at(size: int, trained_size: int, mode: str = "classic") -> kernels.R
     width on the head, or gaps would open between Gaussians. In mode "antialiased" a narrower filter
     is no gap: it takes less of the opacity away.
 
+    Gaussians then touch more tiles, at most as many more as there are more tiles: the capacity
+    grows with these and a quarter beyond, so that what fits at the trained size fits at any. Most
+    of it stays empty: that costs memory, and hardly time. It follows the model's number of
+    Gaussians and not how many are drawn: a part of them is as large a surface.
+
     Args:
         size: Side of the picture in pixels.
         trained_size: Side of the model's own pictures in pixels.
+        count: Gaussians of the model.
         mode: The model's ``raster_mode``.
 
     Returns:
-        Default options of that mode but for ``eps2d``; its default where ``size`` is not larger.
+        Options of that mode with a capacity, and with ``eps2d`` where ``size`` is larger.
     """
-    options = kernels.RasterizeOptions(mode=mode)
-    if mode == "antialiased" or size <= trained_size:
+    larger = max(1.0, size / trained_size) ** 2
+    room = larger * (1.0 + constants.CAPACITY_HEADROOM) if larger > 1.0 else 1.0
+    side = min(size, trained_size)
+    capacity = math.ceil(api.automatic_capacity(count, (side, side)) * room)
+    options = kernels.RasterizeOptions(mode=mode, capacity=min(capacity, constants.MAX_CAPACITY))
+    if mode == "antialiased":
         return options
-    return dataclasses.replace(options, eps2d=options.eps2d * (size / trained_size) ** 2)
+    return dataclasses.replace(options, eps2d=options.eps2d * larger)
+
+
+def shortage(overflow, capacity: int) -> str:
+    """What to tell a user whose pictures lack Gaussians.
+
+    Args:
+        overflow: ``Rendered.overflow`` of any number of pictures.
+        capacity: What they were drawn with.
+
+    Returns:
+        What is wrong and which flag helps; "" where nothing was dropped.
+    """
+    dropped = int(np.max(overflow, initial=0))
+    if dropped <= 0:
+        return ""
+    needed = capacity + dropped
+    return (
+        f"Gaussians are missing: {dropped} of {needed} places where they touch a tile of the "
+        f"picture did not fit; pass --capacity={api.propose_from_count(needed)}, or draw smaller"
+    )
 
 
 def render(

@@ -1,8 +1,11 @@
 """Gaussians land where the camera says."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from instant_gs import rendering, types
 from instant_gs.geometry import camera
@@ -67,10 +70,39 @@ def test_a_larger_picture_keeps_a_speck_as_large():
         )
         return float(out.alpha.sum()) / size**2
 
-    trained = share(32, rendering.options_at(32, 32))
-    assert 0.85 < share(96, rendering.options_at(96, 32)) / trained < 1.15
+    trained = share(32, rendering.options_at(32, 32, 1))
+    assert 0.85 < share(96, rendering.options_at(96, 32, 1)) / trained < 1.15
     assert share(96, None) / trained < 0.3, "without, it shrinks with the pixels"
-    assert rendering.options_at(16, 32) == rendering.options_at(32, 32)
+    assert rendering.options_at(16, 32, 1).eps2d == rendering.options_at(32, 32, 1).eps2d
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_what_fits_at_the_trained_size_fits_in_larger_pictures(mode):
+    """Also where a part of the Gaussians is drawn, widened to cover what all of them did."""
+    random = np.random.default_rng(0)
+    wide = types.Gaussians(
+        means=random.uniform(-0.3, 0.3, (400, 3)).astype(np.float32),
+        quats=random.normal(size=(400, 4)).astype(np.float32),
+        scales=random.uniform(0.01, 0.05, (400, 3)).astype(np.float32),
+        opacities=np.full(400, 0.9, np.float32),
+        colors=np.ones((400, 3), np.float32),
+    )
+
+    def overflow(size, options):
+        view, side = camera.orbit_camera(0.5, 0.5), (size, size)
+        draw = jax.jit(lambda g, c: rendering.render(g, c, image_size=side, options=options))
+        return int(draw(wide, view).overflow)
+
+    for size in (64, 128, 160, 256):
+        assert overflow(size, rendering.options_at(size, 64, 800, mode)) == 0
+    plain = dataclasses.replace(rendering.options_at(256, 64, 800, mode), capacity=None)
+    assert overflow(256, plain) > 1000, "else this test is of no use"
+
+
+def test_a_shortage_is_said_with_what_helps():
+    assert rendering.shortage(np.zeros(3, int), 100) == ""
+    said = rendering.shortage([0, 900, 3], 100)
+    assert "900 of 1000 places" in said and "--capacity=2048" in said
 
 
 def test_antialiased_pictures_keep_their_filter():
@@ -78,8 +110,8 @@ def test_antialiased_pictures_keep_their_filter():
     speck = ball([0.0, 0.0, 0.0], [1.0, 1.0, 1.0], opacity=0.9, scale=0.01)
 
     def share(size):
-        options = rendering.options_at(size, 32, "antialiased")
-        assert (options.mode, options.eps2d) == ("antialiased", rendering.options_at(9, 9).eps2d)
+        options = rendering.options_at(size, 32, 1, "antialiased")
+        assert (options.mode, options.eps2d) == ("antialiased", rendering.options_at(9, 9, 1).eps2d)
         out = rendering.render(
             speck,
             camera.orbit_camera(0.0, 0.0),

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from instant_gs import cli, types
+from instant_gs import cli, rendering, types
 from instant_gs.evaluation import protocol
 
 
@@ -34,7 +34,10 @@ class Animator(Protocol):
         """Gaussians with the motion residual switched off."""
 
     def render(self, gaussians: Any, camera: types.Camera) -> Any:
-        """Object with ``image`` (S, S, 3), about [0, 1]."""
+        """Object with ``image`` (S, S, 3), about [0, 1], and ``overflow``, what was dropped."""
+
+    def raster_options(self, size: int) -> Any:
+        """Object with ``capacity``, asked for where something was dropped."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +79,9 @@ class Enlarged:
     def render(self, gaussians, camera):
         return self.animator.render(gaussians, camera, self.image_size)
 
+    def raster_options(self, size):
+        return self.animator.raster_options(size)
+
     def _shrunk(self, image):
         return cv2.resize(image, (self.animator.image_size,) * 2, interpolation=cv2.INTER_AREA)
 
@@ -97,7 +103,12 @@ class Outcome:
 
 
 def run(animator: Animator, case: protocol.Case) -> Outcome:
-    """Animates a case's source by its driver, seen by its camera."""
+    """Animates a case's source by its driver, seen by its camera.
+
+    Raises:
+        FloatingPointError: A picture is not finite.
+        UserError: Gaussians are missing in a picture: no score of it would mean anything.
+    """
     avatar, moved = _animate(animator, case)
     return Outcome(
         case=case,
@@ -123,10 +134,14 @@ def _animate(animator: Animator, case: protocol.Case) -> tuple[Any, Any]:
 
 def _picture(animator: Animator, gaussians: Any, camera: types.Camera) -> np.ndarray:
     """Rendered to 8 bits: scored is what a viewer sees, not what the rasterizer knows."""
-    image = np.asarray(animator.render(gaussians, camera).image)
+    drawn = animator.render(gaussians, camera)
+    image = np.asarray(drawn.image)
     if not np.isfinite(image).all():
         raise FloatingPointError(
             "the model rendered values that are not finite; its weights are broken, use another "
             "checkpoint"
         )
+    if np.any(drawn.overflow):
+        capacity = animator.raster_options(animator.image_size).capacity
+        raise cli.UserError(rendering.shortage(drawn.overflow, capacity))
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

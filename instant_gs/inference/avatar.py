@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,21 @@ from instant_gs.training import completeness, weights
 
 #: What ships with the package.
 SHIPPED_WEIGHTS = weights.SHIPPED / "small"
+
+
+class Drawn(NamedTuple):
+    """A video frame, still on the device.
+
+    Attributes:
+        image: (size, size, 3) uint8.
+        gaussians: What was drawn.
+        overflow: () int; above 0, Gaussians are missing in the picture: ``with_capacity`` helps. A
+            loop in real time keeps the largest of many and reads it once.
+    """
+
+    image: jax.Array
+    gaussians: types.Gaussians
+    overflow: jax.Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +52,8 @@ class InstantAvatar:
             ``culling.default`` says: those that any driver may show.
         stored_bank: What ``bank`` is where that is known already; None computes it.
         provenance: What the folder of weights says of where they come from.
+        capacity: How often Gaussians may touch a tile in one picture, which takes memory; 0 is
+            what ``rendering.options_at`` says.
     """
 
     config: config_lib.Config
@@ -43,6 +61,7 @@ class InstantAvatar:
     culling: str = ""
     stored_bank: types.Array | None = dataclasses.field(default=None, repr=False)
     provenance: dict = dataclasses.field(default_factory=dict)
+    capacity: int = 0
 
     @property
     def image_size(self) -> int:
@@ -91,6 +110,27 @@ class InstantAvatar:
             ValueError: Another word.
         """
         return dataclasses.replace(self, culling=culling.checked(way))
+
+    def with_capacity(self, capacity: int) -> "InstantAvatar":
+        """The same weights; pictures have room for another number of Gaussians.
+
+        Args:
+            capacity: As the attribute; 0 returns to the default.
+
+        Returns:
+            InstantAvatar with the same parameters.
+
+        Raises:
+            ValueError: It is negative.
+        """
+        if capacity < 0:
+            raise ValueError(f"capacity: expected 0 or more, got {capacity}")
+        return dataclasses.replace(self, capacity=capacity)
+
+    def raster_options(self, size: int, drawn: int = 0):
+        """How pictures of a side in pixels are drawn; ``drawn`` as ``AvatarModel`` has it."""
+        options = self.model.raster_options(size, drawn)
+        return dataclasses.replace(options, capacity=self.capacity or options.capacity)
 
     def encode(self, image, code=None, bank=None) -> types.Avatar:
         """Lifts an aligned photo.
@@ -242,7 +282,8 @@ class InstantAvatar:
             size: Side of the square image in pixels; 0 is ``image_size``.
 
         Returns:
-            Rendered, over black.
+            Rendered, over black. Where its ``overflow`` is above 0, which a camera close by can
+            cause, Gaussians are missing: ``with_capacity`` helps.
 
         Raises:
             ValueError: The camera has another shape.
@@ -251,7 +292,8 @@ class InstantAvatar:
             camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=self.fov_degrees)
         argument.check_camera(camera)
         size = size or self.image_size
-        return _render(gaussians, camera, size, self.model.raster_options(size))
+        drawn = np.shape(gaussians.means)[-2]
+        return _render(gaussians, camera, size, self.raster_options(size, drawn))
 
     def read_motion(self, code_source, driver) -> types.Motion:
         """``motion`` of a driving face, in one compiled call: the first half of a video frame.
@@ -277,7 +319,7 @@ class InstantAvatar:
 
     def frame(
         self, avatar: folded.FoldedAvatar, motion: types.Motion, camera: types.Camera, size: int
-    ):
+    ) -> Drawn:
         """The second half of a video frame in one compiled call: motion in, picture out.
 
         Args:
@@ -287,7 +329,7 @@ class InstantAvatar:
             size: Side of the picture in pixels, static.
 
         Returns:
-            (size, size, 3) uint8 and the Gaussians.
+            Drawn.
 
         Raises:
             TypeError: The avatar is not folded, or a code came in place of a motion.
@@ -355,8 +397,9 @@ class InstantAvatar:
     def _frame(self):
         def frame(params, avatar, motion, camera, size):
             gaussians = self.model.animate_folded(params, avatar, motion)
-            image = _render(gaussians, camera, size, self.model.raster_options(size)).image
-            return jnp.round(jnp.clip(image, 0, 1) * 255).astype(jnp.uint8), gaussians
+            seen = _render(gaussians, camera, size, self.raster_options(size))
+            picture = jnp.round(jnp.clip(seen.image, 0, 1) * 255).astype(jnp.uint8)
+            return Drawn(picture, gaussians, seen.overflow)
 
         return jax.jit(frame, static_argnums=4)
 

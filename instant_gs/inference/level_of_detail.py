@@ -136,8 +136,8 @@ def report(engine, ordered: Ordered, code_source, *, counts=LEVELS, progress=ite
     def draw(count):
         part = engine.fold(prefix(ordered, count))
         for motion, camera in progress(pictures):
-            picture, _ = engine.frame(part, motion, camera, engine.image_size)
-            yield np.asarray(picture, np.float32)
+            drawn = engine.frame(part, motion, camera, engine.image_size)
+            yield np.asarray(drawn.image, np.float32)
 
     truth = np.stack(list(draw(total)))
     levels = []

@@ -33,6 +33,8 @@ class Live:
     Attributes:
         source: ``source.Source``, what was taken of the photo; its ``warnings`` are for the user.
         found: Whether the last picture showed the face that is followed.
+        overflow: Of the last picture returned; above 0, Gaussians are missing in it
+            (``model.with_capacity``).
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Live:
             steady=steady,
             gaussians=gaussians,
         )
-        self.found = False
+        self.found, self.overflow = False, 0
 
     def __call__(self, frame: np.ndarray, seconds: float | None = None) -> np.ndarray:
         """The avatar with the expression of this picture.
@@ -135,7 +137,9 @@ class Live:
         driver = self._hold(driver, 1 if seconds is None else seconds * self._fps)
         turned = self._head(pose, seconds)
         camera = turned if self._pose == "driver" else self._still
-        return self._puppet(driver, camera, seconds).image
+        shown = self._puppet(driver, camera, seconds)
+        self.overflow = shown.overflow
+        return shown.image
 
     def _measured(self) -> float | None:
         """Seconds since the call before; None for the first."""

@@ -26,12 +26,14 @@ class Frame:
         motion: The driver's part of what was shown: record it (``motion_file``), replay it on
             another photo.
         gaussians: What was rendered, still on the device.
+        overflow: ``avatar.Drawn.overflow``; above 0, Gaussians are missing in the picture.
     """
 
     image: np.ndarray
     driver: np.ndarray | None
     motion: types.Motion
     gaussians: types.Gaussians
+    overflow: int
 
 
 class Puppet:
@@ -105,8 +107,10 @@ class Puppet:
             driver = driver if shows_face else self._source
             part = self._read(driver, shows_face, seconds) - self._own
         shown = types.Motion(*(self._own + part))
-        image, gaussians = self._engine.frame(self._avatar, shown, camera, self._size)
-        return Frame(np.array(jax.device_get(image)), driver, types.Motion(*part), gaussians)
+        drawn = self._engine.frame(self._avatar, shown, camera, self._size)
+        image, overflow = jax.device_get((drawn.image, drawn.overflow))
+        moved = types.Motion(*part)
+        return Frame(np.array(image), driver, moved, drawn.gaussians, int(overflow))
 
     def _read(self, driver: np.ndarray, shows_face: bool, seconds: float | None) -> np.ndarray:
         read = still_face.as_array(self._engine.read_motion(self._code, driver))

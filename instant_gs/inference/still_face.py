@@ -106,8 +106,8 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float) -> Flicker:
         raw.append(as_array(engine.read_motion(code, disturb(image, random))))
         filtered.append(calm(raw[-1]))
         for motion, shown in ((raw[-1], pictures), (filtered[-1], calm_pictures)):
-            picture, _ = engine.frame(avatar, types.Motion(*motion), view, engine.image_size)
-            shown.append(np.asarray(picture, np.float32))
+            drawn = engine.frame(avatar, types.Motion(*motion), view, engine.image_size)
+            shown.append(np.asarray(drawn.image, np.float32))
     return Flicker(*(_change(rows) for rows in (raw, filtered, pictures, calm_pictures)))
 
 

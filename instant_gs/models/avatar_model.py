@@ -66,9 +66,15 @@ class AvatarModel:
         """Side of the driving crop as a share of the aligned picture's, in the model's view."""
         return crop_lib.share_in_view(self.config.motion.crop, self.config.fov_degrees)
 
-    def raster_options(self, size: int):
-        """How pictures of a side in pixels are drawn, ``rendering.options_at`` of this model's."""
-        return rendering.options_at(size, self.config.image_size, self.config.raster_mode)
+    def raster_options(self, size: int, drawn: int = 0):
+        """How pictures of a side in pixels are drawn, ``rendering.options_at`` of this model's.
+
+        Args:
+            size: Side of the picture in pixels.
+            drawn: Gaussians in it, where they may be more than one avatar's.
+        """
+        count = max(drawn, self.config.gaussians.count)
+        return rendering.options_at(size, self.config.image_size, count, self.config.raster_mode)
 
     @property
     def _is_fan(self):

@@ -17,6 +17,7 @@ class Rendered:
     """What ``render`` returns."""
 
     image: np.ndarray
+    overflow: int = 0
 
 
 class PastingAnimator:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -301,12 +302,24 @@ def test_larger_pictures_than_the_models_may_be_scored(animator, pack, image_sco
     assert np.array_equal(moved, small.driver.repeat(2, 0).repeat(2, 1))
 
 
+def test_a_picture_that_lacks_gaussians_is_not_scored(animator, pack, image_scorer, monkeypatch):
+    options = SimpleNamespace(capacity=100)
+    monkeypatch.setattr(animator, "image_size", 16, raising=False)
+    monkeypatch.setattr(animator, "raster_options", lambda size: options, raising=False)
+    monkeypatch.setattr(
+        animator, "render", lambda picture, camera, size: Rendered(np.zeros((32, 32, 3)), 900)
+    )
+    larger = reenactment.Enlarged(animator, 32)
+    with pytest.raises(cli.UserError, match=r"^Gaussians are missing: 900 .*--capacity=2048"):
+        evaluator.evaluate(larger, pack, OPTIONS, [image_scorer])
+
+
 def test_a_real_model_draws_pictures_of_that_size():
     larger = reenactment.Enlarged(tiny.build().with_culling("none"), 2 * tiny.SIZE)
     photo = tiny.photos()[0].repeat(2, 0).repeat(2, 1)
     avatar = larger.encode(photo, larger.motion_code(photo))
     drawn = larger.render(larger.rest(avatar), camera.orbit_camera(0.0, 0.0))
-    assert drawn.image.shape == photo.shape
+    assert drawn.image.shape == photo.shape and drawn.overflow == 0
 
 
 def test_missing_network_names_the_command(monkeypatch):

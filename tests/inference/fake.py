@@ -7,6 +7,7 @@ import numpy as np
 
 from instant_gs import config as config_lib
 from instant_gs import types
+from instant_gs.inference import avatar as avatar_lib
 from instant_gs.portrait import template
 
 SIZE = 32  # of the fake model's images
@@ -125,7 +126,7 @@ class Engine:
     def frame(self, avatar, motion, camera, size):
         assert camera.cam2world.shape == (4, 4)
         color = np.clip(np.round(motion.scale), 0, 255).astype(np.uint8)
-        return np.broadcast_to(color, (size, size, 3)), gaussians()
+        return avatar_lib.Drawn(np.broadcast_to(color, (size, size, 3)), gaussians(), np.int32(0))
 
 
 def gaussians(count: int = 5) -> types.Gaussians:

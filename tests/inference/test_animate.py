@@ -3,6 +3,7 @@
 import math
 import re
 import subprocess
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
@@ -292,7 +293,8 @@ def test_the_exported_frame_is_the_one_asked_for(inputs, run, monkeypatch):
     class Engine(fake.Engine):
         def frame(self, avatar, motion, camera, size):
             self.made = getattr(self, "made", 2) + 1  # frame 0 has 3 Gaussians, frame 1 has 4
-            return super().frame(avatar, motion, camera, size)[0], fake.gaussians(self.made)
+            drawn = super().frame(avatar, motion, camera, size)
+            return drawn._replace(gaussians=fake.gaussians(self.made))
 
     monkeypatch.setattr(avatar, "load", lambda directory: Engine())
     values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 4}
@@ -314,6 +316,32 @@ def test_culling_is_the_users_choice(inputs, run, monkeypatch):
     assert run(**values, out=inputs / "a.mp4") == 0 and chosen == []
     assert run(**values, out=inputs / "b.mp4", culling="source") == 0 and chosen == ["source"]
     assert run(**values, out=inputs / "c.mp4", culling="teeth") == 2
+
+
+def test_missing_gaussians_are_said(inputs, run, monkeypatch, capsys):
+    chosen = []
+
+    class Engine(fake.Engine):
+        def frame(self, avatar, motion, camera, size):
+            short = np.int32(900 * (len(chosen) == 0))
+            return super().frame(avatar, motion, camera, size)._replace(overflow=short)
+
+        def raster_options(self, size):
+            assert size == 48
+            return SimpleNamespace(capacity=100)
+
+        def with_capacity(self, capacity):
+            chosen.append(capacity)
+            return self
+
+    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "size": 48}
+    assert run(**values, out=inputs / "a.mp4") == 0
+    said = f"warning: {inputs}/a.mp4: 6 of 6 frames: Gaussians are missing: 900 of 1000 places"
+    printed = capsys.readouterr().err
+    assert said in printed and "pass --capacity=2048" in printed
+    assert run(**values, out=inputs / "b.mp4", capacity=2048) == 0 and chosen == [2048]
+    assert "Gaussians are missing" not in capsys.readouterr().err
 
 
 def test_orbit_without_a_video(inputs, run):

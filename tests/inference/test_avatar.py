@@ -88,7 +88,8 @@ def test_frame_is_the_same_as_its_steps(engine, photos):
     head, codes = engine.encode(photos[0]), engine.motion_code(photos)
     view = camera.orbit_camera(0.2, 0.0)
     motion = engine.read_motion(codes[0], photos[1])
-    picture, gaussians = engine.frame(engine.fold(head), motion, view, SIZE)
+    picture, gaussians, overflow = engine.frame(engine.fold(head), motion, view, SIZE)
+    assert overflow == 0
     steps = engine.animate(head, codes[0], codes[1])
     np.testing.assert_allclose(gaussians.means, steps.means, atol=1e-4)
     image = np.clip(engine.render(steps, view).image, 0, 1) * 255
@@ -108,8 +109,26 @@ def test_pictures_are_drawn_as_the_weights_expect(monkeypatch, mode):
     config.model.raster_mode = mode
     with pytest.raises(InterruptedError) as caught:
         avatar.InstantAvatar(config, {}).render(fake.gaussians(), size=1024)
-    assert caught.value.args[0] == rendering.options_at(1024, 512, mode)
+    assert caught.value.args[0] == rendering.options_at(1024, 512, 512**2, mode)
     assert caught.value.args[0].mode == mode
+
+
+def test_gaussians_that_do_not_fit_are_counted(engine, photos):
+    head, view = engine.encode(photos[0]), camera.orbit_camera(0.2, 0.0)
+    small, fold = engine.with_capacity(64), engine.fold(head)
+    still = engine.motion(*np.zeros((2, 512), np.float32))
+    assert engine.frame(fold, still, view, 4 * SIZE).overflow == 0
+    assert small.frame(fold, still, view, SIZE).overflow > 100
+    assert small.render(engine.rest(head), view).overflow > 100
+    made = animate.frames(
+        small, photos[0], photos[1:], camera_path.orbit(1), size=SIZE, fps=25.0, steady=False
+    )
+    assert next(made).overflow > 100
+    assert small.with_capacity(0).raster_options(SIZE) == engine.raster_options(SIZE)
+    more = 2 * engine.config.model.gaussians.count  # two heads in one picture
+    assert engine.raster_options(SIZE, more).capacity > engine.raster_options(SIZE).capacity
+    with pytest.raises(ValueError, match="capacity: expected 0 or more, got -1"):
+        engine.with_capacity(-1)
 
 
 def test_float_and_uint8_and_batches_agree(engine, photos):
