@@ -145,7 +145,8 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         motions.append(frame.motion)
         overflow.append(frame.overflow)
         if ply and index == _PLY_FRAME.value:
-            exported = export.write_ply(ply, frame.gaussians, overwrite=True)
+            width = engine.filter_width
+            exported = export.write_ply(ply, frame.gaussians, filter_width=width, overwrite=True)
             lines += [f"{_PLY.value}: {exported} Gaussians of frame {index}"]
     _warn([_missing(engine, size, overflow)])
     if crop:

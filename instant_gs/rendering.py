@@ -65,6 +65,24 @@ def options_at(
     return dataclasses.replace(options, eps2d=options.eps2d * larger)
 
 
+def filter_width(trained_size: int, fov_degrees: float, mode: str = "classic") -> float:
+    """How much the rasterizer's filter widens the head's Gaussians, where it belongs to them.
+
+    Args:
+        trained_size: Side of the model's own pictures in pixels.
+        fov_degrees: What they show, ``config.model.fov_degrees``.
+        mode: The model's ``raster_mode``.
+
+    Returns:
+        Standard deviation in world units, at the head's distance from the reference cameras. 0 in
+        mode "antialiased", whose Gaussians are as wide as their scales say.
+    """
+    if mode == "antialiased":
+        return 0.0
+    focal = camera_lib.focal_length(fov_degrees) * trained_size
+    return math.sqrt(kernels.RasterizeOptions().eps2d) * camera_lib.RADIUS / focal
+
+
 def shortage(overflow, capacity: int) -> str:
     """What to tell a user whose pictures lack Gaussians.
 

@@ -74,6 +74,12 @@ class InstantAvatar:
         return self.config.model.fov_degrees
 
     @property
+    def filter_width(self) -> float:
+        """``rendering.filter_width`` of the weights, which an exported frame needs."""
+        model = self.config.model
+        return rendering.filter_width(model.image_size, model.fov_degrees, model.raster_mode)
+
+    @property
     def _code_width(self) -> int:
         return self.config.model.motion.code_width
 

@@ -4,6 +4,9 @@ The layout is that of Kerbl et al., "3D Gaussian Splatting" (2023): binary littl
 ``x y z nx ny nz f_dc_0..2 opacity scale_0..2 rot_0..3`` with logit opacities, log standard
 deviations and wxyz quaternions. Viewers expect the camera axes of their training tools (y down),
 so the head, whose world is y up, is turned half about x on the way out.
+
+Viewers widen Gaussians by a filter of about half a pixel of their own pictures, a model by one of
+its own, larger ones: that is put into the scales (``rendering.filter_width``).
 """
 
 import os
@@ -31,13 +34,19 @@ PROPERTIES = (
 
 
 def write_ply(
-    path: str | os.PathLike, gaussians: types.Gaussians, *, overwrite: bool = False
+    path: str | os.PathLike,
+    gaussians: types.Gaussians,
+    *,
+    filter_width: float,
+    overwrite: bool = False,
 ) -> int:
     """Writes the visible Gaussians of one frame.
 
     Args:
         path: Ends in .ply.
         gaussians: Arrays (N, ·) without batch axes.
+        filter_width: Added to the scales, as variances: ``model.filter_width`` of the model that
+            made them; 0 writes the scales as they are.
         overwrite: Whether an existing file may be replaced.
 
     Returns:
@@ -70,7 +79,7 @@ def write_ply(
             np.zeros((int(seen.sum()), 3), np.float32),
             (colors[seen] - 0.5) / SH_C0,
             np.log(opacity / (1 - opacity))[:, None],
-            np.log(np.maximum(scales[seen], MIN_SCALE)),
+            np.log(np.maximum(np.hypot(scales[seen], np.float32(filter_width)), MIN_SCALE)),
             _half_turn(quats),
         ],
         axis=-1,

@@ -103,6 +103,8 @@ class Engine:
     def fov_degrees(self):
         return self.config.model.fov_degrees
 
+    filter_width = 0.01
+
     def encode(self, image, code):
         assert code.shape == (4,)
         assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8

@@ -1,9 +1,12 @@
 """The .ply opens in viewers: layout and numbers, without the invisible Gaussians."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from instant_gs import cli
+from instant_gs import cli, rendering, types
+from instant_gs.geometry import camera
 from instant_gs.inference import export
 from tests.inference import fake
 
@@ -20,7 +23,7 @@ def rotation_matrix(quats):
 
 def test_layout_is_what_viewers_expect(tmp_path):
     gaussians = fake.gaussians(4)
-    assert export.write_ply(tmp_path / "a.ply", gaussians) == 3
+    assert export.write_ply(tmp_path / "a.ply", gaussians, filter_width=0) == 3
     head, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n", 1)
     assert head.startswith(b"ply\nformat binary_little_endian 1.0\nelement vertex 3\n")
     names = [line.split()[2].decode() for line in head.splitlines() if b"property" in line]
@@ -41,7 +44,7 @@ def test_layout_is_what_viewers_expect(tmp_path):
 def test_extremes_stay_finite(tmp_path):
     gaussians = fake.gaussians(3)
     gaussians.opacities[1:], gaussians.scales[2] = 1.0, 0.0
-    export.write_ply(tmp_path / "a.ply", gaussians)
+    export.write_ply(tmp_path / "a.ply", gaussians, filter_width=0)
     body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n", 1)[1]
     assert np.isfinite(np.frombuffer(body, "<f4")).all()
 
@@ -49,11 +52,52 @@ def test_extremes_stay_finite(tmp_path):
 def test_errors(tmp_path):
     gaussians = fake.gaussians()
     with pytest.raises(cli.UserError, match=r"must end in \.ply"):
-        export.write_ply(tmp_path / "a.txt", gaussians)
+        export.write_ply(tmp_path / "a.txt", gaussians, filter_width=0)
     gaussians.opacities[:] = 0
     with pytest.raises(ValueError, match="expected some above 1/255"):
-        export.write_ply(tmp_path / "a.ply", gaussians)
+        export.write_ply(tmp_path / "a.ply", gaussians, filter_width=0)
     assert list(tmp_path.iterdir()) == []
-    export.write_ply(tmp_path / "a.ply", fake.gaussians())
+    export.write_ply(tmp_path / "a.ply", fake.gaussians(), filter_width=0)
     with pytest.raises(cli.UserError, match="exists already"):
-        export.write_ply(tmp_path / "a.ply", fake.gaussians())
+        export.write_ply(tmp_path / "a.ply", fake.gaussians(), filter_width=0)
+
+
+def read(path):
+    """Gaussians as a viewer reads them, turned back into the head's world."""
+    rows = np.frombuffer(path.read_bytes().split(b"end_header\n", 1)[1], "<f4").reshape(-1, 17)
+    w, x, y, z = rows[:, 13:].T
+    return types.Gaussians(
+        means=rows[:, :3] * np.array([[1, -1, -1]], np.float32),
+        quats=np.stack([-x, w, -z, y], -1),
+        scales=np.exp(rows[:, 10:13]),
+        opacities=1 / (1 + np.exp(-rows[:, 9])),
+        colors=0.5 + 0.28209479 * rows[:, 6:9],
+    )
+
+
+@pytest.mark.parametrize("mode", ["classic", "antialiased"])
+def test_a_viewer_shows_what_the_engine_draws(tmp_path, mode):
+    """Viewers know nothing of the model's own size: they filter by 0.3 pixels squared of theirs."""
+    random, fov = np.random.default_rng(0), camera.FOV_LEGACY_DEGREES
+    head = dataclasses.replace(
+        fake.gaussians(400),
+        means=(random.normal(size=(400, 3)) * 0.1).astype(np.float32),
+        scales=random.uniform(0.001, 0.01, (400, 3)).astype(np.float32),
+    )
+    view = camera.orbit_camera(0.4, 0.2, fov_degrees=fov)
+
+    def picture(gaussians, options):
+        drawn = rendering.render(gaussians, view, image_size=(192, 192), options=options)
+        return np.asarray(drawn.image)
+
+    def decibels(width):
+        path = tmp_path / f"{width}.ply"
+        export.write_ply(path, head, filter_width=width)
+        seen = picture(read(path), rendering.options_at(192, 192, 400, mode))
+        return -10 * np.log10(np.square(seen - frame).mean())
+
+    frame = picture(head, rendering.options_at(192, 48, 400, mode))
+    width = rendering.filter_width(48, fov, mode)
+    assert decibels(width) > 35
+    if mode == "classic":
+        assert decibels(0.0) < 25 and decibels(1.5 * width) < 30
