@@ -3,8 +3,8 @@
 The layout is that of Kerbl et al., "3D Gaussian Splatting" (2023), of spherical harmonics of degree
 0: binary little endian, float32 ``x y z nx ny nz f_dc_0..2 opacity scale_0..2 rot_0..3`` with logit
 opacities, log standard deviations and wxyz quaternions. Colours do not depend on the view, so there
-is no ``f_rest_*``: 45 zeros would make the file 3.6 times as large. Viewers do without; the authors'
-own programs expect them unless ``sh_degree`` is 0. Viewers expect the camera axes of their training
+is no ``f_rest_*``: 45 zeros would make the file 3.6 times as large. Viewers do without; Kerbl's own
+programs expect them unless ``sh_degree`` is 0. Viewers expect the camera axes of their training
 tools (y down), so the head, whose world is y up, is turned half about x on the way out.
 
 Viewers widen Gaussians by a filter of about half a pixel of their own pictures, a model by one of
