@@ -82,8 +82,8 @@ def check_local(path: str | os.PathLike, *, option: str) -> None:
     """
     if _ADDRESS.match(str(path)):
         raise cli.UserError(
-            f"{option}={path}: expected a path; mount the bucket (gcsfuse, mountpoint-s3) and give "
-            "the path that it has there"
+            f"{option}={path}: expected a path, not an address; give one on a file system that this"
+            " machine sees (for several hosts, that all of them see: NFS, Filestore, FSx, Lustre)"
         )
 
 

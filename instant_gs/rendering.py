@@ -43,8 +43,8 @@ def options_at(
 
     Gaussians then touch more tiles, at most as many more as there are more tiles: the capacity
     grows with these and a quarter beyond, so that what fits at the trained size fits at any. Most
-    of it stays empty: that costs memory, and hardly time. It follows the model's number of
-    Gaussians and not how many are drawn: a part of them is as large a surface.
+    of it stays empty, which costs memory and time (docs/animation.md). It follows the model's
+    number of Gaussians and not how many are drawn: a part of them is as large a surface.
 
     Args:
         size: Side of the picture in pixels.

@@ -6,8 +6,9 @@
 #
 # Every host needs this repository in ~/instant_gs with its environment (pip install .[tpu] in
 # .venv), and packs and --workdir on storage that all hosts see under one path. Training goes on when
-# this command has ended: train.log in ~/instant_gs of each host says how far it is. A slice that was
-# taken away and is there again resumes by the same command.
+# this command has ended: train.log in ~/instant_gs of each host says how far it is, and
+# `pkill -TERM -f until_done.sh` on every host stops it. A slice that was taken away and is there again
+# resumes by the same command.
 set -euo pipefail
 
 : "${TPU:?set TPU to the name of the slice}" "${ZONE:?set ZONE to its zone}"

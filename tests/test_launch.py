@@ -104,7 +104,8 @@ def test_the_pod_command_survives_two_shells(tmp_path):
     # The session ends before training does.
     subprocess.run(["bash", "-c", remote], cwd=tmp_path, check=True, timeout=60)
     (home / "ended").touch()
-    while not (home / "done").exists():
+    ends = time.monotonic() + 30
+    while not (home / "done").exists() and time.monotonic() < ends:
         time.sleep(0.1)
     assert (home / "train.log").read_text().splitlines() == [
         "--distributed",
@@ -129,6 +130,24 @@ def test_a_run_that_was_stopped_and_saved_goes_on(tmp_path):
         assert run.returncode == ends
         assert (tmp_path / "tries").read_text() == 3 * "train.py --workdir=a b\n"
         (tmp_path / "tries").unlink()
+
+
+def test_a_run_that_is_told_to_stop_does_not_go_on(tmp_path):
+    stub = tmp_path / "python"
+    stub.write_text(
+        "#!/bin/bash\ntrap 'touch saved; exit 75' TERM\ntouch began\n"
+        "while true; do sleep 0.1; done\n"
+    )
+    stub.chmod(0o755)
+    script = subprocess.Popen(
+        ["bash", ROOT / "launch" / "until_done.sh"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": str(stub)},
+    )
+    while not (tmp_path / "began").exists():
+        time.sleep(0.1)
+    script.terminate()
+    assert script.wait(timeout=30) == 75 and (tmp_path / "saved").exists()
 
 
 def test_the_job_set_is_one_process_a_node():

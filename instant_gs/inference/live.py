@@ -105,7 +105,7 @@ class Live:
             steady=steady,
             gaussians=gaussians,
         )
-        self.found, self.overflow = False, 0
+        self._drawn, self.found, self.overflow = False, False, 0
 
     def __call__(self, frame: np.ndarray, seconds: float | None = None) -> np.ndarray:
         """The avatar with the expression of this picture.
@@ -137,8 +137,11 @@ class Live:
         driver = self._hold(driver, 1 if seconds is None else seconds * self._fps)
         turned = self._head(pose, seconds)
         camera = turned if self._pose == "driver" else self._still
+        calibrated = self._puppet.calibrated
         shown = self._puppet(driver, camera, seconds)
-        self.overflow = shown.overflow
+        if not self._drawn or self._puppet.calibrated != calibrated:  # no frame takes that long
+            self._last = time.monotonic()
+        self._drawn, self.overflow = True, shown.overflow
         return shown.image
 
     def _measured(self) -> float | None:

@@ -27,7 +27,9 @@ def check(config: Config, init_from: str | None, motion_encoder: str | None) -> 
     if jax.process_count() == 1:
         return
     told = same_run.fields(config) | {"--init_from": init_from, "--motion_encoder": motion_encoder}
-    told["data.packs"] = [facts["content_sha256"] for facts in provenance.packs(config).values()]
+    with distributed.together():
+        packs = provenance.packs(config).values()
+    told["data.packs"] = [facts["content_sha256"] for facts in packs]
     code = {
         "jax": jax.__version__,
         "instant_gs": [version.__version__, version.commit(), sorted(told)],

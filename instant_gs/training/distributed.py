@@ -4,10 +4,12 @@ Slurm, Open MPI and TPU pods say themselves who is who, and Kubernetes does wher
 ``kubernetes`` is installed; anywhere else the command line says it.
 """
 
+import contextlib
 import json
 import os
 import sys
 import zlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -26,6 +28,27 @@ def say(line: str) -> None:
         print(line, flush=True)
     except BrokenPipeError:  # who read along has gone, as at the end of an ssh session
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block that every host runs alone; if it fails on one, none goes on. It may not meet others.
+
+    Raises:
+        UserError: It failed on another host.
+    """
+    problem = None
+    try:
+        yield
+    except Exception as error:
+        problem = error
+    failed = np.array([problem is not None])
+    if jax.process_count() > 1:
+        failed = multihost_utils.process_allgather(failed[0])
+    if problem is not None:
+        raise problem
+    if failed.any():
+        raise cli.UserError(f"host {failed.argmax()} cannot go on; what it wrote itself says why")
 
 
 def differing(facts: dict[str, object]) -> list[str]:

@@ -177,7 +177,9 @@ def training_data(config: Config):
     return loader, broken, sampler.SampleTable(packs, "train").uses
 
 
-def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None, packs=None):
+def _loader(
+    config: Config, split: str, seed: int, hosts: int = 1, broken=None, packs=None, threads: int = 0
+):
     data, pretrain = config.data, config.motion_pretrain
     return pipeline.make_loader(
         packs or data.packs,
@@ -192,7 +194,7 @@ def _loader(config: Config, split: str, seed: int, hosts: int = 1, broken=None, 
         image_size=config.model.image_size,
         fov_degrees=config.model.fov_degrees,
         cache_gigabytes=data.cache_gigabytes,
-        threads=data.threads,
+        threads=threads or data.threads,
         shard_index=jax.process_index() if hosts > 1 else 0,
         shard_count=hosts,
         broken=broken,
@@ -203,13 +205,14 @@ def _batch_to_show(config: Config, broken):
     """A batch of people whom training does not see, if the packs have any, and whether they do."""
     held_out = True
     try:
-        loader = _loader(config, "validation", config.seed + 1, broken=broken)
+        loader = _loader(config, "validation", config.seed + 1, broken=broken, threads=1)
     except PackError:
         distributed.say(
             "too few identities for a validation split: sample pictures show training identities, "
             "and validation/psnr is not logged"
         )
-        loader, held_out = _loader(config, "train", config.seed + 1, broken=broken), False
+        loader = _loader(config, "train", config.seed + 1, broken=broken, threads=1)
+        held_out = False
     return next(loader), held_out
 
 

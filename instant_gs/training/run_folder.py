@@ -58,21 +58,14 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         UserError: It cannot be written or is something else, another process trains there, or hosts
             see different folders.
     """
-    check_place(workdir)
+    holder = ""
     with contextlib.ExitStack() as stack:
-        holder, problem = "", None
-        if jax.process_index() == 0:
-            try:
+        with distributed.together():
+            check_place(workdir)
+            if jax.process_index() == 0:
                 holder = stack.enter_context(_locked(workdir))
-            except cli.UserError as error:  # the others must hear of it before this one ends
-                problem = error
-        holder = distributed.first_hosts(holder)
-        if problem is not None:
-            raise problem
-        if not holder:
-            raise cli.UserError(f"--workdir={workdir}: the first host cannot train there")
         if jax.process_count() > 1:
-            _check_shared(workdir, holder)
+            _check_shared(workdir, distributed.first_hosts(holder))
         yield
 
 

@@ -161,7 +161,7 @@ def emit_kernel(
     tl.store(first_slots + image * total + splat, first, mask=count > 0)
     tl.store(emitted + image * total + splat, written - first, mask=count > 0)
     # The count decided with the same function, so there is nothing left; if ever there were, those
-    # slots must not hold garbage: no pixel of the last tile is near enough to this splat to matter.
+    # slots must not hold garbage: a splat that lacks tiles would be drawn in the last one instead.
     left_over = tl.max(end - written)
     while left_over > 0:
         slot = tl.where(written < end, written, 0)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from instant_gs import cli, types
 from instant_gs.geometry import camera
-from instant_gs.inference import animate, camera_path, level_of_detail
+from instant_gs.inference import animate, avatar, camera_path, level_of_detail
 from instant_gs.training import weights
 from tests.inference import tiny
 
@@ -84,7 +84,7 @@ def test_errors_of_a_level_are_those_of_its_pictures(monkeypatch):
     """Three pictures of which one is off by 6 steps of 8 bits, the others by 0 and 3."""
 
     class Engine:
-        image_size, fov_degrees = 4, camera.FOV_WIDE_DEGREES
+        image_size, fov_degrees, bank = 4, camera.FOV_WIDE_DEGREES, [3, 6]
 
         def motion(self, code_source, code):
             return code
@@ -93,11 +93,12 @@ def test_errors_of_a_level_are_those_of_its_pictures(monkeypatch):
             return avatar
 
         def frame(self, count, motion, view, size):
-            return np.full((size, size, 3), 100 if count == 9 else 100 + motion), None
+            image = np.full((size, size, 3), 100 if count == 9 else 100 + motion)
+            return avatar.Drawn(image, None, 0)
 
     monkeypatch.setattr(level_of_detail, "prefix", lambda ordered, count: count)
     whole = level_of_detail.Ordered(None, np.ones(9, np.float32), np.zeros((9, 3)))
-    level, _ = level_of_detail.report(Engine(), whole, 0, [3, 6], counts=(5,))
+    level, _ = level_of_detail.report(Engine(), whole, 0, counts=(5,))
     assert (level.mean_error, level.worst_error) == pytest.approx((3, 6))
     assert level.psnr == pytest.approx(10 * np.log10(255**2 / np.mean([0, 9, 36])))
 

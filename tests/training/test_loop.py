@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import types
 
 import imageio.v3 as iio
 import jax
@@ -196,11 +197,13 @@ def test_what_is_read_is_what_the_configuration_asks_for(monkeypatch):
         return iter([(split, given["seed"], {name: given[name] for name in asked})])
 
     monkeypatch.setattr(loop.pipeline, "make_loader", make_loader)
-    loader, _ = loop.training_data(config)
+    monkeypatch.setattr(loop.reader, "open_packs", lambda *_, **__: ["opened"])
+    monkeypatch.setattr(loop.sampler, "SampleTable", lambda *_: types.SimpleNamespace(uses=[]))
+    loader, _, _ = loop.training_data(config)
     assert next(loader) == ("train", 7, asked)
-    assert loop._batch_to_show(config, None) == ("validation", 8, asked)
+    assert loop._batch_to_show(config, None) == (("validation", 8, asked), True)
     splits.remove("validation")
-    assert loop._batch_to_show(config, None) == ("train", 8, asked)
+    assert loop._batch_to_show(config, None) == (("train", 8, asked), False)
 
 
 def test_sample_pictures_show_the_averages(config, tmp_path, monkeypatch):

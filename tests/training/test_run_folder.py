@@ -55,7 +55,7 @@ def test_a_refused_command_leaves_no_folder_and_removes_no_other(tmp_path):
 
 def test_a_buckets_address_is_no_path():
     for check in (run_folder.check_place, lambda path: output.check_free(path, overwrite=False)):
-        with pytest.raises(cli.UserError, match=r"gs:/b/run: expected a path; mount the bucket"):
+        with pytest.raises(cli.UserError, match=r"gs:/b/run: expected a path, not an address"):
             check(pathlib.Path("gs://b/run"))
 
 
