@@ -1,4 +1,4 @@
-"""What the tests of the animate command share: the command itself and its inputs."""
+"""What tests of the animate command share, and a real face with what finds it."""
 
 import importlib
 import sys
@@ -11,6 +11,7 @@ from PIL import Image
 
 from instant_gs import cli
 from instant_gs.inference import avatar
+from instant_gs.metrics import face
 from instant_gs.portrait import matting, video
 from tests import own_flags
 from tests.inference import fake
@@ -55,3 +56,19 @@ def inputs(tmp_path, monkeypatch, command):
     detector = fake.Detector(fake.Face(fake.landmarks(130, 90, 120)))
     monkeypatch.setattr(command, "_detector", lambda: detector)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """The real one; loading it takes a second."""
+    try:
+        return face.FaceLandmarker()
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    """(512, 512, 3) uint8, the demo's real photo."""
+    data = pytest.importorskip("skimage.data", reason="the demo photo comes with scikit-image")
+    return data.astronaut()

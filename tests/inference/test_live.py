@@ -8,7 +8,6 @@ import pytest
 
 from instant_gs import cli
 from instant_gs.inference import animate, camera_path, live, live_box, source
-from instant_gs.metrics import face as face_lib
 from instant_gs.portrait import alignment, matting, tracking
 from tests.inference import fake, tiny
 
@@ -164,20 +163,6 @@ def test_bad_settings_say_what_is_expected():
     ):
         with pytest.raises(ValueError, match=message):
             make([face()], **options)
-
-
-@pytest.fixture(scope="module")
-def detector():
-    try:
-        return face_lib.FaceLandmarker()
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    data = pytest.importorskip("skimage.data", reason="the demo photo comes with scikit-image")
-    return data.astronaut()
 
 
 @pytest.fixture(scope="module")

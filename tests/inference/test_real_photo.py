@@ -6,22 +6,7 @@ import pytest
 from PIL import Image
 
 from instant_gs.inference import source
-from instant_gs.metrics import face
 from instant_gs.portrait import alignment, detection, tracking
-
-
-@pytest.fixture(scope="module")
-def detector():
-    try:
-        return face.FaceLandmarker()
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    data = pytest.importorskip("skimage.data", reason="the demo photo comes with scikit-image")
-    return data.astronaut()
 
 
 def test_astronaut_is_aligned_and_matted(detector, astronaut, tmp_path):
