@@ -230,3 +230,18 @@ def test_nobody_need_read_what_training_says():
     run.stdout.close()  # before the first line
     assert run.stderr.read().decode().endswith("trained on") and run.wait() == 0
     run.stderr.close()
+
+
+def test_a_failure_on_one_host_stops_all(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    gather, told = distributed.multihost_utils, []
+    monkeypatch.setattr(gather, "process_allgather", lambda own: told.append(own) or failed)
+    failed = np.array([False, True])
+    with pytest.raises(cli.UserError, match="host 1 cannot go on"), distributed.together():
+        pass
+    with pytest.raises(OSError, match="mine"), distributed.together():  # its own, where it failed
+        raise OSError("mine")
+    failed = np.array([False, False])
+    with distributed.together():
+        pass
+    assert [bool(own) for own in told] == [False, True, False]
