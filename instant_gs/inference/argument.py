@@ -47,16 +47,14 @@ def to_model(image):
     return image.astype(np.float32) * np.float32(2 / 255) - 1
 
 
-def check_code(
-    code, batch: tuple[int, ...], width: int, *, name: str = "code", of: str = "the same image"
-) -> None:
+def check_code(name: str, code, batch: tuple[int, ...], width: int, *, of: str) -> None:
     """Refuses what is no motion code (*batch, width) of the images beside it.
 
     Args:
+        name: Of the argument.
         code: Anything.
         batch: Leading axes.
         width: Numbers in a code.
-        name: Of the argument.
         of: Whose code it is.
 
     Raises:

@@ -36,6 +36,22 @@ class Drawn(NamedTuple):
     overflow: jax.Array
 
 
+def _compiled(function, **options):
+    """What ``function`` of the engine returns, in ``jax.jit``: made once, compiled once a shape."""
+    return functools.cached_property(lambda engine: jax.jit(function(engine), **options))
+
+
+def _also_one(function):
+    """A function of (params, batch) that takes one image (S, S, 3), too."""
+
+    def call(params, image):
+        if image.ndim > 3:
+            return function(params, image)
+        return jax.tree.map(lambda leaf: leaf[0], function(params, image[None]))
+
+    return call
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class InstantAvatar:
     """A model with its weights; all methods are pure and compiled once per shape.
@@ -155,7 +171,8 @@ class InstantAvatar:
         """
         pixels = argument.pixels("image", image, self.image_size)
         if code is not None:
-            argument.check_code(code, pixels.shape[:-3], self._code_width)
+            batch = pixels.shape[:-3]
+            argument.check_code("code", code, batch, self._code_width, of="the same image")
         if bank is not None:
             argument.check_bank(bank, self._code_width)
         avatar = self._encode(self.params, pixels)
@@ -232,8 +249,7 @@ class InstantAvatar:
         Raises:
             ValueError: It is no code, or the motion is of another width.
         """
-        named = {"name": "code_source", "of": "the photo"}
-        argument.check_code(code_source, (), self._code_width, **named)
+        argument.check_code("code_source", code_source, (), self._code_width, of="the photo")
         photo = self.motion(code_source, np.zeros_like(code_source))
         width = np.shape(photo.scale)[-1]
         argument.check_rows((), width, "motion", scale=driver.scale, shift=driver.shift)
@@ -314,8 +330,7 @@ class InstantAvatar:
         Raises:
             ValueError: It is no code, or the driver has another shape or range.
         """
-        photo = {"name": "code_source", "of": "the photo"}
-        argument.check_code(code_source, (), self._code_width, **photo)
+        argument.check_code("code_source", code_source, (), self._code_width, of="the photo")
         pixels = argument.pixels("driver", driver, self.image_size, batch=False)
         return self._read_motion(self.params, code_source, pixels)
 
@@ -348,66 +363,31 @@ class InstantAvatar:
         argument.check_camera(camera)
         return self._frame(self.params, avatar, motion, camera, size)
 
-    @functools.cached_property
-    def _encode(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self.model.encode(p, y), x))
+    _encode = _compiled(lambda self: _also_one(self.model.encode))
+    _planes = _compiled(lambda self: _also_one(self.model.planes))
+    _crop_code = _compiled(lambda self: _also_one(self.model.motion_code))
+    _motion_code = _compiled(lambda self: _also_one(self._code))
+    _cull = _compiled(lambda self: functools.partial(culling.envelope, self.model))
+    _motion = _compiled(lambda self: self.model.motion)
+    _animate = _compiled(lambda self: lambda *arrays: self.model.animate(*arrays)[0])
+    _animate_motion = _compiled(lambda self: self._moved)
+    _rest = _compiled(lambda self: self.model.rest)
+    _fold = _compiled(lambda self: self.model.fold)
+    _read_motion = _compiled(lambda self: self._read)
+    _frame = _compiled(lambda self: self._drawn, static_argnums=4)
 
-    @functools.cached_property
-    def _planes(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self.model.planes(p, y), x))
+    def _moved(self, params, avatar, motion):
+        return self.model.animate_folded(params, self.model.fold(avatar), motion)
 
-    @functools.cached_property
-    def _cull(self):
-        return jax.jit(functools.partial(culling.envelope, self.model))
+    def _read(self, params, code_source, pixels):
+        code = self._code(params, pixels[None])[0]
+        return self.model.motion(params, code_source, code)
 
-    @functools.cached_property
-    def _crop_code(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self.model.motion_code(p, y), x))
-
-    @functools.cached_property
-    def _motion(self):
-        return jax.jit(self.model.motion)
-
-    @functools.cached_property
-    def _animate_motion(self):
-        def animate(params, avatar, motion):
-            return self.model.animate_folded(params, self.model.fold(avatar), motion)
-
-        return jax.jit(animate)
-
-    @functools.cached_property
-    def _motion_code(self):
-        return jax.jit(lambda p, x: _batched(lambda y: self._code(p, y), x))
-
-    @functools.cached_property
-    def _animate(self):
-        return jax.jit(lambda *arrays: self.model.animate(*arrays)[0])
-
-    @functools.cached_property
-    def _rest(self):
-        return jax.jit(self.model.rest)
-
-    @functools.cached_property
-    def _read_motion(self):
-        def read_motion(params, code_source, pixels):
-            code = self._code(params, pixels[None])[0]
-            return self.model.motion(params, code_source, code)
-
-        return jax.jit(read_motion)
-
-    @functools.cached_property
-    def _fold(self):
-        return jax.jit(self.model.fold)
-
-    @functools.cached_property
-    def _frame(self):
-        def frame(params, avatar, motion, camera, size):
-            gaussians = self.model.animate_folded(params, avatar, motion)
-            seen = _render(gaussians, camera, size, self.raster_options(size))
-            picture = jnp.round(jnp.clip(seen.image, 0, 1) * 255).astype(jnp.uint8)
-            return Drawn(picture, gaussians, seen.overflow)
-
-        return jax.jit(frame, static_argnums=4)
+    def _drawn(self, params, avatar, motion, camera, size):
+        gaussians = self.model.animate_folded(params, avatar, motion)
+        seen = _render(gaussians, camera, size, self.raster_options(size))
+        picture = jnp.round(jnp.clip(seen.image, 0, 1) * 255).astype(jnp.uint8)
+        return Drawn(picture, gaussians, seen.overflow)
 
     def _code(self, params, image):
         size = self.config.model.motion.image_size
@@ -442,13 +422,6 @@ def load(directory: str | os.PathLike | None = None) -> InstantAvatar:
     completeness.check_weights(config.model, params, str(directory))
     bank = motion_bank.load(folder, config.model.motion.crop)
     return InstantAvatar(config, params, stored_bank=bank, provenance=provenance)
-
-
-def _batched(function, image):
-    """Calls a function of batches with one image (S, S, 3) or with a batch."""
-    if image.ndim > 3:
-        return function(image)
-    return jax.tree.map(lambda leaf: leaf[0], function(image[None]))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
