@@ -9,6 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
+import instant_gs
 from instant_gs import cli
 from instant_gs.inference import avatar
 from instant_gs.metrics import face
@@ -24,7 +25,9 @@ def command():
         module = importlib.import_module("instant_gs.animate")
         flags.FLAGS(["animate"])
         yield module
-    del sys.modules[module.__name__]
+    for name in ("animate", "animate_flags"):  # the next import defines them anew
+        del sys.modules[f"instant_gs.{name}"]
+        delattr(instant_gs, name)
 
 
 @pytest.fixture
@@ -41,7 +44,15 @@ def run(command):
 
 
 @pytest.fixture
-def inputs(tmp_path, monkeypatch, command):
+def model(monkeypatch):
+    """The fake that stands for all weights."""
+    made = fake.Engine()
+    monkeypatch.setattr(avatar, "load", lambda directory: made)
+    return made
+
+
+@pytest.fixture
+def inputs(tmp_path, monkeypatch, command, model):
     """A photo, a video of the same painted head, a fake model and a fake detector."""
     picture = fake.picture()
     Image.fromarray(picture).save(tmp_path / "photo.png")
@@ -51,7 +62,6 @@ def inputs(tmp_path, monkeypatch, command):
     with video.Writer(tmp_path / "aligned.mp4", fps=10) as writer:
         for index in range(5):
             writer.append(np.full((48, 48, 3), 40 * index + 20, np.uint8))
-    monkeypatch.setattr(avatar, "load", lambda directory: fake.Engine())
     monkeypatch.setattr(matting, "_network", fake.Segmenter)
     detector = fake.Detector(fake.Face(fake.landmarks(130, 90, 120)))
     monkeypatch.setattr(command, "_detector", lambda: detector)

@@ -90,13 +90,17 @@ class Segmenter:
 
 
 class Engine:
-    """A model whose motion, and picture, is the driving image's mean colour."""
+    """A model whose motion, and picture, is the driving image's mean colour.
+
+    ``cameras`` are those that its frames were seen by.
+    """
 
     image_size = SIZE
     config = config_lib.Config()
 
     def __init__(self, weight: float = 1.0):
         kernel = np.full((3, 2), weight)
+        self.cameras = []
         self.params = {"motion_decoder": {"fc1": {"kernel": kernel}}, "motion_encoder": {}}
 
     @property
@@ -127,6 +131,7 @@ class Engine:
 
     def frame(self, avatar, motion, camera, size):
         assert camera.cam2world.shape == (4, 4)
+        self.cameras.append(camera)
         color = np.clip(np.round(motion.scale), 0, 255).astype(np.uint8)
         return avatar_lib.Drawn(np.broadcast_to(color, (size, size, 3)), gaussians(), np.int32(0))
 

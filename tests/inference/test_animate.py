@@ -1,6 +1,6 @@
 """The animate command: files in, files out."""
 
-import math
+import itertools
 import re
 import subprocess
 from types import SimpleNamespace
@@ -12,9 +12,8 @@ from PIL import Image
 
 from instant_gs import config as config_lib
 from instant_gs import types
-from instant_gs.geometry import camera as geometry
-from instant_gs.inference import animate, avatar, camera_path, still_face
-from instant_gs.portrait import alignment, photo, tracking, video
+from instant_gs.inference import animate, camera_path, still_face
+from instant_gs.portrait import photo, tracking, video
 from tests.inference import fake
 
 
@@ -150,11 +149,10 @@ def test_a_recorded_motion_drives_another_photo(inputs, run, capsys):
     assert made.fps == 5 and len(list(made.frames())) == 2
 
 
-def test_a_recording_of_other_weights_is_refused(inputs, run, monkeypatch, capsys):
+def test_a_recording_of_other_weights_is_refused(inputs, run, model, capsys):
     values = aligned(inputs, inputs / "aligned.mp4", inputs / "a.mp4")
     assert run(**values, record=inputs / "motion.npz") == 0
-
-    monkeypatch.setattr(avatar, "load", lambda directory: fake.Engine(weight=2.0))
+    model.params = fake.Engine(weight=2.0).params
     replay = {"source": inputs / "photo.png", "driving": inputs / "motion.npz"}
     assert run(**replay, out=inputs / "b.mp4") == 1
     assert f"error: {inputs}/motion.npz: recorded with other weights" in capsys.readouterr().err
@@ -211,7 +209,7 @@ def test_black_aligned_frames_show_the_photos_expression(inputs, run, capsys):
 
 @pytest.mark.parametrize(("encoder", "expected"), [("learned", True), ("fan", False)])
 def test_drivers_are_matted_if_their_encoder_expects_it(
-    inputs, run, monkeypatch, encoder, expected
+    inputs, run, model, monkeypatch, encoder, expected
 ):
     seen, drivers = [], tracking.drivers
 
@@ -219,13 +217,9 @@ def test_drivers_are_matted_if_their_encoder_expects_it(
         seen.append(matte)
         return drivers(*frames, matte=matte, **options)
 
-    class Engine(fake.Engine):
-        config = config_lib.Config(
-            model=config_lib.ModelConfig(motion=config_lib.MotionConfig(encoder=encoder))
-        )
-
+    model.config = config_lib.Config()
+    model.config.model.motion.encoder = encoder
     monkeypatch.setattr(tracking, "drivers", spy)
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "overwrite": True}
     for given in ({}, {"driving_matte": True}, {"driving_matte": False}):
         assert run(**values, out=inputs / "a.mp4", max_frames=1, **given) == 0
@@ -256,15 +250,9 @@ def test_the_driving_face_is_followed_as_told(
     assert seen == [expected]
 
 
-def test_a_mask_says_what_of_the_photo_is_the_person(inputs, run, monkeypatch):
+def test_a_mask_says_what_of_the_photo_is_the_person(inputs, run, model):
     seen = []
-
-    class Engine(fake.Engine):
-        def encode(self, image, code):
-            seen.append(image)
-            return super().encode(image, code)
-
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+    model.encode = lambda image, code: seen.append(image)
     left = np.zeros(fake.picture().shape[:2], np.uint8)
     left[:, :130] = 255  # to the middle of the head
     Image.fromarray(left).save(inputs / "mask.png")
@@ -274,67 +262,29 @@ def test_a_mask_says_what_of_the_photo_is_the_person(inputs, run, monkeypatch):
     assert image[:, 18:].max() < 30 and image[12:20, 4:14].min() > 30, "the wall is kept, too"
 
 
-def test_the_camera_looks_from_as_high_as_told(inputs, run, monkeypatch):
-    seen = []
-
-    class Engine(fake.Engine):
-        def frame(self, avatar, motion, camera, size):
-            x, y, z = camera.cam2world[:3, 3]
-            seen.append(math.degrees(math.atan2(y, math.hypot(x, z))))
-            return super().frame(avatar, motion, camera, size)
-
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
-    values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 2}
-    assert run(**values, out=inputs / "a.mp4", pitch=12) == 0
-    assert seen == pytest.approx([12] * 2, abs=0.01)
-
-
-def test_the_exported_frame_is_the_one_asked_for(inputs, run, monkeypatch):
-    class Engine(fake.Engine):
-        def frame(self, avatar, motion, camera, size):
-            self.made = getattr(self, "made", 2) + 1  # frame 0 has 3 Gaussians, frame 1 has 4
-            drawn = super().frame(avatar, motion, camera, size)
-            return drawn._replace(gaussians=fake.gaussians(self.made))
-
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+def test_the_exported_frame_is_the_one_asked_for(inputs, run, model):
+    frame, counts = model.frame, itertools.count(3)  # frame 0 has 3 Gaussians, frame 1 has 4
+    model.frame = lambda *given: frame(*given)._replace(gaussians=fake.gaussians(next(counts)))
     values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 4}
     assert run(**values, out=inputs / "a.mp4", ply=inputs / "a.ply", ply_frame=2) == 0
     visible = 5 - 1
     assert f"element vertex {visible}\n".encode() in (inputs / "a.ply").read_bytes()
 
 
-def test_culling_is_the_users_choice(inputs, run, monkeypatch):
+def test_culling_is_the_users_choice(inputs, run, model):
     chosen = []
-
-    class Engine(fake.Engine):
-        def with_culling(self, way):
-            chosen.append(way)
-            return self
-
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+    model.with_culling = lambda way: chosen.append(way) or model
     values = {"source": inputs / "photo.png", "pose": "orbit", "max_frames": 1}
     assert run(**values, out=inputs / "a.mp4") == 0 and chosen == []
     assert run(**values, out=inputs / "b.mp4", culling="source") == 0 and chosen == ["source"]
     assert run(**values, out=inputs / "c.mp4", culling="teeth") == 2
 
 
-def test_missing_gaussians_are_said(inputs, run, monkeypatch, capsys):
-    chosen = []
-
-    class Engine(fake.Engine):
-        def frame(self, avatar, motion, camera, size):
-            short = np.int32(900 * (len(chosen) == 0))
-            return super().frame(avatar, motion, camera, size)._replace(overflow=short)
-
-        def raster_options(self, size):
-            assert size == 48
-            return SimpleNamespace(capacity=100)
-
-        def with_capacity(self, capacity):
-            chosen.append(capacity)
-            return self
-
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
+def test_missing_gaussians_are_said(inputs, run, model, capsys):
+    frame, chosen = model.frame, []
+    model.frame = lambda *given: frame(*given)._replace(overflow=np.int32(0 if chosen else 900))
+    model.raster_options = {48: SimpleNamespace(capacity=100)}.get
+    model.with_capacity = lambda capacity: chosen.append(capacity) or model
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "size": 48}
     assert run(**values, out=inputs / "a.mp4") == 0
     said = f"warning: {inputs}/a.mp4: 6 of 6 frames: Gaussians are missing: 900 of 1000 places"
@@ -342,11 +292,6 @@ def test_missing_gaussians_are_said(inputs, run, monkeypatch, capsys):
     assert said in printed and "pass --capacity=2048" in printed
     assert run(**values, out=inputs / "b.mp4", capacity=2048) == 0 and chosen == [2048]
     assert "Gaussians are missing" not in capsys.readouterr().err
-
-
-def test_orbit_without_a_video(inputs, run):
-    status = run(source=inputs / "photo.png", out=inputs / "o.mp4", pose="orbit", max_frames=7)
-    assert status == 0 and len(decode(inputs / "o.mp4")) == 7
 
 
 def test_slow_results(inputs, run):
@@ -359,77 +304,3 @@ def test_slow_results(inputs, run):
         values |= {"source": inputs / "photo.png", "out": inputs / f"{pose}.mp4", "pose": pose}
         assert run(**values, fps=fps) == 0
         assert len(decode(inputs / f"{pose}.mp4")) == count
-
-
-def test_orbit_is_a_pose_of_the_camera(inputs, run, command, monkeypatch):
-    yaws = record_yaws(command, monkeypatch)
-    values = {"source": inputs / "photo.png", "out": inputs / "o.mp4", "pose": "orbit"}
-    assert run(**values, fps=10, yaw=5) == 0
-    assert max(yaws) == pytest.approx(35, abs=0.2) and min(yaws) == pytest.approx(-25, abs=0.2)
-
-
-def test_the_drivers_head_leads_the_camera(inputs, run, command, monkeypatch):
-    yaws = record_yaws(command, monkeypatch)
-    pose = geometry.look_at(math.radians(20), 0.0)
-    turned = fake.landmarks(130, 90, 120, pose[:3, :3].T @ np.diag([1.0, -1.0, -1.0]))
-    monkeypatch.setattr(command, "_detector", lambda: fake.Detector(fake.Face(turned)))
-    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "overwrite": True}
-    assert run(**values, out=inputs / "a.mp4", pose="driver", yaw=-5) == 0
-    assert yaws == pytest.approx([15] * 6, abs=0.01)
-    yaws.clear()
-    assert run(**values, out=inputs / "a.mp4", yaw=-5) == 0
-    assert yaws == pytest.approx([-5] * 6), "fixed is the default"
-
-
-def test_a_trembling_head_pose_is_calmed_unless_told_otherwise(inputs, run, command, monkeypatch):
-    yaws, spread = record_yaws(command, monkeypatch), {}
-    faces = []
-    for yaw in (0.0, 20.5, 19.5, 20.5, 19.5, 20.5, 19.5):  # of the photo, and of the video
-        pose = geometry.look_at(math.radians(yaw), 0.0)
-        flip = np.diag([1.0, -1.0, -1.0])
-        faces.append(fake.Face(fake.landmarks(130, 90, 120, pose[:3, :3].T @ flip)))
-    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "pose": "driver"}
-    for steady in (True, False):
-        detectors = iter([fake.Detector(faces[0]), fake.Detector(*faces[1:])])
-        monkeypatch.setattr(command, "_detector", lambda found=detectors: next(found))
-        assert run(**values, out=inputs / f"{steady}.mp4", steady=steady) == 0
-        spread[steady] = np.abs(np.diff(yaws)).mean()
-        yaws.clear()
-    assert spread[False] == pytest.approx(1, abs=0.01) and spread[True] < 0.5
-
-
-def test_weights_of_another_view_get_their_crops_and_cameras(inputs, run, monkeypatch):
-    config, seen = config_lib.Config(), []
-    config.model.fov_degrees = geometry.FOV_LEGACY_DEGREES
-    locate = alignment.locate
-
-    class Engine(fake.Engine):
-        def frame(self, avatar, motion, camera, size):
-            seen.append(float(camera.intrinsics[0, 0]))
-            return super().frame(avatar, motion, camera, size)
-
-    def spy(landmarks, **view):
-        seen.extend(view.values())
-        return locate(landmarks, **view)
-
-    engine = Engine()
-    engine.config = config
-    monkeypatch.setattr(avatar, "load", lambda directory: engine)
-    monkeypatch.setattr(alignment, "locate", spy)
-    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
-    assert run(**values, out=inputs / "a.mp4", max_frames=2) == 0
-    assert seen == pytest.approx([18.837] * 3 + [4.26339] * 2, abs=1e-4)
-
-
-def record_yaws(command, monkeypatch):
-    """Degrees of the cameras that the engine gets, filled while the command runs."""
-    yaws = []
-
-    class Engine(fake.Engine):
-        def frame(self, avatar, motion, camera, size):
-            place = camera.cam2world[:3, 3]
-            yaws.append(math.degrees(math.atan2(place[0], place[2])))
-            return super().frame(avatar, motion, camera, size)
-
-    monkeypatch.setattr(avatar, "load", lambda directory: Engine())
-    return yaws

@@ -9,7 +9,6 @@ from PIL import Image
 
 from instant_gs import cli
 from instant_gs.data import digest
-from instant_gs.inference import avatar
 from tests.inference import fake
 
 BAD_INPUTS = {
@@ -184,10 +183,8 @@ def test_no_face_in_photo_or_video(inputs, run, command, capsys, monkeypatch):
     assert not (inputs / "out.mp4").exists()
 
 
-def test_weights_that_read_no_expression_are_refused_at_once(inputs, run, capsys, monkeypatch):
-    engine = fake.Engine()
-    del engine.params["motion_encoder"]
-    monkeypatch.setattr(avatar, "load", lambda directory: engine)
+def test_weights_that_read_no_expression_are_refused_at_once(inputs, run, model, capsys):
+    del model.params["motion_encoder"]
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "weights": "w"}
     assert run(**values, out=inputs / "out.mp4") == 1
     assert "error: --weights: w holds no motion encoder" in capsys.readouterr().err
