@@ -1,8 +1,5 @@
 """The mean of several weights, and what is refused."""
 
-import subprocess
-import sys
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +7,7 @@ import pytest
 from configs import demo
 from instant_gs import average, cli
 from instant_gs.training import checkpoint, provenance, state, weights
+from tests import own_process
 
 
 def config_of(grid=6):
@@ -69,12 +67,7 @@ def test_the_command_takes_runs(tmp_path):
         ("ab", f"the mean of {tmp_path}/a (step 5), {tmp_path}/b (step 5)"),
     ):
         out, given = tmp_path / f"of_{names}", ",".join(f"{tmp_path}/{name}" for name in names)
-        run = subprocess.run(
-            [sys.executable, "-m", "instant_gs.average", f"--weights={given}", f"--out={out}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        run = own_process.run("-m", "instant_gs.average", f"--weights={given}", f"--out={out}")
         assert (run.returncode, run.stderr, run.stdout) == (0, "", f"{out}: {said}\n")
     of_one = weights.load(tmp_path / "of_a")
     np.testing.assert_array_equal(of_one[1]["x"]["y"], np.ones(3))

@@ -1,9 +1,6 @@
 """Wrong input to any command costs one clear line and an exit code; a bug keeps its traceback."""
 
 import errno
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -11,11 +8,12 @@ import pytest
 
 from instant_gs import cli, output
 from instant_gs.data import error as data_error
+from tests import own_process
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_script(tmp_path, body, *arguments, env=None):
+def run_script(tmp_path, body, *arguments, **variables):
     """Runs a small command line whose main() has the given body."""
     script = tmp_path / "tool.py"
     script.write_text(
@@ -34,14 +32,7 @@ def run_script(tmp_path, body, *arguments, env=None):
             """
         ).replace("{body}", textwrap.indent(textwrap.dedent(body), "    "))
     )
-    return subprocess.run(
-        [sys.executable, str(script), *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return own_process.run(script, *arguments, PYTHONPATH=str(ROOT), **variables)
 
 
 def error_line(result):
@@ -112,8 +103,7 @@ def test_a_link_to_nothing_is_not_replaced_unasked(tmp_path):
 
 def test_a_config_that_is_no_python_is_one_line(tmp_path):
     (tmp_path / "notes.py").write_text("This is a letter.")
-    command = [sys.executable, "train.py", f"--config={tmp_path}/notes.py", "--workdir=x"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = own_process.run("train.py", f"--config={tmp_path}/notes.py", "--workdir=x")
     assert result.returncode == cli.EXIT_USAGE
     assert "notes.py, line 1: invalid syntax; give a Python file" in error_line(result)
 
@@ -133,10 +123,9 @@ def test_a_config_that_is_no_python_is_one_line(tmp_path):
     ],
 )
 def test_a_wrong_value_of_training_is_a_wrong_flag(tmp_path, flag, words):
-    command = [sys.executable, "train.py", "--config=configs/demo.py:smoke"]
-    command += ["--config.data.packs=('a',)", flag, f"--workdir={tmp_path / 'run'}"]
-    command += ["--config.seed=1", "--config.seed=2"]  # of numbers the last one counts
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    flags = ["--config.data.packs=('a',)", flag, f"--workdir={tmp_path / 'run'}"]
+    flags += ["--config.seed=1", "--config.seed=2"]  # of numbers the last one counts
+    result = own_process.run("train.py", "--config=configs/demo.py:smoke", *flags)
     assert words in error_line(result)
     assert result.returncode == cli.EXIT_USAGE
     assert not (tmp_path / "run").exists()
@@ -193,7 +182,7 @@ def test_a_bug_keeps_its_traceback(tmp_path):
 
 def test_traceback_on_request(tmp_path):
     result = run_script(
-        tmp_path, "raise cli.UserError('no')", "--needed=x", env={cli.TRACEBACK_VARIABLE: "1"}
+        tmp_path, "raise cli.UserError('no')", "--needed=x", **{cli.TRACEBACK_VARIABLE: "1"}
     )
     assert "Traceback" in result.stderr and "error: no" in result.stderr.splitlines()[-1]
 

@@ -5,8 +5,6 @@ import io
 import json
 import pathlib
 import pickle
-import subprocess
-import sys
 import zipfile
 
 import jax
@@ -20,7 +18,7 @@ import instant_gs
 from instant_gs import cli, convert
 from instant_gs import config as config_lib
 from instant_gs.models import checkpoint_map
-from tests import own_flags
+from tests import own_flags, own_process
 
 SMALL = "tests/data/small_checkpoint.pth"
 
@@ -138,9 +136,8 @@ def converted(tmp_path_factory):
     xnemo = {key.removeprefix("model."): value for key, value in zeros("M").items()}
     xnemo["pe"] = np.full((1, 32, 16), 0.25, np.float32)
     save(folder / "xnemo.npz", motion=xnemo, ignored={"E_state_dict.x": np.zeros(1)})
-    command = [sys.executable, "-m", "instant_gs.convert", f"--checkpoint={folder}/ckpt.npz"]
-    command += [f"--motion_encoder={folder}/xnemo.npz", f"--out={folder}/weights"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    given = [f"--checkpoint={folder}/ckpt.npz", f"--motion_encoder={folder}/xnemo.npz"]
+    done = own_process.run("-m", "instant_gs.convert", *given, f"--out={folder}/weights")
     assert done.returncode == 0, done.stderr
     return folder / "weights", done.stdout
 

@@ -1,13 +1,12 @@
 """The line that says whether today's kernels were verified on a GPU tells the truth."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks import journal, kernel_status, provenance
 from instant_gs import cli
+from tests import own_process
 
 
 @pytest.fixture
@@ -106,8 +105,7 @@ def test_only_a_complete_run_is_a_verification(changes, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("flag", ["--rehearse", "--seconds=9", "--out=folder"])
 def test_flags_of_a_record_are_refused_without_one(flag):
-    command = [sys.executable, "-m", "benchmarks.kernel_status", flag]
-    run = subprocess.run(command, cwd=provenance.ROOT, capture_output=True, text=True, check=False)
+    run = own_process.run("-m", "benchmarks.kernel_status", flag)
     assert run.returncode != 0
     assert f"{flag.partition('=')[0]}: only with --record" in run.stderr
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import own_process
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 FILES = sorted((ROOT / "launch").iterdir())
@@ -20,13 +22,7 @@ _RECORDER = f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\nsys.exit({{}}
 
 
 def train_flags():
-    help_text = subprocess.run(
-        [sys.executable, "train.py", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
+    help_text = own_process.run("train.py", "--help").stdout
     return set(re.findall(r"--(?:\[no\])?(\w+)", help_text))
 
 

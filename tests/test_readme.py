@@ -4,10 +4,8 @@ import dataclasses
 import functools
 import importlib.util
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -20,7 +18,7 @@ from absl import flags
 from configs import demo as demo_config
 from configs import small as small_config
 from instant_gs import cli
-from tests import own_flags
+from tests import own_flags, own_process
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,14 +65,7 @@ def python_commands():
 @functools.cache
 def help_text(program):
     """What the program says to --helpfull; program is ("train.py",) or ("-m", module)."""
-    result = subprocess.run(
-        [sys.executable, *program, "--helpfull"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = own_process.run(*program, "--helpfull")
     assert result.returncode in (0, 1), result.stderr  # absl's help exits with 1
     assert "Traceback" not in result.stderr, result.stderr
     return result.stdout
@@ -202,14 +193,7 @@ def test_the_demo_stops_with_what_it_calls(demo, monkeypatch):
 def test_help_is_quick():
     # jax alone takes a second to import; --help must not wait for it.
     code = "import sys, train; print(sorted({'jax', 'flax', 'cv2', 'grain'} & set(sys.modules)))"
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.stdout.strip() == "[]", result.stdout + result.stderr
+    assert own_process.python(code).strip() == "[]"
 
 
 def test_python_snippets_compile_and_name_what_exists():

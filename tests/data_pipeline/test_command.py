@@ -1,21 +1,12 @@
 """The command lines: one clear line and an exit code for everything expected."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-import instant_gs
+from tests import own_process
 
 
 def _run(module, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"instant_gs.data.{module}", *map(str, arguments)],
-        cwd=Path(instant_gs.__file__).parents[1],
-        capture_output=True,
-        text=True,
-    )
+    return own_process.run("-m", f"instant_gs.data.{module}", *arguments)
 
 
 def test_pack_and_validate(source_pack, tmp_path):

@@ -1,14 +1,11 @@
 """Bad input of the animate command: one clear line and an exit code, and nothing is left behind."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
 from instant_gs import cli
 from instant_gs.data import digest
+from tests import own_process
 from tests.inference import fake
 
 BAD_INPUTS = {
@@ -193,14 +190,7 @@ def test_weights_that_read_no_expression_are_refused_at_once(inputs, run, model,
 def test_missing_weights_in_a_process_of_its_own(inputs):
     paths = {"source": "photo.png", "driving": "video.mp4", "out": "out.mp4", "weights": "nowhere"}
     arguments = [f"--{name}={inputs / path}" for name, path in paths.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", "instant_gs.animate", *arguments],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = own_process.run("-m", "instant_gs.animate", *arguments)
     assert done.returncode == 1
     message = done.stderr.strip().splitlines()[-1]
     assert message.startswith(f"error: {inputs}/nowhere: no such folder of weights; give a folder ")

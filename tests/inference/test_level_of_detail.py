@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,6 +12,7 @@ from instant_gs import cli, types
 from instant_gs.geometry import camera
 from instant_gs.inference import animate, avatar, camera_path, level_of_detail
 from instant_gs.training import weights
+from tests import own_process
 from tests.inference import tiny
 
 COUNTS = (16, 64, 5000)  # the avatar has 256
@@ -178,18 +176,9 @@ def test_levels_are_numbers_of_gaussians(text):
 def test_command_prints_a_table_and_writes_it(engine, tmp_path):
     weights.save(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     Image.fromarray(tiny.photos()[0]).save(tmp_path / "photo.png")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "instant_gs.inference.level_of_detail", "--source_aligned"),
-            *(f"--weights={tmp_path}/weights", f"--source={tmp_path}/photo.png"),
-            *("--levels=64,16", f"--out={tmp_path}/levels.json"),
-        ],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    given = [f"--weights={tmp_path}/weights", f"--source={tmp_path}/photo.png", "--source_aligned"]
+    given += ["--levels=64,16", f"--out={tmp_path}/levels.json"]
+    done = own_process.run("-m", "instant_gs.inference.level_of_detail", *given)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "levels.json").read_text())["levels"]
     assert [row["count"] for row in rows] == [16, 64, 256]

@@ -1,15 +1,12 @@
 """A still face must look still: flicker in, less flicker out."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from instant_gs.inference import animate, camera_path, still_face
 from instant_gs.training import weights
+from tests import own_process
 from tests.inference import fake, tiny
 
 
@@ -79,17 +76,8 @@ def test_one_frame_is_no_test(engine, face):
 def test_command_prints_the_flicker_with_and_without_the_filter(engine, face, tmp_path):
     weights.save(tmp_path / "weights", engine.config, engine.params, {"commit": "x"})
     Image.fromarray(face).save(tmp_path / "photo.png")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "instant_gs.inference.still_face", "--source_aligned"),
-            *(f"--weights={tmp_path}/weights", f"--source={tmp_path}/photo.png", "--frames=20"),
-        ],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
+    given = [f"--weights={tmp_path}/weights", f"--source={tmp_path}/photo.png", "--source_aligned"]
+    done = own_process.run("-m", "instant_gs.inference.still_face", *given, "--frames=20")
     assert done.returncode == 0, done.stderr
     rows = [line.split()[-2:] for line in done.stdout.splitlines()[1:]]
     assert len(rows) == 2 and all(float(calm) < 0.6 * float(plain) for plain, calm in rows)

@@ -2,7 +2,6 @@
 
 import collections
 import importlib.util
-import subprocess
 import sys
 import types
 
@@ -13,6 +12,7 @@ from skimage import data as skimage_data
 
 from instant_gs.data import format as data_format
 from instant_gs.metrics import face, identity
+from tests import own_process
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,6 @@ def test_leaves_no_trace_on_stderr():
         "from instant_gs.metrics import face; import numpy as np; l = face.FaceLandmarker();"
         "print(l.detect(np.zeros((64, 64, 3))))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = own_process.run("-c", code)
     assert done.stdout.strip() == "None"
     assert done.stderr == ""

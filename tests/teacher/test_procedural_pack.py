@@ -17,6 +17,7 @@ import pytest
 from instant_gs.data import format as pack_format
 from instant_gs.data import source
 from instant_gs.teacher.procedural import identity, pack, performance, view
+from tests import own_process
 
 SETTINGS = pack.Settings(
     seed=3, performance_seed=3, bank=4, performances=2, frames=2, views=2, image_size=32
@@ -189,12 +190,7 @@ def test_side_cameras_are_on_both_sides():
 
 
 def _command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "instant_gs.teacher.procedural", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return own_process.run("-m", "instant_gs.teacher.procedural", *arguments)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Checkpoints on a disk that takes no more, and on other devices than they came from."""
 
 import logging
-import os
 import pathlib
-import subprocess
 import sys
 
 import jax
@@ -13,6 +11,7 @@ import pytest
 
 from configs import demo
 from instant_gs.training import checkpoint, failed_write, parallel, state
+from tests import own_process
 
 # In a process of its own: a limit on the size of files stands for a full disk, and stays.
 _PROGRAM = """
@@ -43,13 +42,7 @@ cli.run(main, positional=True)
 
 @pytest.mark.parametrize("when", ["training goes on", "training ends"])
 def test_a_full_disk_is_one_clear_line_and_leaves_the_whole_checkpoint(tmp_path, when):
-    run = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(tmp_path / "run"), when],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    run = own_process.run("-c", _PROGRAM, tmp_path / "run", when)
     lines = [line for line in run.stderr.splitlines() if line.startswith("error:")]
     assert run.returncode == 1 and len(lines) == 1, f"exit {run.returncode}: {run.stderr}"
     (line,) = lines
@@ -78,12 +71,7 @@ cli.run(main, positional=True)
 
 
 def test_weights_on_a_full_disk_are_one_line_and_leave_nothing(tmp_path):
-    run = subprocess.run(
-        [sys.executable, "-c", _WEIGHTS, str(tmp_path / "weights")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = own_process.run("-c", _WEIGHTS, tmp_path / "weights")
     said = f"error: {tmp_path}/weights: weights could not be written: File too large; make room or"
     assert run.returncode == 1 and run.stderr.startswith(said), run.stderr
     assert run.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
@@ -138,12 +126,5 @@ from instant_gs.training import weights
 _, params, _ = weights.load(sys.argv[1])
 print(jax.device_count(), params["a"].sharding.num_devices, float(params["a"].sum()))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "run")],
-        env={**os.environ, "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.split() == ["1", "1", str(float(arrays["a"].sum()))]
+    said = own_process.python(program, tmp_path / "run", XLA_FLAGS="")
+    assert said.split() == ["1", "1", str(float(arrays["a"].sum()))]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 
 from instant_gs import average, cli
 from instant_gs.training import distributed, weights
+from tests import own_process
+from tests.training import hosts
 
 ROOT = Path(__file__).parents[2]
 STEPS, MOTION_STEPS = 20, 14
@@ -33,14 +34,9 @@ def _start(workdir, pack, cache, devices, *options):
         "config.train.checkpoint_every": STEPS,
         "config.train.shard_parameters": 2,
     }
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
-    }
-    command = [sys.executable, "train.py", *(f"--{k}={v}" for k, v in flags.items()), *options]
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+    xla_flags = f"--xla_force_host_platform_device_count={devices} {QUICK}"
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    return hosts.start("train.py", *words, *options, XLA_FLAGS=xla_flags)
 
 
 def _losses(workdir):
@@ -49,41 +45,17 @@ def _losses(workdir):
     return [loss for loss in losses if loss is not None]
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
-
-
-def _outputs(runs, timeout=500) -> list[str]:
-    try:
-        return [run.communicate(timeout=timeout)[0] for run in runs]
-    finally:
-        for run in runs:
-            run.kill()
-            run.wait()
-            run.stdout.close()
-
-
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(pack, tmp_path):
-    port = _free_port()
+    several = f"--coordinator={hosts.free_address()}", "--num_processes=2"
     runs = [
-        _start(
-            tmp_path / "two",
-            pack,
-            tmp_path / "cache",
-            2,
-            f"--coordinator=localhost:{port}",
-            "--num_processes=2",
-            f"--process_id={index}",
-        )
+        _start(tmp_path / "two", pack, tmp_path / "cache", 2, *several, f"--process_id={index}")
         for index in range(2)
     ]
-    outputs = _outputs(runs)
+    outputs = hosts.outputs(runs)
     assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)
     one = _start(tmp_path / "one", pack, tmp_path / "cache", 4)
-    output = one.communicate(timeout=500)[0]
+    (output,) = hosts.outputs([one])
     assert one.returncode == 0, output
     expected = _losses(tmp_path / "one")
     assert len(expected) == STEPS
@@ -93,7 +65,7 @@ def test_two_processes_have_the_losses_of_one(pack, tmp_path):
     assert f"validation_{STEPS:07d}.png" in names
     # What two processes wrote in parts, one reads.
     again = _start(tmp_path / "two", pack, tmp_path / "cache", 4)
-    output = again.communicate(timeout=500)[0]
+    (output,) = hosts.outputs([again])
     assert again.returncode == 0 and f"at step {STEPS}" in output, output
     average.average([str(tmp_path / "two")], tmp_path / "out")
     assert weights.load(tmp_path / "out")[2]["step"] == STEPS
@@ -130,21 +102,12 @@ def test_flags_that_make_no_sense_are_refused(arguments, message):
         distributed.start(*arguments)
 
 
-def test_a_machine_that_is_no_cluster_says_what_to_give():
+def test_a_machine_that_is_no_cluster_says_what_to_give(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "TPU_")):
+            monkeypatch.delenv(name)
     code = "from instant_gs.training import distributed; distributed.start(True)"
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("SLURM_", "OMPI_", "KUBERNETES_", "TPU_"))
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = own_process.run("-c", code)
     assert "give --coordinator, --num_processes and --process_id" in run.stderr, run.stderr
 
 
@@ -178,20 +141,12 @@ print("kept", checkpointer.latest_step())
 @pytest.mark.slow
 def test_hosts_that_hold_different_numbers_save_nothing(tmp_path):
     """Their checkpoint would be a mixture that nobody can read."""
-    address = f"localhost:{_free_port()}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK}
+    address = hosts.free_address()
     runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", _DIVERGED, address, str(index), str(tmp_path / "run")],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        hosts.start("-c", _DIVERGED, address, index, tmp_path / "run", XLA_FLAGS=QUICK)
         for index in range(2)
     ]
-    outputs = _outputs(runs)
+    outputs = hosts.outputs(runs)
     assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)
     for output in outputs:
         assert "hold different numbers at step 2 (ema), so that nothing was saved" in output
@@ -207,14 +162,13 @@ def test_hosts_that_hold_different_numbers_save_nothing(tmp_path):
     ],
 )
 def test_hosts_that_were_told_different_things_are_refused(pack, tmp_path, option, message):
-    address = f"--coordinator=localhost:{_free_port()}"
     option = option.replace("elsewhere", str(tmp_path / "elsewhere"))
-    several = address, "--num_processes=2"
+    several = f"--coordinator={hosts.free_address()}", "--num_processes=2"
     runs = [
         _start(tmp_path / "run", pack, tmp_path / "cache", 2, *several, *own)
         for own in (["--process_id=0"], ["--process_id=1", option])
     ]
-    outputs = _outputs(runs)
+    outputs = hosts.outputs(runs)
     assert [run.returncode for run in runs] == [1, 1], "\n".join(outputs)
     for output in outputs:
         assert message in output, output

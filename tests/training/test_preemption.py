@@ -1,11 +1,11 @@
 """SIGTERM to one of two hosts stops both after the same step."""
 
 import signal
-import socket
 import subprocess
-import sys
 
 import pytest
+
+from tests.training import hosts
 
 _PROGRAM = """
 import sys, time
@@ -25,29 +25,15 @@ jax.distributed.shutdown()
 """
 
 
-def _free_address() -> str:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return f"localhost:{one.getsockname()[1]}"
-
-
 @pytest.mark.slow
 def test_all_hosts_stop_after_the_same_step():
-    address = _free_address()
-    hosts = [
-        subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, address, str(number)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in (0, 1)
+    address = hosts.free_address()
+    runs = [
+        hosts.start("-c", _PROGRAM, address, index, stderr=subprocess.DEVNULL) for index in range(2)
     ]
     try:
-        assert [host.stdout.readline() for host in hosts] == ["training\n"] * 2
-        hosts[1].send_signal(signal.SIGTERM)
-        ends = [host.communicate(timeout=120)[0] for host in hosts]
+        assert [run.stdout.readline() for run in runs] == ["training\n"] * 2
+        runs[1].send_signal(signal.SIGTERM)
     finally:
-        for host in hosts:
-            host.kill()
+        ends = hosts.outputs(runs)
     assert ends[0] == ends[1] and ends[0].startswith("SIGTERM after ")

@@ -1,23 +1,18 @@
 """A checkpoint that two hosts wrote in parts: what one of them finds broken, both leave behind."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.training import hosts
 
 # In processes of their own, one device each. Every odd array is split between the two.
 _PROGRAM = """
 import json, logging, pathlib, sys, zlib
 import jax
 import numpy as np
-port, index, folder = sys.argv[1:]
-jax.distributed.initialize(f"localhost:{port}", 2, int(index))
+address, index, folder = sys.argv[1:]
+jax.distributed.initialize(address, 2, int(index))
 from configs import demo
 from instant_gs.training import checkpoint, parallel, state
 mesh = parallel.make_mesh(2, shards=2)
@@ -57,36 +52,19 @@ checkpointer.close()
 
 @pytest.mark.slow
 def test_hosts_fall_back_together(tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    address = hosts.free_address()
     runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, port, str(index), str(tmp_path)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
+        hosts.start("-c", _PROGRAM, address, index, tmp_path, XLA_FLAGS="") for index in range(2)
     ]
-    try:
-        outputs = [run.communicate(timeout=300) for run in runs]
-    finally:
-        for run in runs:
-            run.kill()
-            run.wait()
+    outputs = hosts.outputs(runs)
     assert [run.returncode for run in runs] == [0, 0], outputs
-    (line,) = [line for line in outputs[0][0].splitlines() if line.startswith("{")]
+    (line,) = [line for line in outputs[0].splitlines() if line.startswith("{")]
     sums, second_half = line.rsplit(" ", 1)
     sums = json.loads(sums)
     assert isinstance(sums["['even']"], int) and len(sums["['odd']"]) == 2
     assert int(second_half) in sums["['odd']"].values()
-    warnings = outputs[1][1]
-    assert "checkpoint 3" in warnings and "1 parts changed after writing" in warnings
-    assert "checkpoint 2" in warnings
-    assert "another host cannot read its part" in outputs[0][1]
+    assert "checkpoint 3" in outputs[1] and "1 parts changed after writing" in outputs[1]
+    assert "checkpoint 2" in outputs[1]
+    assert "another host cannot read its part" in outputs[0]
     kept = sorted(path.name.split("-")[0] for path in (tmp_path / "broken_checkpoints").iterdir())
     assert kept == ["2", "3"] and (tmp_path / "checkpoints" / "2").is_dir()
