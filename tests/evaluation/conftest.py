@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from instant_gs.data import packing, reader, synthetic
+from instant_gs.evaluation import evaluator, score
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.metrics import face
 
 SIZE = 32
+OPTIONS = evaluator.Options(limit=5, identity=False, shown=2, worst=1, strips=1)
 
 
 @dataclasses.dataclass
@@ -78,3 +80,14 @@ def animator():
 @pytest.fixture
 def landmarker():
     return BlobLandmarker()
+
+
+@pytest.fixture(scope="session")
+def image_scorer():
+    return score.ImageScorer()
+
+
+@pytest.fixture
+def evaluation(animator, pack, landmarker, image_scorer):
+    scorers = [image_scorer, score.FaceScorer(landmarker)]
+    return evaluator.evaluate(animator, pack, OPTIONS, scorers, about={"weights": "<pasted>"})

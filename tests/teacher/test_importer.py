@@ -2,19 +2,17 @@
 
 import json
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import instant_gs
 from instant_gs import cli
 from instant_gs.data import digest, packing, reader, sampler, source, validate
 from instant_gs.metrics import face, mediapipe_runtime
 from instant_gs.portrait import video
 from instant_gs.teacher.importer import clip, frame, layout, pack, sheet
+from tests import own_process
 
 SETTINGS = pack.Settings(teacher="a camera", licence="for tests", image_size=96)
 
@@ -268,12 +266,7 @@ def test_contact_sheet(imported, tmp_path):
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "instant_gs.teacher.importer", *map(str, arguments)],
-        cwd=Path(instant_gs.__file__).parents[1],
-        capture_output=True,
-        text=True,
-    )
+    return own_process.run("-m", "instant_gs.teacher.importer", *arguments)
 
 
 SHEET = "--contact_sheet=docs/images/avatar.jpg"
@@ -311,31 +304,6 @@ def test_command_without_a_usable_frame_fails(videos, tmp_path):
     assert "gave no usable frame" in done.stderr
 
 
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"x")
-
-
-def test_xnemo_layout(tmp_path):
-    touch(
-        tmp_path / "split_vid",
-        "ada_drivenby_smile.mp4", "ada_drivenby_smile_driving.mp4", "ada_drivenby_smile_src.png",
-        "bob_drivenby_smile.mp4", "bob_drivenby_car_driving.mp4", "other.mp4",
-    )  # fmt: skip
-    touch(tmp_path / "concat_vid", "ada_drivenby_smile.mp4")
-    for given in (tmp_path, tmp_path / "split_vid"):
-        found = layout.find(given, "xnemo")
-        assert [(one.identity, one.clip, one.performance) for one in found.sources] == [
-            ("ada", "smile", "smile"),
-            ("bob", "car_driving", "car_driving"),  # a driver of that name: no result beside it
-            ("bob", "smile", "smile"),
-        ]
-        assert [path.name for path, _ in found.ignored] == [
-            "ada_drivenby_smile_driving.mp4", "ada_drivenby_smile_src.png", "other.mp4",
-        ]  # fmt: skip
-
-
 def test_one_driver_of_two_people_is_one_performance(astronaut, tmp_path):
     shots = pan(astronaut, 3)
     film(tmp_path / "split_vid" / "ada_drivenby_smile.mp4", shots)
@@ -346,29 +314,6 @@ def test_one_driver_of_two_people_is_one_performance(astronaut, tmp_path):
     packing.pack(tmp_path / "pack", tmp_path / "packed", packing.Options(48), workers=1)
     table = sampler.SampleTable([reader.Pack(tmp_path / "packed")], "all")
     assert table.by_key == [[0, 1]], "each can drive the other"
-
-
-def test_folder_layout(tmp_path):
-    touch(tmp_path, "ada/a.mp4", "ada/b.MOV", "bob.webm", "readme.md", ".hidden/c.mp4")
-    found = layout.find(tmp_path, "folder")
-    assert [(one.identity, one.clip, one.performance) for one in found.sources] == [
-        ("ada", "a", "ada/a"),
-        ("ada", "b", "ada/b"),
-        ("bob", "bob", "bob/bob"),
-    ]
-    touch(tmp_path, "ada/a.mov")
-    with pytest.raises(cli.UserError, match=r"a\.mov and .*a\.mp4 would both be clip a of ada"):
-        layout.find(tmp_path, "folder")
-
-
-def test_folders_without_videos(tmp_path):
-    with pytest.raises(cli.UserError, match=r"holds no video; expected IDENTITY/\*\.mp4"):
-        layout.find(tmp_path, "folder")
-    with pytest.raises(cli.UserError, match="has no folder split_vid"):
-        layout.find(tmp_path, "xnemo")
-    touch(tmp_path, "notes.txt")
-    with pytest.raises(cli.UserError, match="only 1 other files"):
-        layout.find(tmp_path, "folder")
 
 
 def test_gaps_make_another_performance(tmp_path):
