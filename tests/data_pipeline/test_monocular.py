@@ -27,9 +27,9 @@ def facts(pack, record):
     return clip.identity, clip.performance, frame
 
 
-def plans(table, cross, same, count=300, driven=2):
+def plans(table, cross, same, driven=2):
     planner = sampler.Planner(table, driven, cross, same)
-    return [planner.plan(i % len(table), np.random.default_rng(i)) for i in range(count)]
+    return [planner.plan(i % len(table), np.random.default_rng(i)) for i in range(300)]
 
 
 def test_what_a_sample_is(tmp_path):

@@ -11,14 +11,14 @@ from instant_gs.evaluation import protocol, reenactment, report, score
 EYES, MOUTH = 2, 3
 
 
-def _outcome(moved_error=0, rest_error=40, truth=True, other_driver=False):
+def _outcome(moved_error=0, truth=True, other_driver=False):
     rng = np.random.default_rng(0)
     image = rng.integers(60, 180, (32, 32, 3)).astype(np.uint8)
     regions = np.ones((32, 32), np.uint8)
     regions[20:24, 10:20] = MOUTH
     moved, rest = image.copy(), image.copy()
     moved[regions == MOUTH] += np.uint8(moved_error)
-    rest[regions == MOUTH] += np.uint8(rest_error)
+    rest[regions == MOUTH] += np.uint8(40)
     case = protocol.Case(
         name="case",
         person="somebody",

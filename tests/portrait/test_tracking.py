@@ -9,8 +9,8 @@ from instant_gs.portrait import tracking, video
 from tests.inference import fake
 
 
-def face(x, y=90.0, side=120.0):
-    return fake.Face(fake.landmarks(x, y, side))
+def face(x, side=120.0):
+    return fake.Face(fake.landmarks(x, 90.0, side))
 
 
 def blank(count):

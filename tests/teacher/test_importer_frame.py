@@ -17,11 +17,11 @@ def painted(monkeypatch):
     monkeypatch.setattr(matting, "_network", fake.Segmenter)
 
 
-def seen(yaw=0.0, pitch=0.0, x=130.0, y=90.0, side=120.0, roll=0.0):
+def seen(yaw=0.0, pitch=0.0, x=130.0, side=120.0, roll=0.0):
     turn = calibration.head_to_picture(yaw, pitch)
     cosine, sine = np.cos(np.radians(roll)), np.sin(np.radians(roll))
     lean = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-    return fake.Face(fake.landmarks(x, y, side, lean @ turn))
+    return fake.Face(fake.landmarks(x, 90.0, side, lean @ turn))
 
 
 def take(answer, picture=None, size=64):
