@@ -65,6 +65,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         size=size,
         fps=fps,
         steady=_FLAGS.steady,
+        expression=_FLAGS.expression,
         gaussians=_FLAGS.gaussians,
         progress=lambda pictures: _progress(pictures, len(pictures), "sort"),
         clock=clock,

@@ -69,6 +69,11 @@ _HOLD = flags.DEFINE_float(
 _STEADY = flags.DEFINE_boolean(
     "steady", True, "Calm motion and head pose by a One-Euro filter; --nosteady passes all on."
 )
+_EXPRESSION = flags.DEFINE_float(
+    "expression",
+    1.0,
+    "How far the photo's expression goes to the driver's: 0 stays, above 1 exaggerates.",
+)
 _FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
 flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace files that exist.")
@@ -88,7 +93,7 @@ def check() -> None:
             raise cli.UserError(f"--{flag.name} is missing; give a file (--help)", 2)
     _check_pose()
     _check_tracking()
-    for flag in (_YAW, _PITCH, _ORBIT, _FPS, _HOLD):
+    for flag in (_YAW, _PITCH, _ORBIT, _FPS, _HOLD, _EXPRESSION):
         if not math.isfinite(flag.value):
             raise cli.UserError(f"--{flag.name}: expected a number, got {flag.value}", 2)
     if abs(_PITCH.value) > 80:
@@ -97,8 +102,9 @@ def check() -> None:
         raise cli.UserError(
             f"--fps: expected 0.01 to 1000, or 0 (the video's), got {_FPS.value:g}", 2
         )
-    if _HOLD.value < 0:
-        raise cli.UserError(f"--hold: expected 0 or more seconds, got {_HOLD.value:g}", 2)
+    for flag, unit in ((_HOLD, " seconds"), (_EXPRESSION, "")):
+        if flag.value < 0:
+            raise cli.UserError(f"--{flag.name}: expected 0 or more{unit}, got {flag.value:g}", 2)
     if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:
         raise cli.UserError(f"--size: expected 16 to {_MAX_SIZE} pixels, got {_SIZE.value}", 2)
     if _PLY_FRAME.present and not _PLY.value:
@@ -186,7 +192,7 @@ def _check_tracking() -> None:
         useless = (_SIDE_BY_SIDE, _DRIVING_ALIGNED, _STEADY, *tracking)
         why = f"the recording {_DRIVING.value}, which holds numbers and no pictures"
     elif not _DRIVING.value:
-        useless, why = (_DRIVING_ALIGNED, *tracking), "no --driving"
+        useless, why = (_DRIVING_ALIGNED, _EXPRESSION, *tracking), "no --driving"
     else:
         useless = tracking if _DRIVING_ALIGNED.value else ()
         why = "--driving_aligned, which takes the frames as they are"

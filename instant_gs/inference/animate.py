@@ -50,6 +50,7 @@ def frames(
     size: int,
     fps: float,
     steady: bool = True,
+    expression: float = 1.0,
     gaussians: int = 0,
     progress=iter,
     clock: Clock | None = None,
@@ -66,6 +67,7 @@ def frames(
         fps: Frames a second.
         steady: Whether a One-Euro filter calms the motion; it starts with the first driving
             face, whose tremble it takes for noise (``still_face.motion_noise``).
+        expression: As for ``puppet.Puppet``.
         gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
         progress: Of the pictures that sorting the Gaussians takes, as ``level_of_detail.order``'s.
         clock: Filled while the frames are made.
@@ -74,12 +76,19 @@ def frames(
         puppet.Frame.
 
     Raises:
-        ValueError: The avatar has fewer than ``gaussians``.
+        ValueError: The avatar has fewer than ``gaussians``; ``expression`` is out of range.
     """
     clock = clock if clock is not None else Clock()
     start = time.perf_counter()
     puppet = puppet_lib.Puppet(
-        engine, source, size=size, fps=fps, steady=steady, gaussians=gaussians, progress=progress
+        engine,
+        source,
+        size=size,
+        fps=fps,
+        steady=steady,
+        expression=expression,
+        gaussians=gaussians,
+        progress=progress,
     )
     clock.photo_seconds = time.perf_counter() - start
     for index, (driver, camera) in enumerate(zip(drivers, cameras, strict=False)):

@@ -48,6 +48,7 @@ class Live:
         yaw: float = 0.0,
         pitch: float = 0.0,
         steady: bool = True,
+        expression: float = 1.0,
         hold: float = 0.0,
         matte: bool | None = None,
         gaussians: int = 0,
@@ -65,6 +66,7 @@ class Live:
             yaw: Of the camera, degrees to the head's left.
             pitch: Of the camera, degrees up.
             steady: Whether One-Euro filters calm motion and pose.
+            expression: How far the photo's goes to the driver's: 0 stays, above 1 exaggerates.
             hold: Seconds without a face after which the photo's own expression returns; 0: the
                 last one is held.
             matte: Whether to remove the driver's background; None: if the model expects it.
@@ -103,6 +105,7 @@ class Live:
             size=size or self._size,
             fps=self._fps,
             steady=steady,
+            expression=expression,
             gaussians=gaussians,
         )
         self._drawn, self.found, self.overflow = False, False, 0

@@ -4,6 +4,7 @@ What a video (``animate``) and a camera (``live``) share: neither knows the fram
 """
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -51,6 +52,7 @@ class Puppet:
         size: int,
         fps: float,
         steady: bool = True,
+        expression: float = 1.0,
         gaussians: int = 0,
         progress=iter,
     ):
@@ -63,12 +65,16 @@ class Puppet:
             size: Side of the pictures in pixels.
             fps: Frames a second, where a call does not say.
             steady: Whether to calm the motion.
+            expression: How far the photo's expression goes to the driver's: 0 stays, 1 all the
+                way, more exaggerates.
             gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
             progress: Of the pictures that sorting takes, as ``level_of_detail.order``'s.
 
         Raises:
-            ValueError: The avatar has fewer than ``gaussians``.
+            ValueError: The avatar has fewer than ``gaussians``; ``expression`` is out of range.
         """
+        if not 0 <= expression < math.inf:
+            raise ValueError(f"expression: expected 0 or more, got {expression}; 1 shows it all")
         self._engine, self._source, self._size = engine, source, size
         self._fps, self._steady, self._calm = fps, steady, None
         self._code = engine.motion_code(source)
@@ -79,6 +85,9 @@ class Puppet:
         self._avatar = jax.block_until_ready(engine.fold(avatar))
         own = engine.motion(self._code, np.zeros_like(self._code))
         self._own = still_face.as_array(own)  # the photo's part of every motion
+        self._expression = expression
+        # The driver's part that shows the photo's own expression.
+        self._still = still_face.as_array(engine.motion(self._code, self._code)) - self._own
 
     @property
     def calibrated(self) -> bool:
@@ -106,6 +115,7 @@ class Puppet:
             shows_face = driver is not None and driver.any()
             driver = driver if shows_face else self._source
             part = self._read(driver, shows_face, seconds) - self._own
+        part = part + (self._expression - 1) * (part - self._still)
         shown = types.Motion(*(self._own + part))
         drawn = self._engine.frame(self._avatar, shown, camera, self._size)
         image, overflow = jax.device_get((drawn.image, drawn.overflow))

@@ -118,6 +118,32 @@ def test_frames_are_calm_unless_told_otherwise():
     assert len(set(colors(True)[10:])) == 1
 
 
+@pytest.mark.parametrize(("expression", "color"), [(0.0, 40), (0.5, 70), (1.0, 100), (2.0, 160)])
+def test_the_photos_expression_goes_part_of_the_way_or_beyond(expression, color):
+    class Engine(fake.Engine):
+        def motion_code(self, image):
+            return np.ones(4)
+
+        def motion(self, code_source, code_driving):  # of the photo alone 30, driven by itself 40
+            value = 30 * code_source.mean() + 10 * code_driving.mean()
+            return types.Motion(*np.full((2, 3), value, np.float32))
+
+    driver, camera = np.full((32, 32, 3), 100, np.uint8), camera_path.orbit(1)
+    options = {"size": 16, "fps": 25, "steady": False, "expression": expression}
+    (frame,) = animate.frames(
+        Engine(), fake.picture(32, 32, 16, 14, 20), [driver], camera, **options
+    )
+    assert frame.image[0, 0, 0] == color
+    assert np.allclose(frame.motion.scale, color - 30), "what a recording keeps"
+
+
+def test_the_expression_is_a_flag(inputs, run):
+    values = aligned(inputs, inputs / "aligned.mp4", inputs / "out.mp4")
+    assert run(**(values | {"steady": False, "expression": 0.5})) == 0
+    means = [frame.mean() for frame in decode(inputs / "out.mp4")]
+    assert np.allclose(means, [10, 30, 50, 70, 90], atol=4)
+
+
 def test_where_the_first_driver_shows_nothing_the_photo_tells_the_noise():
     class Engine(fake.Engine):
         def read_motion(self, code_source, driver):

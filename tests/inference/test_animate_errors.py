@@ -60,6 +60,8 @@ BAD_INPUTS = {
     ),
     "too many": ({"gaussians": 10**6}, 2, "--gaussians: expected at most 262144, which these"),
     "hold": ({"hold": -1}, 2, "--hold: expected 0 or more seconds"),
+    "expression": ({"expression": -1}, 2, "--expression: expected 0 or more, got -1"),
+    "no expression": ({"expression": "nan"}, 2, "--expression: expected a number, got nan"),
     "swing of a fixed camera": ({"pose": "fixed", "orbit": 9}, 2, "--orbit: has no effect with"),
     "wrong flag": ({"sorce": "x"}, 2, "unknown flag --sorce: did you mean --source?"),
     "wrong value": ({"size": "big"}, 2, "--size"),

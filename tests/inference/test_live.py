@@ -48,7 +48,7 @@ def test_apart_from_the_box_live_is_animate(monkeypatch, hold, steady):
     monkeypatch.setattr(tracking, "_steady", lambda rows, fps, box: rows)
     monkeypatch.setattr(live_box.LiveBox, "__call__", lambda self, crop, seconds: crop)
     frames = bright(len(ANSWERS))
-    driven = make(ANSWERS, hold=hold, steady=steady, yaw=10)
+    driven = make(ANSWERS, hold=hold, steady=steady, yaw=10, expression=0.7)
     got, found = [], []
     for frame in frames:
         got.append(driven(frame))
@@ -57,7 +57,7 @@ def test_apart_from_the_box_live_is_animate(monkeypatch, hold, steady):
     tracked = tracking.track("clip", frames, fake.Detector(*ANSWERS), fps=10)
     drivers = tracking.drivers(frames, tracked, fake.SIZE, hold=2 if hold else 0)
     cameras = camera_path.orbit(len(frames), yaw=10, fps=10)
-    options = {"size": fake.SIZE, "fps": 10, "steady": steady}
+    options = {"size": fake.SIZE, "fps": 10, "steady": steady, "expression": 0.7}
     made = animate.frames(fake.Engine(), still.image, drivers, cameras, **options)
     np.testing.assert_array_equal(got, [frame.image for frame in made])
     assert found == tracked.found.tolist()
@@ -159,6 +159,8 @@ def test_bad_settings_say_what_is_expected():
         ({"size": -1}, "size: expected pixels, or 0"),
         ({"hold": -1.0}, "hold: expected 0 or more seconds, got -1"),
         ({"hold": np.nan}, "hold: expected 0 or more seconds, got nan"),
+        ({"expression": -1.0}, "expression: expected 0 or more, got -1"),
+        ({"expression": np.inf}, "expression: expected 0 or more, got inf"),
         ({"pitch": 85.0}, "pitch: expected within"),
     ):
         with pytest.raises(ValueError, match=message):
