@@ -86,6 +86,16 @@ def test_alpha_is_the_matte_only_if_it_says_something(tmp_path, rgb):
     assert (read.over(0)[:, :30] == 0).all() and (read.over(127)[:, :30] == 127).all()
 
 
+def test_one_colour_may_stand_for_transparent(tmp_path):
+    """PNG's tRNS chunk, which old programs write instead of alpha."""
+    pixels = np.full((40, 60, 3), (0, 255, 0), np.uint8)
+    pixels[:, 20:] = (200, 100, 50)
+    Image.fromarray(pixels).save(tmp_path / "keyed.png", transparency=(0, 255, 0))
+    read = photo.read(tmp_path / "keyed.png")
+    assert read.alpha[0].tolist() == [0] * 20 + [255] * 40
+    assert read.over(0)[0, 0].tolist() == [0, 0, 0]
+
+
 def test_a_mask_is_white_or_solid_where_the_person_is(tmp_path, rgb):
     """A grey picture says it by its brightness, one with alpha by its alpha."""
     Image.fromarray(rgb).save(tmp_path / "photo.png")
@@ -109,6 +119,7 @@ def test_files_that_are_no_photo_are_named(tmp_path, rgb):
     (tmp_path / "text.png").write_text("no picture at all")
     (tmp_path / "empty.jpg").touch()
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    Image.new("RGB", (90, 9)).save(tmp_path / "stripe.png")
     Image.fromarray(rgb).save(tmp_path / "whole.png")
     data = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
@@ -123,6 +134,7 @@ def test_files_that_are_no_photo_are_named(tmp_path, rgb):
         "text.png": "not an image; give a PNG, JPEG or WebP",
         "empty.jpg": "the file is empty; give",
         "dot.png": "1x1 pixels; a photo of a face needs at least 32x32",
+        "stripe.png": "90x9 pixels; a photo of a face needs at least 32x32",
         "cut.png": "damaged or cut off",
         "clear.png": "hides the whole photo",
         ".": "is a folder; give an image file",
