@@ -69,8 +69,17 @@ def test_warp_of_the_whole_picture_is_the_picture():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole = alignment.Crop(32.0, 32.0, 64.0)
     np.testing.assert_array_equal(alignment.warp(image, whole, 64), image)
-    halved = image.reshape(32, 2, 32, 2, 3).mean((1, 3))
-    np.testing.assert_allclose(alignment.warp(image, whole, 32), halved, atol=1)
+    for factor in (2, 4):  # averaged: no pixel is skipped
+        size = 64 // factor
+        smaller = image.reshape(size, factor, size, factor, 3).mean((1, 3))
+        np.testing.assert_allclose(alignment.warp(image, whole, size), smaller, atol=1)
+
+
+def test_no_similarity_is_a_reflection():
+    points = np.random.default_rng(0).normal(size=(9, 3))
+    for target in (points * [-1, 1, 1], points * [1, 1, 0]):
+        _, rotation, _ = alignment.similarity(points, target)
+        assert np.linalg.det(rotation) == pytest.approx(1)
 
 
 def test_points_follow_the_pixels():
