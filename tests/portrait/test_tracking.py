@@ -43,6 +43,14 @@ def test_a_box_is_smoothed_over_seconds_whatever_the_frame_rate():
     np.testing.assert_allclose(seen[25][middle], seen[50][middle], atol=0.5)
 
 
+def test_a_head_moves_quickly_and_changes_its_size_slowly():
+    """A quarter of a second's swing is a move of the head, but no change of its size."""
+    waves = np.sin(2 * np.pi * np.arange(100) / 6)
+    tracked = run([face(100 + 20 * wave, side=120 + 20 * wave) for wave in waves])
+    x, side = np.array([(crop.x, crop.side) for crop in tracked.crops])[20:-20].T
+    assert np.ptp(x) > 10 and np.ptp(side) < 1
+
+
 def test_still_head_keeps_its_box_to_the_ends():
     tracked = run([face(100)] * 7)
     assert [crop.x for crop in tracked.crops] == pytest.approx([100] * 7)
@@ -114,6 +122,9 @@ def test_a_face_that_left_makes_room_for_the_largest():
     tracked = run([[face(100), face(300, side=90)], *[others] * 20], box="smoothed")
     assert tracked.found.tolist() == [True] + [False] * 19 + [True]
     assert tracked.crops[-1].x == pytest.approx(400)
+    count = tracking.SEARCH_EVERY  # lost for just as many
+    tracked = run([*[[face(100), face(300, side=90)]] * count, *[others] * (count + 1)])
+    assert tracked.found.tolist() == [True] * count + [False] * count + [True]
 
 
 def test_a_single_face_is_followed_wherever_it_goes():
