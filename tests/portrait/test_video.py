@@ -166,6 +166,45 @@ def test_truncated_tail_gives_what_decodes_and_a_sentence(clip, tmp_path):
     assert f"cut.mp4: the file is damaged or cut off; {count} of about 24" in opened.problem
 
 
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [("mp4", "some frames may look broken"), ("avi", "of about 100 frames could be decoded")],
+)
+def test_broken_bytes_in_the_middle_are_said(tmp_path, ending, words):
+    """An mp4 keeps the number of its frames; of the avi's a few are gone."""
+    path = tmp_path / f"clip.{ending}"
+    source = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=4")
+    subprocess.run([*FFMPEG, *source, "-movflags", "+faststart", path], check=True)
+    data = bytearray(path.read_bytes())
+    middle = slice(len(data) // 2, len(data) // 2 + 400)
+    data[middle] = bytes(byte ^ 0x5A for byte in data[middle])
+    path.write_bytes(data)
+    opened = video.open_video(path)
+    assert len(list(opened.frames())) > 90
+    assert words in opened.problem and str(path) in opened.problem
+
+
+def test_a_long_video_is_known_to_be_long(tmp_path):
+    path = tmp_path / "long.mp4"
+    source = ("-f", "lavfi", "-i", "color=size=32x32:rate=0.1:duration=3700", "-c:v", "mpeg4")
+    subprocess.run([*FFMPEG, *source, path], check=True)
+    assert video.open_video(path).expected_frames == 370
+
+
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [
+        ("29.97 fps, 29.97 tbr, 90k tbn", 29.97),
+        ("1k fps, 1k tbr, 16k tbn", 1000),  # a high-speed camera
+        ("5 fps, 1k tbr, 1k tbn", 25),  # long pauses, and parts as dense as can be
+        ("10 fps, 30 tbr, 1k tbn", 10),
+        ("90k tbn", 0),
+    ],
+)
+def test_frames_a_second_are_read_as_ffmpeg_writes_them(words, rate):
+    assert video._rate(f"h264 (High), yuv420p, 64x48, {words} (default)") == rate
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_sound_that_is_longer_than_the_picture_is_no_damage(tmp_path, ending):
     path, cut = tmp_path / f"clip.{ending}", tmp_path / f"cut.{ending}"
