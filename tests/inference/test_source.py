@@ -120,6 +120,26 @@ def test_small_face_is_found_in_a_part_of_the_picture():
     assert detection.find_face(RedDot(), image, near=corner, thorough=False) is None
 
 
+class WholeHead:
+    """Sees a head of 100 pixels around a red dot, if it is wholly in the picture."""
+
+    def faces(self, image):
+        values = image.astype(int)
+        rows, columns = np.nonzero(values[..., 0] - values[..., 1:].max(-1) > 150)
+        if not len(rows) or max(image.shape[:2]) > 300:
+            return []
+        place = np.array([columns.mean(), rows.mean()])
+        room = np.minimum(place, np.array(image.shape[1::-1]) - place).min()
+        return [fake.Face(fake.landmarks(*place, 120))] if room > 50 else []
+
+
+@pytest.mark.parametrize("column", range(70, 940, 72))
+def test_no_small_face_is_cut_by_a_seam(column):
+    image = np.full((700, 1000, 3), 90, np.uint8)
+    image[349:352, column - 1 : column + 2] = (255, 0, 0)
+    assert detection.find_face(WholeHead(), image) is not None
+
+
 def test_faces_in_different_parts_of_the_picture_are_counted():
     image = np.full((700, 1000, 3), 90, np.uint8)
     image[433:436, 811:814] = (255, 0, 0)
@@ -201,3 +221,22 @@ def test_others_and_thin_rims_are_left_out(monkeypatch):
     alpha, warning = matte(monkeypatch, coverage)
     assert warning == ""
     assert (alpha[10:, 10:54] == 255).all() and alpha[:, 54:].max() == alpha[:10].max() == 0
+
+
+def test_thin_hair_stays_half_covered(monkeypatch):
+    coverage = np.zeros((64, 64))
+    coverage[:, 3:60] = 1  # nine tenths of the picture: a portrait from close by
+    coverage[:, 60:62] = 0.5
+    alpha, warning = matte(monkeypatch, coverage)
+    assert warning == ""
+    assert (alpha[:, 60:62] == round(255 * (0.5 - matting.RIM) / (1 - matting.RIM))).all()
+
+
+def test_over_black_what_is_covered_keeps_its_colour():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
+    alpha = np.full((16, 16), 255, np.uint8)
+    alpha[:, :8], alpha[:, 8:10] = 0, 51
+    out = matting.over_black(image, alpha)
+    np.testing.assert_array_equal(out[:, 10:], image[:, 10:])
+    np.testing.assert_array_equal(out[:, :8], 0)
+    np.testing.assert_allclose(out[:, 8:10], image[:, 8:10] / 5, atol=0.51)
