@@ -27,7 +27,7 @@ class Track:
 
     Attributes:
         crops: One Crop a frame; of frames without a face between those of its neighbours.
-        landmarks: (T, 478, 2) float32 pixels; of frames without a face the last before.
+        landmarks: (478, 2) float32 pixels each; None of frames without a face.
         poses: (T, 3) yaw, pitch and roll of ``alignment.Crop.viewpoint``, radians, as detected;
             of frames without a face between those of its neighbours.
         found: (T,) bool.
@@ -35,7 +35,7 @@ class Track:
     """
 
     crops: tuple[alignment.Crop, ...]
-    landmarks: np.ndarray
+    landmarks: tuple[np.ndarray | None, ...]
     poses: np.ndarray
     found: np.ndarray
     crowded: int
@@ -163,24 +163,23 @@ def track(
     for frame in frames:
         face = follow(frame)
         found.append(face is not None)
+        landmarks.append(None)
         if face is not None:
             crop = alignment.locate(face.landmarks, fov_degrees=fov_degrees)
             rows.append([crop.x, crop.y, crop.side, crop.roll_rad, crop.yaw_rad, crop.pitch_rad])
-            landmarks.append(np.asarray(face.landmarks, np.float32)[:, :2])
+            landmarks[-1] = np.asarray(face.landmarks, np.float32)[:, :2]
     if not rows:
         raise cli.UserError(
             f"{name}: no face in any of {len(found)} frames; give a video that shows one face, "
             "or --driving_aligned if its frames are cut out already"
         )
     found = np.array(found)
-    # Index of the last face at or before each frame; before the first face, the first.
-    held = np.maximum(np.cumsum(found) - 1, 0)
     times, found_times = np.arange(len(found)), np.flatnonzero(found)
     filled = [np.interp(times, found_times, column) for column in np.array(rows).T]
     rows = np.stack(filled, axis=-1)
     poses = np.array([alignment.Crop(*row).viewpoint() for row in rows.tolist()])
     crops = tuple(alignment.Crop(*row) for row in _steady(rows, fps, box).tolist())
-    return Track(crops, np.stack(landmarks)[held], poses, found, follow.crowded)
+    return Track(crops, tuple(landmarks), poses, found, follow.crowded)
 
 
 def drivers(
