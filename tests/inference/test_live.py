@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from instant_gs import cli
-from instant_gs.inference import animate, camera_path, live, live_box, source
+from instant_gs import config as config_lib
+from instant_gs.geometry import camera
+from instant_gs.inference import animate, camera_path, level_of_detail, live, live_box, source
 from instant_gs.portrait import alignment, matting, tracking
 from tests.inference import fake, tiny
 
@@ -78,6 +80,110 @@ def test_the_box_follows_and_does_not_tremble():
     assert rows[51][0] > 100 + 0.9 * 60, "half the head in a frame is followed within two"
     assert box(None) is None
     assert box(alignment.Crop(160, 90, 120)).x == pytest.approx(160, abs=2)
+
+
+def test_the_box_goes_by_time_and_a_gap_lets_it_go():
+    def second(*calls):
+        box = live_box.LiveBox(25)
+        box(alignment.Crop(160, 90, 120))
+        for call in calls:
+            box(*call)
+        return box(alignment.Crop(160.2, 90, 120.4, roll_rad=0.002))
+
+    quick, late, gone = second(), second((alignment.Crop(160, 90, 120), 60.0)), second((None, 60.0))
+    for name, by in {"x": 160.0, "side": 120.0, "roll_rad": 0.0}.items():
+        whole = getattr(alignment.Crop(160.2, 90, 120.4, roll_rad=0.002), name) - by
+        assert getattr(quick, name) - by < 0.6 * whole
+        assert getattr(late, name) - by < 0.6 * whole
+        assert getattr(gone, name) - by > 0.95 * whole
+
+
+def test_a_late_picture_is_calmed_by_its_time(monkeypatch):
+    """What was a minute ago says nothing of now: pose and motion are those that are seen."""
+    monkeypatch.setattr(live_box.LiveBox, "__call__", lambda self, crop, seconds: crop)
+    seen = []
+
+    class Engine(fake.Engine):
+        def frame(self, avatar, motion, camera, size):
+            seen.append((float(camera.cam2world[0, 3]), float(motion.scale[0])))
+            return super().frame(avatar, motion, camera, size)
+
+    monkeypatch.setattr(fake, "Engine", Engine)
+    frames = bright(2)
+
+    def change(seconds, steady=True):
+        driven = make([turned(0.0), turned(0.02)], pose="driver", steady=steady)
+        driven(frames[0])
+        driven(frames[1], seconds)
+        return np.subtract(seen[-1], seen[-2])
+
+    plain = change(0.1, steady=False)
+    assert (np.abs(plain) > 0.01).all()
+    assert (change(0.1) / plain < 0.9).all() and (change(60.0) / plain > 0.97).all()
+
+
+def test_a_lost_face_is_held_for_seconds(monkeypatch):
+    lost = np.zeros((200, 260, 3), np.uint8)
+    driven = make([face(), None], hold=0.35, steady=False)
+    monkeypatch.setattr(driven._puppet, "_source", np.full_like(driven.source.image, 9))
+    pictures = [driven(fake.picture()), *(driven(lost, 0.3) for _ in range(2))]
+    assert [picture.max() == 9 for picture in pictures] == [False, False, True]
+
+
+def test_options_are_heeded(monkeypatch):
+    frame, answers = fake.picture(), [face(), face()]
+    cut_out, kept = (make(answers, matte=matte)(frame).astype(int) for matte in (True, False))
+    assert (kept[..., 1] > cut_out[..., 1] + 20).all(), "the wall is green"
+    np.testing.assert_array_equal(make(answers)(frame), cut_out)  # what this encoder expects
+
+    counts = []
+    monkeypatch.setattr(level_of_detail, "order", lambda engine, avatar, *_, **__: avatar)
+    monkeypatch.setattr(level_of_detail, "prefix", lambda all, count: counts.append(count) or all)
+    make(answers)
+    make(answers, gaussians=7)
+    assert counts == [7]
+
+
+def test_missing_gaussians_are_counted(monkeypatch):
+    dropped = iter([7, 0])
+
+    class Engine(fake.Engine):
+        def frame(self, *arguments):
+            return super().frame(*arguments)._replace(overflow=np.int32(next(dropped)))
+
+    monkeypatch.setattr(fake, "Engine", Engine)
+    driven = make([face()])
+    for want in (7, 0):
+        driven(fake.picture())
+        assert driven.overflow == want
+
+
+def test_weights_of_another_view_get_their_crops_and_cameras(monkeypatch):
+    sides, cameras = [], []
+
+    class Engine(fake.Engine):
+        config = config_lib.Config()
+
+        def frame(self, avatar, motion, camera, size):
+            cameras.append(camera)
+            return super().frame(avatar, motion, camera, size)
+
+    Engine.config.model.fov_degrees = camera.FOV_LEGACY_DEGREES
+    cut = tracking.cut
+
+    def record(frame, crop, *rest, **options):
+        sides.append(crop.side)
+        return cut(frame, crop, *rest, **options)
+
+    monkeypatch.setattr(tracking, "cut", record)
+    monkeypatch.setattr(fake, "Engine", Engine)
+    for pose in live.POSES:
+        driven = make([face()], pose=pose)
+        driven(fake.picture())
+        sides.append(driven.source.crop.side)
+    assert sides == pytest.approx([120 * 3.43311 / 4.26339] * 4, rel=1e-4)
+    for seen in cameras:
+        assert seen.intrinsics[0, 0] == pytest.approx(4.26339, rel=1e-5)
 
 
 def test_a_lost_face_is_held_or_comes_to_rest(monkeypatch):
