@@ -86,11 +86,13 @@ def test_alpha_is_the_matte_only_if_it_says_something(tmp_path, rgb):
     assert (read.over(0)[:, :30] == 0).all() and (read.over(127)[:, :30] == 127).all()
 
 
-def test_one_colour_may_stand_for_transparent(tmp_path):
+@pytest.mark.parametrize("profiled", [False, True])
+def test_one_colour_may_stand_for_transparent(tmp_path, profiled):
     """PNG's tRNS chunk, which old programs write instead of alpha."""
     pixels = np.full((40, 60, 3), (0, 255, 0), np.uint8)
     pixels[:, 20:] = (200, 100, 50)
-    Image.fromarray(pixels).save(tmp_path / "keyed.png", transparency=(0, 255, 0))
+    profile = {"icc_profile": display_p3()} if profiled else {}
+    Image.fromarray(pixels).save(tmp_path / "keyed.png", transparency=(0, 255, 0), **profile)
     read = photo.read(tmp_path / "keyed.png")
     assert read.alpha[0].tolist() == [0] * 20 + [255] * 40
     assert read.over(0)[0, 0].tolist() == [0, 0, 0]
