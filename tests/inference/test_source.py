@@ -10,7 +10,8 @@ from PIL import Image
 
 from instant_gs import cli
 from instant_gs.geometry import camera
-from instant_gs.inference import source
+from instant_gs.inference import calibration, source
+from instant_gs.metrics import face as face_lib
 from instant_gs.portrait import alignment, detection, matting
 from tests.inference import fake
 
@@ -86,6 +87,38 @@ def test_warnings(path):
     crowd = fake.Face(FACE.landmarks, num_faces=3)
     assert "3 faces found, the largest" in source.align(path, fake.Detector(crowd), 64).warnings[0]
     assert "only 120 pixels" in source.align(path, fake.Detector(FACE), 512).warnings[0]
+
+
+@pytest.mark.parametrize("yaw", [-60, -40, 40, 60])
+def test_a_strongly_turned_head_is_said_whichever_way_it_looks(path, yaw):
+    turned = fake.Face(fake.landmarks(130, 90, 120, calibration.head_to_picture(yaw, 0)))
+    warnings = source.align(path, fake.Detector(turned), 64).warnings
+    assert ["turned by 60 degrees" in text for text in warnings] == [True] * (abs(yaw) > 50)
+
+
+def test_the_detector_sees_grey_where_a_photo_is_transparent(tmp_path):
+    """Whatever colour the file has there."""
+    rgba = np.dstack([fake.picture(), np.full((200, 260), 255, np.uint8)])
+    rgba[:, :20] = (9, 250, 9, 0)
+    Image.fromarray(rgba).save(tmp_path / "cut.png")
+    seen = []
+
+    class Detector(fake.Detector):
+        def faces(self, image):
+            seen.append(image)
+            return super().faces(image)
+
+    source.align(tmp_path / "cut.png", Detector(FACE), 64)
+    assert (seen[0][:, :20] == 127).all()
+    np.testing.assert_array_equal(seen[0][:, 20:], fake.picture()[:, 20:])
+
+
+def test_read_finds_the_face_in_the_models_view(path, monkeypatch):
+    monkeypatch.setattr(face_lib, "FaceLandmarker", lambda: fake.Detector(FACE))
+    for view in (camera.FOV_WIDE_DEGREES, camera.FOV_LEGACY_DEGREES):
+        got = source.read(path, 64, aligned=False, fov_degrees=view)
+        want = source.align(path, fake.Detector(FACE), 64, fov_degrees=view)
+        assert got.crop == want.crop
 
 
 def test_face_that_fills_the_picture_is_tried_with_a_border(path):
@@ -165,6 +198,12 @@ def test_aligned_source_is_only_resized(tmp_path):
     Image.fromarray(image).save(tmp_path / "a.png")
     np.testing.assert_array_equal(source.read_aligned(tmp_path / "a.png", 64).image, image)
     assert source.read_aligned(tmp_path / "a.png", 32).image.shape == (32, 32, 3)
+    alpha = np.full((64, 64), 255, np.uint8)
+    alpha[:20] = 0
+    Image.fromarray(np.dstack([image, alpha])).save(tmp_path / "b.png")
+    shown = source.read(tmp_path / "b.png", 64, aligned=True).image
+    assert not shown[:20].any(), "over black"
+    np.testing.assert_array_equal(shown[20:], image[20:])
 
 
 def test_show_crop_picture(path):
@@ -172,6 +211,8 @@ def test_show_crop_picture(path):
     size = source.WORK_SIZE
     assert shown.shape == (size, 3 * size, 3)
     assert (shown[:, :size] == (255, 200, 0)).all(-1).sum() > 500, "the square is drawn"
+    nose = np.round(FACE.landmarks[5, :2] * size / 260).astype(int)
+    assert (shown[nose[1], nose[0]] == (0, 255, 120)).all(), "landmarks lie on the photo"
 
 
 class Says:
