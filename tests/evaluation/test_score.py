@@ -8,7 +8,7 @@ import pytest
 from instant_gs import types
 from instant_gs.evaluation import protocol, reenactment, report, score
 
-EYES, MOUTH = 2, 3
+EYES, MOUTH, BROWS = 2, 3, 4
 
 
 def _outcome(moved_error=0, truth=True, other_driver=False):
@@ -47,6 +47,16 @@ def test_image_scores(image_scorer):
     np.testing.assert_allclose(rest["l1"], 40 / 255 * 40 / 1024, rtol=1e-4)
     assert moved["psnr"] > rest["psnr"] and moved["ssim"] > rest["ssim"]
     assert 0 < moved["lpips"] < rest["lpips"]
+
+
+def test_an_error_over_eyes_and_mouth_is_of_these_alone(image_scorer):
+    outcome = _outcome(moved_error=10)
+    outcome.case.regions[4:8, 10:20], outcome.case.regions[0:2] = EYES, BROWS
+    outcome.moved[4:8, 10:20] += np.uint8(20)
+    outcome.moved[0:2] += np.uint8(60)
+    moved = image_scorer(outcome)["moved"]
+    errors = [255 * moved[f"error_{name}"] for name in ("eyes", "mouth", "eyes_mouth")]
+    np.testing.assert_allclose(errors, [20, 10, 15], rtol=1e-4)
 
 
 def test_each_perceptual_distance_is_its_own_networks(monkeypatch):
@@ -118,3 +128,16 @@ def test_identity(landmarker):
     crossed.moved[:] = 0
     moved = scorer(crossed)["moved"]
     assert moved["identity_distance"] == score.FAILED_IDENTITY and moved["identity_kept"] == 0
+
+
+def test_identity_without_a_truth_or_a_face_in_it(landmarker):
+    """It is that of the source; of a truth that shows nobody nothing can be said."""
+    scorer = score.FaceScorer(landmarker, _Embedder())
+    outcome = _outcome(truth=False, other_driver=True)
+    scores = scorer(outcome)
+    assert scores["rest"]["identity_distance"] == 0, "the source itself"
+    assert scores["moved"]["identity_distance"] > 0 and scores["moved"]["identity_kept"] == 1
+    nobody = _outcome(other_driver=True)
+    nobody.case.truth[:] = 0
+    moved = scorer(nobody)["moved"]
+    assert math.isnan(moved["identity_distance"]) and math.isnan(moved["identity_kept"])

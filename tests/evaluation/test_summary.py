@@ -34,6 +34,15 @@ def test_summarise():
     assert part["failure_rate"] == 0.5, "of the two truths with a face"
 
 
+def test_the_median_is_no_mean_and_a_tie_is_no_improvement():
+    values = [(0.1, 0.2), (0.2, 0.2), (0.9, 0.2)]
+    cases = [{"moved": {"error_eyes": m}, "rest": {"error_eyes": r}} for m, r in values]
+    part = summary.summarise(cases)
+    np.testing.assert_allclose(part["scores"]["moved"]["error_eyes"]["mean"], 0.4)
+    np.testing.assert_allclose(part["scores"]["moved"]["error_eyes"]["median"], 0.2)
+    np.testing.assert_allclose(part["ratios"]["error_eyes"]["share_improved"], 1 / 3)
+
+
 def test_ratio_is_of_the_means():
     ratios = summary.summarise(_cases())["ratios"]
     np.testing.assert_allclose(ratios["error_mouth"]["ratio"], 0.4 / 0.5)
