@@ -45,6 +45,20 @@ def test_other_weights_are_refused(tmp_path, recording):
     motion_file.load(tmp_path / "driver.npz")
 
 
+def test_every_parameter_of_the_motion_decoder_counts_and_no_other():
+    def named(**changes):
+        layers = {name: dict(layer) for name, layer in PARAMS["motion_decoder"].items()}
+        for name, kernel in changes.items():
+            layers[name]["kernel"] = kernel
+        return motion_file.fingerprint({"decoder": len(changes), "motion_decoder": layers})
+
+    plain = motion_file.fingerprint(PARAMS)
+    assert named() == plain
+    assert plain not in (named(fc1=np.zeros((48, 3))), named(fc2=np.ones(4) / 2))
+    backwards = dict(reversed(PARAMS["motion_decoder"].items()))
+    assert motion_file.fingerprint({"motion_decoder": backwards}) == plain
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
