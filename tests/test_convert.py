@@ -17,7 +17,9 @@ from PIL import Image
 import instant_gs
 from instant_gs import cli, convert
 from instant_gs import config as config_lib
+from instant_gs.inference import motion_bank
 from instant_gs.models import checkpoint_map
+from instant_gs.training import weights
 from tests import own_flags, own_process
 
 SMALL = "tests/data/small_checkpoint.pth"
@@ -245,6 +247,33 @@ def test_bad_input_is_one_clear_line(tmp_path):
     with pytest.raises(cli.UserError, match="holds no M network"):
         convert.convert(None, save(tmp_path / "e.npz", e={"decoder.x": np.zeros(1)}), out)
     assert not out.exists()
+
+
+def test_the_first_release_is_drawn_as_it_was(tmp_path, monkeypatch):
+    """Along rays, in the narrow view, antialiased: in memory, to a folder and by the command."""
+    monkeypatch.setattr(convert, "_to_params", lambda states: {"x": {"y": np.zeros(1, np.float32)}})
+    monkeypatch.setattr(motion_bank, "codes", lambda engine: np.zeros((19, 512)))
+
+    def command(legacy):
+        with own_flags.alone(), flagsaver.flagsaver():
+            convert._define_flags()
+            arguments = [f"--checkpoint={SMALL}", f"--out={tmp_path}/by_command_{legacy}"]
+            with pytest.raises(SystemExit) as caught:
+                cli.run(convert.main, ["convert", *arguments, *["--legacy"] * legacy])
+        assert not caught.value.code
+
+    for legacy in (False, True):
+        convert.convert(SMALL, None, tmp_path / f"{legacy}", legacy=legacy)
+        command(legacy)
+        configs = [convert.from_state_dicts({}, legacy=legacy).config]
+        for name in (f"{legacy}", f"by_command_{legacy}"):
+            configs.append(weights.load(tmp_path / name)[0])
+        for config in configs:
+            model = config.model
+            got = (model.gaussians.instantiation, model.raster_mode, model.fov_degrees)
+            want = ("ray", "antialiased", 18.837) if legacy else ("plane", "classic", 23.28)
+            assert got == want
+            assert config.name == ("released_legacy" if legacy else "released")
 
 
 BAD_COMMANDS = {
