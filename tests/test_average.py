@@ -38,8 +38,10 @@ def test_it_is_the_mean_and_says_of_what(tmp_path, capfd):
     assert [one["step"] for one in facts["mean_of"]] == [7, 8, 9]
     assert facts["licence"] == "no commerce no weapons"
     assert "warning" not in capfd.readouterr().err
-    average.average([given[0], write(tmp_path / "apart", 1.0)], tmp_path / "noise")
-    assert "warning: these weights did not start from the same" in capfd.readouterr().err
+    unknown = [write(tmp_path / name, 1.0) for name in ("apart", "elsewhere")]
+    for name, others in {"noise": [given[0], unknown[0]], "from_scratch": unknown}.items():
+        average.average(others, tmp_path / name)
+        assert "warning: these weights did not start from the same" in capfd.readouterr().err
 
 
 def test_of_one_it_is_the_same_with_its_provenance(tmp_path, capfd):
@@ -80,6 +82,8 @@ def test_what_cannot_be_averaged_is_refused(tmp_path):
     finer = write(tmp_path / "finer", 1.0, grid=8)
     more = write(tmp_path / "more", 1.0, extra=["z"])
     spoilt = write(tmp_path / "spoilt", np.nan)
+    partly = {"x": {"y": np.float32([1, np.inf, 1]), "z": np.zeros(3, np.float32)}}
+    weights.save(tmp_path / "partly", config_of(), partly, {})
     for given, message in (
         ([], "--weights=: give one folder or different ones"),
         ([one, one + "/"], "give one folder or different ones"),
@@ -87,6 +91,7 @@ def test_what_cannot_be_averaged_is_refused(tmp_path):
         (["small", str(weights.SHIPPED / "small")], "give one folder or different ones"),
         ([one, finer], "--weights: of different models: model.* is 6 in .*one and 8 in .*finer"),
         ([one, spoilt], "--weights: .*spoilt: parameters are not finite"),
+        ([str(tmp_path / "partly")], "--weights: .*partly: parameters are not finite"),
     ):
         with pytest.raises(cli.UserError, match=message):
             average.average(given, tmp_path / "mean")
