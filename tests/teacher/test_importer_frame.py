@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
 from instant_gs.inference import calibration
 from instant_gs.metrics import face
@@ -55,6 +56,7 @@ def test_what_is_taken(painted):
     [
         (None, "no face, or another"),
         (seen(yaw=70), "turned by 70 degrees"),
+        (seen(yaw=-70), "turned by 70 degrees"),
         (seen(side=24), "only 24 pixels wide"),
         (seen(x=10.0), "inside the picture"),
     ],
@@ -62,6 +64,21 @@ def test_what_is_taken(painted):
 def test_refused(answer, words):
     with pytest.raises(frame.RefusedError, match=words):
         take(answer)
+
+
+def test_what_just_suffices_is_taken(monkeypatch):
+    covers(monkeypatch, slice(20, 44))
+    for answer in (seen(yaw=58), seen(yaw=-58), seen(side=33)):
+        assert take(answer).alpha.any()
+
+
+def test_outside_of_the_picture_there_is_nobody(monkeypatch):
+    """Whatever the matte says: a head at the left edge, a fifth of its crop beyond it."""
+    covers(monkeypatch, slice(0, 44))
+    monkeypatch.setattr(frame, "MAX_BORDER", 1.0)
+    taken = take(seen(x=36.0))
+    beyond = round(64 * 24 / 120)
+    assert not taken.alpha[:, : beyond - 1].any() and taken.alpha[:, beyond + 1 : 44].all()
 
 
 def covers(monkeypatch, columns):
@@ -110,6 +127,23 @@ def test_the_skin_lies_where_the_landmarks_are():
     assert len(rows) == pytest.approx(np.pi * 20**2, rel=0.1)
     assert rows.mean() == pytest.approx(31.5, abs=0.1)
     assert columns.mean() == pytest.approx(31.5, abs=0.1)
+
+
+def test_lids_and_lips_have_a_rim():
+    """Of a share of the side: what belongs to an expression is a little more than the outline."""
+    points = np.full((478, 3), -50.0)
+    for outline, name, rim in (
+        (region._EYES[0], "eyes", region._EYE_RIM),
+        (region._LIPS, "mouth", region._LIP_RIM),
+        (region._BROWS[1], "brows", 0.0),
+    ):
+        turns = 2 * np.pi * np.arange(len(outline)) / len(outline)
+        circle = [128 + 40 * np.cos(turns), 128 + 40 * np.sin(turns), 0 * turns]
+        points[:] = -50.0
+        points[list(outline)] = np.stack(circle, axis=-1)
+        labels = region.label(points, np.full((256, 256), 255, np.uint8))
+        across = (labels[128] == pack_format.REGIONS.index(name)).sum()
+        assert across == pytest.approx(80 + 2 * 256 * rim, abs=4)
 
 
 def test_a_thinned_clip_keeps_its_speed(painted, tmp_path, monkeypatch):
