@@ -53,6 +53,23 @@ def test_float_and_small_images_agree(landmarker, photo):
     assert np.abs(small.landmarks[:, :2] - expected).mean() < 1.0
 
 
+def test_a_wide_picture_is_enlarged_by_its_shorter_side(landmarker, monkeypatch):
+    """The network's coordinates are shares of the picture; depth counts in its widths."""
+    seen = []
+
+    def detect(image):
+        seen.append(image.shape)
+        point = types.SimpleNamespace(x=0.5, y=0.25, z=0.1)
+        return types.SimpleNamespace(face_landmarks=[[point] * 478], face_blendshapes=[[]])
+
+    monkeypatch.setattr(landmarker, "_detect", detect)
+    for height, width, shape in ((64, 200, (256, 800, 3)), (300, 400, (300, 400, 3))):
+        found = landmarker.detect(np.zeros((height, width, 3), np.uint8))
+        assert seen.pop() == shape
+        want = [0.5 * width, 0.25 * height, 0.1 * width]
+        np.testing.assert_allclose(found.landmarks[7], want, rtol=1e-6)
+
+
 def test_no_face_is_none(landmarker):
     assert landmarker.detect(np.zeros((96, 96, 3), np.uint8)) is None
     assert landmarker.detect(np.full((1, 1, 3), np.nan)) is None
