@@ -1,6 +1,7 @@
 """The fast animation is the slow one; the driver as numbers that can be edited."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,11 @@ def test_motion_is_linear_in_the_codes_and_knows_no_avatar():
     assert one.scale.shape == (2, 48) and jnp.allclose(one.scale[0], first.scale[0], atol=1e-5)
 
 
+def _gaussian(deviation):
+    weights = np.exp(-0.5 * (np.arange(-6, 7) / deviation) ** 2)
+    return weights / weights.sum()
+
+
 def test_blend_and_smooth():
     ramp = jnp.arange(40.0)[:, None] * jnp.ones((1, 48))
     stream = types.Motion(ramp, -ramp)
@@ -68,6 +74,15 @@ def test_blend_and_smooth():
     smooth = folded.smooth(stream, 2.0)
     assert smooth.scale.shape == ramp.shape
     assert jnp.allclose(smooth.scale[8:-8], ramp[8:-8], atol=1e-4), "a ramp stays a ramp"
+    assert jnp.allclose(folded.blend(stream, types.Motion(ramp + 2, -ramp), 0.0).scale, ramp)
+    assert jnp.allclose(folded.blend(stream, types.Motion(ramp + 2, -ramp), 2.0).scale, ramp + 4)
+    step = jnp.where(ramp < 20, 0.0, 1.0)
+    risen = folded.smooth(types.Motion(step, step), 2.0).scale[:, 0]
+    expected = [0.5 * (1 + math.erf((t - 19.5) / (2 * math.sqrt(2)))) for t in range(40)]
+    assert jnp.allclose(risen, jnp.array(expected), atol=0.01), "a Gaussian's, tails and all"
+    held = folded.smooth(types.Motion(ramp[:9], ramp[:9]), 2.0).scale[:, 0]
+    want = np.convolve(np.pad(np.arange(9.0), 6, "edge"), _gaussian(2.0), "valid")
+    assert jnp.allclose(held, want, atol=1e-4), "the ends are held"
     noise = types.Motion(*jax.random.normal(jax.random.key(0), (2, 200, 48)))
     ratio = folded.smooth(noise, 2.0).scale.std() / noise.scale.std()
     assert 0.3 < ratio < 0.45, "white noise shrinks by sqrt(1 / (2 sqrt(pi) * 2)) = 0.38"
