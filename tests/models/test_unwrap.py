@@ -38,6 +38,8 @@ def test_a_place_of_the_head_lands_in_its_cell_from_every_side():
         assert brightest == CELL and laid[0, row, column, 0] > 0.9, yaw
 
         assert laid[0, row, SIDE - 1 - column, 7] > 0.9, yaw  # the mirrored half begins there
+        photo = np.asarray(_photo_with_a_dot(point, camera)).reshape(SIDE, 6, SIDE, 6, 3)
+        np.testing.assert_allclose(laid[0, ..., -3:], photo.mean((1, 3)), atol=0.2)  # as it is
 
 
 def test_what_stands_off_the_head_lands_in_its_cell_of_the_outer_shell():
@@ -72,6 +74,22 @@ def test_the_surface_is_symmetric_and_finest_in_the_face():
     spacing = np.linalg.norm(np.diff(points[16], axis=0), axis=-1)
     assert spacing[15] < 0.7 * spacing[2]
     np.testing.assert_allclose(np.linalg.norm(head_surface.outward(32), axis=-1), 1, atol=1e-5)
+
+
+def test_cells_look_away_from_the_heads_axis():
+    """Sideways as they lie around it, the upper ones a little up, the lower ones down."""
+    x, y, z = head_surface.points(32).T
+    right, up, front = head_surface.outward(32).T
+    axis = np.array([x, z + 0.05])  # it lies behind the origin
+    sideways = np.array([right, front])
+    lengths = np.linalg.norm(axis, axis=0) * np.linalg.norm(sideways, axis=0)
+    np.testing.assert_allclose((axis * sideways).sum(0) / lengths, 1, atol=1e-5)
+    assert (np.sign(up) == np.sign(y)).all() and np.abs(up[np.abs(y) < 0.2]).max() < 0.4
+
+
+def test_what_is_no_background_has_any_colour():
+    colors = jnp.array([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.2], [4 / 255, 0.0, 0.0]])
+    np.testing.assert_allclose(unwrap.presence(colors)[:, 0], [0, 1, 1, 0.5], atol=1e-6)
 
 
 def test_a_mirrored_photo_has_the_mirrored_pose():
