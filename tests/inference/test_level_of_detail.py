@@ -79,7 +79,8 @@ def test_longer_prefixes_err_less_and_all_is_exact(engine, scene, ordered):
 
 
 def test_errors_of_a_level_are_those_of_its_pictures(monkeypatch):
-    """Three pictures of which one is off by 6 steps of 8 bits, the others by 0 and 3."""
+    """Of three expressions one is off by 6 steps of 8 bits, the others by 0 and 3."""
+    looked_at = []
 
     class Engine:
         image_size, fov_degrees, bank = 4, camera.FOV_WIDE_DEGREES, [3, 6]
@@ -91,6 +92,8 @@ def test_errors_of_a_level_are_those_of_its_pictures(monkeypatch):
             return avatar
 
         def frame(self, count, motion, view, size):
+            x, _, z = view.cam2world[:3, 3]
+            looked_at.append((motion, round(np.degrees(np.arctan2(x, z)))))
             image = np.full((size, size, 3), 100 if count == 9 else 100 + motion)
             return avatar.Drawn(image, None, 0)
 
@@ -99,6 +102,8 @@ def test_errors_of_a_level_are_those_of_its_pictures(monkeypatch):
     level, _ = level_of_detail.report(Engine(), whole, 0, counts=(5,))
     assert (level.mean_error, level.worst_error) == pytest.approx((3, 6))
     assert level.psnr == pytest.approx(10 * np.log10(255**2 / np.mean([0, 9, 36])))
+    everything = [(motion, yaw) for motion in (0, 3, 6) for yaw in (-30, 0, 30)]
+    assert looked_at == 3 * everything, "the truth, the level and all Gaussians"
 
 
 def parts(ordered):
