@@ -28,3 +28,13 @@ def test_smooth_shading_nearly_cancels():
 
 def test_a_flat_picture_says_nothing():
     np.testing.assert_allclose(motion.local_contrast(0 * _face() + 0.2), 0, atol=1e-4)
+
+
+def test_colours_count_as_they_are_seen():
+    """Green most, then red, blue least; where the contrast is too faint to be scaled up."""
+    pattern = 0.004 * (np.asarray(_face(2))[..., :1] > 0)
+    spread = [
+        float(motion.local_contrast(pattern * np.eye(3, dtype=np.float32)[channel]).std())
+        for channel in range(3)
+    ]
+    np.testing.assert_allclose(np.array(spread) / sum(spread), [0.299, 0.587, 0.114], atol=0.003)

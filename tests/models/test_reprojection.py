@@ -106,6 +106,14 @@ def test_the_correction_reads_them(module, camera, means):
     assert np.abs(np.asarray(seen - empty)[..., 3:]).max() > 1e-3
 
 
+def test_around_is_the_mean_of_what_is_inside():
+    maps = np.random.default_rng(0).random((9, 12, 2)).astype(np.float32)
+    means = np.asarray(reprojection.around(jnp.asarray(maps)))
+    for row, column in ((0, 0), (4, 6), (8, 5), (1, 11)):
+        square = maps[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+        np.testing.assert_allclose(means[row, column], square.mean((0, 1)), rtol=1e-5)
+
+
 def test_colour_features_are_what_a_fresh_decoder_reads_as_that_colour():
     colors = jnp.asarray(np.linspace(0.02, 0.98, 30).reshape(10, 3))
     features = gaussian_decoder.color_features(colors)
