@@ -22,6 +22,8 @@ def test_orbit_swings_to_both_sides():
     yaws = angles(camera_path.orbit(100, yaw=10, swing=30, fps=25))[:, 0]
     assert yaws.max() == pytest.approx(40, abs=0.1) and yaws.min() == pytest.approx(-20, abs=0.1)
     assert yaws[0] == pytest.approx(10)
+    slow = angles(camera_path.orbit(40, yaw=10, swing=30, fps=10))[:, 0]  # as many seconds
+    np.testing.assert_allclose(slow[[0, 10, 20, 30]], yaws[[0, 25, 50, 75]], atol=1e-4)
     still = angles(camera_path.orbit(3, yaw=-5, pitch=7))
     np.testing.assert_allclose(still, np.tile([-5, 7], (3, 1)), atol=1e-4)
 
