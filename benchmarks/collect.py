@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import provenance
+from benchmarks import kernel_tables, provenance
 from instant_gs import cli
 
 KIND = "gpu_results"
@@ -86,8 +86,6 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Command line."""
-    from benchmarks import table  # which imports this module
-
     del argv
     folder = Path(flags.FLAGS.folder)
     record = collect(folder)
@@ -96,7 +94,7 @@ def main(argv: list[str]) -> None:
         path = folder / "rehearsal.json"
     provenance.write(path, record)
     # Last, as the end of a long log is what one sees of it.
-    print(table.speed([record], {}) + "\n" + table.stages([record], {}))
+    print(kernel_tables.speed([record]) + "\n" + kernel_tables.stages([record]))
     print(f"gpu tests: {record['gpu_tests']}; {record['sanitizer']}")
     print(f"wrote {path}")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kernels
-from benchmarks import stage_cost, table
+from benchmarks import cost_table, stage_cost, table
 from configs import demo
 from instant_gs import models, rendering
 
@@ -99,27 +99,20 @@ def timed_on(platform, result, milliseconds):
     return timed | {"timed_on": {platform: stage_cost._machine()}}
 
 
-def table_of(record, folder, monkeypatch):
-    path = folder / "stage_cost.json"
-    path.write_text(json.dumps(record))
-    monkeypatch.setattr(table, "COST", path)
-    return table.cost([], {})
-
-
-def test_table_tells_the_times_and_what_was_not_measured(result, tmp_path, monkeypatch):
-    text = table_of(timed_on("cpu", result, 1234.5), tmp_path, monkeypatch)
+def test_table_tells_the_times_and_what_was_not_measured(result):
+    text = cost_table.cost(timed_on("cpu", result, 1234.5))
     assert text.count("| 1,234 (0.5 to 25,000) | not measured |") == 6
     assert " | not counted | " in re.search("^[|] rasterize .*", text, re.MULTILINE)[0]
     assert "| a photo (encode, motion code, fold) |  |  |  | 3,704 | not measured |" in text
     assert "compiles, processor time of all threads, " in text and "elapsed" not in text
-    assert table_of(result, tmp_path, monkeypatch).count("not measured | not measured |") == 8
+    assert cost_table.cost(result).count("not measured | not measured |") == 8
 
 
-def test_times_of_the_other_platform_are_kept(result, tmp_path, monkeypatch):
+def test_times_of_the_other_platform_are_kept(result):
     both = stage_cost.with_other_times(
         timed_on("gpu", result, 2.0), timed_on("cpu", result, 1234.5)
     )
-    text = table_of(both, tmp_path, monkeypatch)
+    text = cost_table.cost(both)
     assert text.count("| 1,234 (0.5 to 25,000) | 2 (0.5 to 25,000) |") == 6
     assert "processor time of all threads, " in text and "elapsed time, " in text
     newer = stage_cost.with_other_times(timed_on("cpu", result, 3.0), both)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import collect, provenance, table
+from benchmarks import collect, kernel_tables, provenance, table
 from instant_gs import cli
 
 TEXT = "a\n<!-- table: summary -->\n<!-- end of table: summary -->\nb\n"
@@ -13,7 +13,7 @@ TEXT = "a\n<!-- table: summary -->\n<!-- end of table: summary -->\nb\n"
 def result(**changes):
     """A result file with one case, 180 and 500 microseconds, gsplat at 300 and 700."""
     case = {
-        "case": {"splats": 200_000, "size": 512, "cameras": 1, "channels": 3, "stages": True},
+        "case": {"splats": 200_000, "size": 512, "cameras": 1, "channels": 3},
         "ours": {
             "forward_us": 180.0,
             "forward_backward_us": 500.0,
@@ -58,7 +58,7 @@ def test_committed_tables_are_the_generated_ones():
 
 def test_every_block_is_in_a_document():
     texts = "".join(path.read_text("utf-8") for path in table.DOCUMENTS)
-    for name in table.BLOCKS:
+    for name in table.blocks([], {}):
         assert f"<!-- table: {name} -->" in texts, f"nobody shows the table {name}"
 
 
@@ -82,26 +82,26 @@ def test_numbers_come_from_the_files(tmp_path):
     lines = [json.dumps(line), json.dumps(backward), json.dumps(line | {"case": "tiny"})]
     (tmp_path / "cpu.jsonl").write_text("\n".join(lines) + "\n")
     results, cpu = table.read_results(tmp_path), table.read_cpu(tmp_path)
-    text = table.rewrite(TEXT, results, cpu)
+    text = table.rewrite(TEXT, table.blocks(results, cpu))
     assert "| `xla`, 2 CPU cores, commit fedcba9 | 812.0 ms | 3000.0 ms | 1000 MB," in text
     assert "| `triton`, Test GPU, commit 0123456 | 180 µs | 500 µs | 300 MB, XLA's plan |" in text
     assert "| 300 µs, its kernels alone 150 µs | 700 µs |" in text
     assert "gsplat 1.5.3" in text and text.startswith("a\n") and text.endswith("\nb\n")
-    growth = table.growth(results, cpu)
+    growth = kernel_tables.growth(cpu)
     assert growth.startswith("2 CPU cores, JAX 0.10, commit fedcba9.\n\n| case |")
     assert "| `target_200k` | 1 x 200,000 | 512 x 512 | 812.0 ms | 3000.0 ms | 1000 MB," in growth
     assert "| `tiny` | 1 x 200,000 | 512 x 512 | 812.0 ms | not measured | not measured |" in growth
-    speed = table.speed(results, cpu)
+    speed = kernel_tables.speed(results)
     assert "| 1 | 3 | 180 µs | 1.67x | 0.83x | 500 µs | 1.40x | not measured |" in speed
     assert "180 µs, 1.67x: reached" in speed and "500 µs, 1.40x: missed" in speed
     del results[0]["bench"][0]["gsplat"]
-    assert "180 µs, not measured: not compared" in table.speed(results, cpu)
+    assert "180 µs, not measured: not compared" in kernel_tables.speed(results)
     assert "a large copy moves 2.95 TB/s" in speed
     assert "1.02x: reached" in speed and "jax 1.2.3" in speed
-    stages = table.stages(results, cpu)
+    stages = kernel_tables.stages(results)
     assert "| order by depth and tile | 9 µs | 18 µs | 2.0x |" in stages
     assert "| gather | no estimate | not measured | no estimate |" in stages
-    profile = table.profile(results, cpu)
+    profile = kernel_tables.profile(results)
     assert "| CUB's radix sort, 16 bits, passes | 25.0 µs |" in profile
     assert "| `blend_kernel` | 70.0 µs |" in profile and "| 95 µs |" in profile
 
@@ -111,10 +111,10 @@ def test_verdicts_and_age():
     slow = record["bench"][0]
     slow["ours"]["forward_us"] = 201.0
     del slow["gsplat"]
-    text = table.speed([record], {})
+    text = kernel_tables.speed([record])
     assert "201 µs, not measured: missed" in text and "500 µs, not measured: not compared" in text
     assert "changed since" not in text
-    assert "changed since" in table.speed([result(triton_sources_sha256="other")], {})
+    assert "changed since" in kernel_tables.speed([result(triton_sources_sha256="other")])
 
 
 def test_rehearsals_and_older_results_do_not_count(tmp_path):
@@ -127,7 +127,7 @@ def test_rehearsals_and_older_results_do_not_count(tmp_path):
 
 def test_a_block_that_does_not_exist_is_named():
     with pytest.raises(cli.UserError, match="seconds"):
-        table.rewrite(TEXT.replace("summary", "seconds"), [], {})
+        table.rewrite(TEXT.replace("summary", "seconds"), table.blocks([], {}))
 
 
 def part(**changes):
