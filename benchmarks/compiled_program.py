@@ -20,7 +20,7 @@ from absl import flags
 import kernels
 from benchmarks import described, provenance
 from instant_gs import cli
-from kernels.types import Operands
+from kernels import timing
 
 _NO_DEVICE = "cudaErrorInvalidDevice"  # what a sort's question for scratch memory ends in
 _COLLECTIVES = re.compile(r" (?:all-|collective-|reduce-scatter|ragged-)[\w-]*\(")
@@ -60,16 +60,13 @@ def program(
             return kernels.rasterize_sharded(*arrays, mesh=mesh, **settings).image
         return jax.vmap(lambda *a: kernels.rasterize(*a, **settings).image)(*arrays)
 
-    def both(*arrays):
-        names = range(len(Operands._fields))
-        return jax.grad(lambda *a: jnp.sum(forward(*a) ** 2), argnums=tuple(names))(*arrays)
-
     shapes = ((splats, 3), (splats, 4), (splats, 3), (splats,), (splats, channels))
     arrays = [
         jax.ShapeDtypeStruct((scenes, *shape), jnp.float32, sharding=sharding)
         for shape in (*shapes, (cameras, 4, 4), (cameras, 3, 3))
     ]
-    step = jax.jit(both if backward else forward, out_shardings=sharding)
+    function = timing.with_gradients(forward) if backward else forward
+    step = jax.jit(function, out_shardings=sharding)
     return step.trace(*arrays).lower(lowering_platforms=(platform,))
 
 

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -26,85 +27,78 @@ from absl import flags
 import kernels
 from benchmarks import gpu_profile, gpu_stages, provenance
 from instant_gs import cli
-from kernels import tune
-from kernels.rasterize import api
+from kernels import timing, tune
+from kernels.rasterize import api, cases
 from kernels.types import Operands, RasterizeConfig
 
 _OUT = flags.DEFINE_string("out", None, "Result file (JSON).", required=True)
 _GSPLAT = flags.DEFINE_string("gsplat_python", None, "Python that can import torch and gsplat.")
 _SECONDS = flags.DEFINE_float("seconds", 480.0, "Start no further case after so long.")
 _FIRST = flags.DEFINE_integer("first", None, "Only the first cases, so many.", lower_bound=1)
-_STAGES = flags.DEFINE_bool("stages", True, "Time stages where a case says so.")
+_STAGES = flags.DEFINE_bool("stages", True, "Time the first case's stages, too.")
 _REHEARSE = flags.DEFINE_bool("rehearse", False, "Tiny sizes, to try this script without a GPU.")
 
 LOOPS = 30  # calls in each timed loop
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A timed scene of small splats; the first is the one that targets are set for.
-
-    `scenes` of `cameras` each, all different, in one call. `stages`: every stage is timed by
-    itself, too.
-    """
-
-    splats: int = 200_000
-    size: int = 512
-    cameras: int = 1
-    channels: int = 3
-    scenes: int = 1
-    stages: bool = False
-
-
-CASES = (
-    Case(stages=True),
-    Case(splats=1_000_000, size=1024),
-    Case(splats=20_000),
-    Case(cameras=8),
-    Case(scenes=8),
-    Case(channels=32),
-    Case(splats=1_000_000),
-    Case(size=256),
-    Case(size=1024),
+# Small splats; the first is the scene that targets are set for, and alone gets `details`.
+CASES = tuple(
+    dataclasses.replace(cases.CASES["target_200k"], **changes)
+    for changes in (
+        {},
+        {"num_splats": 1_000_000, "image_size": (1024, 1024)},
+        {"num_splats": 20_000},
+        {"cameras": 8},
+        {"batch": 8},
+        {"channels": 32},
+        {"num_splats": 1_000_000},
+        {"image_size": (256, 256)},
+        {"image_size": (1024, 1024)},
+    )
 )
 
 
-def shrunk() -> tuple[Case, ...]:
+def shrunk() -> tuple[cases.Case, ...]:
     """Cases at sizes for Triton's interpreter; the last three only combine what others have."""
     return tuple(
         dataclasses.replace(
             case,
-            splats=max(2, case.splats // 100_000),
-            size=max(8, case.size // 64),
+            num_splats=max(2, case.num_splats // 100_000),
+            image_size=(max(8, case.image_size[0] // 64),) * 2,
             cameras=min(2, case.cameras),
-            scenes=min(2, case.scenes),
+            batch=min(2, case.batch),
         )
         for case in CASES[:6]
     )
 
 
-def make_arrays(case: Case) -> tuple[jax.Array, ...]:
-    """The case's arrays as `kernels.rasterize` takes them, with several scenes stacked."""
-    scenes = [
-        tune.small_splats(case.splats, case.channels, case.size, cameras=case.cameras, seed=seed)
-        for seed in range(case.scenes)
-    ]
-    return scenes[0] if case.scenes == 1 else jax.tree.map(lambda *a: jnp.stack(a), *scenes)
+def make_arrays(case: cases.Case) -> tuple[jax.Array, ...]:
+    """The case's arrays as `kernels.rasterize` takes them; several scenes are all different."""
+    alone = dataclasses.replace(case, batch=1)
+    scenes = [alone.build(seed) for seed in range(case.batch)]
+    stacked = [jnp.concatenate(arrays) for arrays in zip(*scenes, strict=True)]
+    return tuple(array[0] for array in stacked) if case.batch == 1 else tuple(stacked)
 
 
-def _config(case: Case, arrays) -> tuple[RasterizeConfig, int]:
+def _render(case: cases.Case, options: kernels.RasterizeOptions) -> Callable:
+    """The seven arrays -> RasterizeOutput."""
+
+    def scene(*arrays):
+        return kernels.rasterize(
+            *arrays, image_size=case.image_size, options=options, implementation="triton"
+        )
+
+    return jax.vmap(scene) if case.batch > 1 else scene
+
+
+def _config(case: cases.Case, arrays) -> tuple[RasterizeConfig, int]:
     """Configuration with the capacity that fits, and the tile intersections of all images."""
     options = kernels.RasterizeOptions(on_overflow="count")
-
-    def count(*arrays):
-        return kernels.rasterize(
-            *arrays, image_size=(case.size, case.size), options=options, implementation="triton"
-        ).stats.num_intersections
-
-    counts = jax.jit(jax.vmap(count) if case.scenes > 1 else count)(*arrays)
+    render = _render(case, options)
+    counts = jax.jit(lambda *arrays: render(*arrays).stats.num_intersections)(*arrays)
     capacity = api.propose_from_count(int(jnp.max(counts)))
     options = dataclasses.replace(options, capacity=capacity)
-    return RasterizeConfig(options, case.size, case.size, capacity), int(jnp.sum(counts))
+    return RasterizeConfig(options, *case.image_size, capacity), int(jnp.sum(counts))
 
 
 def _samples(function, arrays: tuple, vary: int) -> list[float]:
@@ -135,23 +129,14 @@ def copy_rate() -> float:
     return 2e-9 * array.nbytes * loops / statistics.median(times[1:])  # the first one compiles
 
 
-def _functions(config: RasterizeConfig, case: Case):
+def _functions(config: RasterizeConfig, case: cases.Case):
     """(forward, forward and backward) of the seven arrays."""
+    render = _render(case, config.options)
 
-    def scene(*arrays):
-        return kernels.rasterize(
-            *arrays,
-            options=config.options,
-            image_size=(case.size, case.size),
-            implementation="triton",
-        ).image
+    def forward(*arrays):
+        return render(*arrays).image
 
-    forward = jax.vmap(scene) if case.scenes > 1 else scene
-
-    def both(*arrays):
-        return jax.grad(lambda *a: jnp.sum(forward(*a) ** 2), argnums=tuple(range(7)))(*arrays)
-
-    return forward, both
+    return forward, timing.with_gradients(forward)
 
 
 def memory_bytes(compiled) -> int:
@@ -165,7 +150,7 @@ def memory_bytes(compiled) -> int:
     )
 
 
-def details(case: Case, arrays, config: RasterizeConfig) -> dict:
+def details(case: cases.Case, arrays, config: RasterizeConfig) -> dict:
     """Memory, launches, kernels; with --stages the stages and the deterministic mode."""
     _, both = _functions(config, case)
     compiled = jax.jit(both).lower(*arrays).compile()
@@ -192,12 +177,12 @@ class Gsplat:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def measure(self, case: Case, arrays) -> dict:
+    def measure(self, case: cases.Case, arrays) -> dict:
         """Its times, or why there are none."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "scene.npz"
             named = dict(zip(Operands._fields, map(np.asarray, arrays), strict=True))
-            np.savez(path, size=case.size, **named)
+            np.savez(path, size=case.image_size[0], **named)
             try:
                 self._process.stdin.write(f"{path}\n")
                 self._process.stdin.flush()
@@ -214,13 +199,13 @@ def _head() -> dict:
     return record | {"xla_flags": os.environ.get("XLA_FLAGS", ""), "cases": []}
 
 
-def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
+def run(chosen: tuple[cases.Case, ...], out: Path) -> list[dict]:
     """Times the cases; writes the headline as soon as it is there, and after every step."""
     deadline = time.monotonic() + _SECONDS.value
     theirs = Gsplat(_GSPLAT.value) if _GSPLAT.value else None
     record = _head()
     record["copy_gb_per_s"] = copy_rate()
-    for case in cases:
+    for case in chosen:
         if time.monotonic() > deadline:
             print("out of time; the remaining cases are not measured", flush=True)
             break
@@ -229,7 +214,9 @@ def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
         config, intersections = _config(case, arrays)
         forward, both = _functions(config, case)
         ours = {"capacity": config.capacity, "intersections": intersections}
-        entry = {"case": dataclasses.asdict(case), "ours": ours}
+        sizes = {"splats": case.num_splats, "size": case.image_size[0], "cameras": case.cameras}
+        sizes |= {"channels": case.channels, "scenes": case.batch}
+        entry = {"case": sizes, "ours": ours}
         for name, function in (("forward", forward), ("forward_backward", both)):
             times = _samples(function, arrays, 5)
             ours[f"{name}_us"] = statistics.median(times)
@@ -239,7 +226,7 @@ def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
         if theirs:
             entry["gsplat"] = theirs.measure(case, arrays)
             provenance.write(out, record)
-        if case.stages:
+        if case is chosen[0]:
             ours |= details(case, arrays, config)
         ours["compile_and_time_s"] = time.perf_counter() - start
         provenance.write(out, record)
@@ -250,12 +237,12 @@ def run(cases: tuple[Case, ...], out: Path) -> list[dict]:
 def main(argv: list[str]) -> int:
     """Command line."""
     del argv
-    cases = (shrunk() if _REHEARSE.value else CASES)[: _FIRST.value]
-    results = run(cases, Path(_OUT.value))
+    chosen = (shrunk() if _REHEARSE.value else CASES)[: _FIRST.value]
+    results = run(chosen, Path(_OUT.value))
     failed = [entry["gsplat"] for entry in results if "error" in entry.get("gsplat", {})]
     if failed:
         raise cli.UserError(f"gsplat: {failed[0]['error']}")
-    return 0 if len(results) == len(cases) else provenance.NOT_WHOLE
+    return 0 if len(results) == len(chosen) else provenance.NOT_WHOLE
 
 
 if __name__ == "__main__":

@@ -45,10 +45,8 @@ def render(
     height, width = size
     scene = cases.random_scene(
         0,
-        np.stack([cases.turned_view(0.3 * camera, 3.0) for camera in range(cameras)]),
-        np.stack(
-            [cases.pinhole((1.4 * width, 1.1 * height), (0.5 * width, 0.48 * height))] * cameras
-        ),
+        cases.turned_views(0.3 * np.arange(cameras), 3.0),
+        cases.pinhole((1.4 * width, 1.1 * height), (0.5 * width, 0.48 * height)),
         splats=splats,
         channels=channels,
         log_scale=log_scale,

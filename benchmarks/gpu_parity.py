@@ -77,8 +77,8 @@ def make_arrays(case: Case) -> tuple[jax.Array, ...]:
     intrinsics = cases.pinhole((1.3 * width, 1.2 * height), (0.5 * width, 0.48 * height))
     scene = cases.random_scene(
         0,
-        np.stack([cases.turned_view(0.3 * camera, 3.0) for camera in range(case.cameras)]),
-        np.stack([intrinsics] * case.cameras),
+        cases.turned_views(0.3 * np.arange(case.cameras), 3.0),
+        intrinsics,
         splats=case.splats,
         channels=case.channels,
         log_scale=case.log_scale,

@@ -32,8 +32,6 @@ _COLLECTIVES = re.compile(
     r" (all-reduce|all-gather|reduce-scatter|all-to-all|ragged-all-to-all|collective-permute"
     r"|collective-broadcast)(?:-start)?\("
 )
-_HEADLINE = (("forward", 3, False), ("forward + backward", 3, True), ("the same, D = 32", 32, True))
-_SPLATS = 200_000
 # What XLA says of a program that is too large for the device.
 _TOO_LARGE = re.compile(r"[Oo]ut of memory.*")
 
@@ -119,11 +117,8 @@ def rasterizer(devices: list, platform: str):
     """Yields the rasterizer's programs at the size that its speed is stated for."""
     from benchmarks import compiled_program
 
-    for name, channels, backward in _HEADLINE:
-        sizes = {"splats": _SPLATS, "cameras": 1, "scenes": 1, "channels": channels}
-        lowered = compiled_program.program(
-            **sizes, devices=devices[:1], backward=backward, platform=platform
-        )
+    for name, *sizes, _, backward in compiled_program.PROGRAMS[:3]:  # of one image
+        lowered = compiled_program.program(*sizes, devices[:1], backward, platform=platform)
         yield {"rasterizer": name, **plan(lowered)}
 
 

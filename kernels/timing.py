@@ -6,7 +6,7 @@ import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -41,6 +41,15 @@ class CompileCounter:
 
     def __exit__(self, *_: object) -> None:
         jax.monitoring.unregister_event_duration_listener(self._listen)
+
+
+def with_gradients(draw: Callable) -> Callable:
+    """The first seven arguments of `kernels.rasterize` -> gradients of sum(draw(*arrays) ** 2)."""
+
+    def both(*arrays):
+        return jax.grad(lambda *a: jnp.sum(draw(*a) ** 2), argnums=tuple(range(7)))(*arrays)
+
+    return both
 
 
 def _function(direction: str, image_size, options: kernels.RasterizeOptions, backend: str):

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from kernels import cubin, device, triton_call, triton_compile
+from kernels import cubin, device, timing, triton_call, triton_compile
 from kernels.rasterize import api, cases, triton_config, vjp
 from kernels.types import RasterizeOptions
 
@@ -45,15 +45,6 @@ _PHASES = (
     ("forward", FORWARD, 0.7),
     ("forward_backward", BACKWARD, 1.0),
 )
-
-
-def small_splats(
-    splats: int, channels: int, size: int, *, cameras: int = 1, seed: int = 0
-) -> tuple[jax.Array, ...]:
-    """Float32 arrays of `cases.small_splats`, as `rasterize` takes them."""
-    rng = np.random.default_rng(seed)
-    arrays = cases.small_splats(splats, channels, size, cameras=cameras, rng=rng)
-    return tuple(jnp.asarray(array, jnp.float32) for array in arrays.values())
 
 
 def looped(function: Callable, vary: int, loops: int) -> Callable:
@@ -118,10 +109,8 @@ def timed(arrays: tuple, size: int, loops: int, *, backward: bool) -> float:
     def forward(*arrays):
         return api.rasterize(*arrays, options=options, **images).image
 
-    def both(*arrays):
-        return jax.grad(lambda *a: jnp.sum(forward(*a) ** 2), argnums=tuple(range(7)))(*arrays)
-
-    return measure(both if backward else forward, arrays, 5, loops)
+    function = timing.with_gradients(forward) if backward else forward
+    return measure(function, arrays, 5, loops)
 
 
 def _candidates(best: triton_config.KernelConfig, grid: dict) -> Iterator[tuple[str, object]]:
@@ -182,7 +171,8 @@ def _search(best: triton_config.KernelConfig, grid: dict, attempt: Callable, dea
 def tune(channels: int, splats: int, size: int, loops: int, minutes: float):
     """Best parameters found for a number of channels, and the two times with them, in seconds."""
     start = time.monotonic()
-    arrays = small_splats(splats, channels, size)
+    scene = cases.Case("small", "small", splats, (size, size), channels=channels).build()
+    arrays = tuple(jnp.asarray(array[0]) for array in scene)
     best = triton_config.lookup(triton_call.cuda_capability(), channels)
     times, chosen = {}, not triton_compile.is_interpreting()  # whose times mean nothing
     for name, grid, share in _PHASES:

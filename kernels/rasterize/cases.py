@@ -4,7 +4,7 @@ Every scene is made from a seed: nothing is downloaded, and a name always means 
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,18 +18,6 @@ _HEAD_FOCAL = 3.43311
 _HEAD_DISTANCE = 2.7
 
 
-class Scene(NamedTuple):
-    """Arguments of `kernels.rasterize` in order, float32, with a leading batch axis B."""
-
-    means: np.ndarray
-    quats: np.ndarray
-    scales: np.ndarray
-    opacities: np.ndarray
-    features: np.ndarray
-    viewmats: np.ndarray
-    intrinsics: np.ndarray
-
-
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One workload.
@@ -37,7 +25,8 @@ class Case:
     Attributes:
         name: how it is asked for.
         kind: "head" (splats on a head-sized ellipsoid, wide camera), "cloud" (a box of splats
-            about two pixels wide that fills the image) or "small" (see `small_splats`).
+            about two pixels wide that fills the image) or "small" (a head-sized cloud of splats,
+            1.5 pixels wide if 200,000 at 512 x 512; square images).
         num_splats: N.
         image_size: (height, width), pixels.
         batch: scenes rendered at once through vmap.
@@ -53,11 +42,12 @@ class Case:
     channels: int = 3
     cameras: int = 1
 
-    def build(self, seed: int = 0) -> Scene:
-        """Makes the scene."""
+    def build(self, seed: int = 0) -> Operands:
+        """Arguments of `kernels.rasterize`, NumPy float32, each with a leading batch axis."""
         rng = np.random.default_rng(seed)
         scenes = [_SCENES[self.kind](self, rng) for _ in range(self.batch)]
-        return Scene(*(np.stack(arrays).astype(np.float32) for arrays in zip(*scenes, strict=True)))
+        stacked = (np.stack(arrays) for arrays in zip(*scenes, strict=True))
+        return Operands(*(array.astype(np.float32) for array in stacked))
 
 
 def _appearance(case: Case, rng: np.random.Generator, mean_logit: float) -> tuple:
@@ -67,8 +57,7 @@ def _appearance(case: Case, rng: np.random.Generator, mean_logit: float) -> tupl
 
 def _intrinsics(case: Case, focal: float) -> np.ndarray:
     height, width = case.image_size
-    matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    return np.tile(matrix, (case.cameras, 1, 1))
+    return np.stack([pinhole((focal, focal), (width / 2, height / 2))] * case.cameras)
 
 
 def _head(case: Case, rng: np.random.Generator) -> tuple:
@@ -79,12 +68,8 @@ def _head(case: Case, rng: np.random.Generator) -> tuple:
     means = directions * np.array([0.25, 0.33, 0.28])
     spacing = np.sqrt(4 * np.pi * 0.28**2 / n)
     scales = np.exp(rng.normal(np.log(0.6 * spacing), 0.4, (n, 3)))
-    viewmats = np.zeros((case.cameras, 4, 4))
-    for index, yaw in enumerate(np.linspace(-0.4, 0.4, case.cameras) if case.cameras > 1 else [0]):
-        turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-        viewmats[index, :3, :3] = np.diag([1.0, -1.0, -1.0]) @ turn
-        viewmats[index, :3, 3] = [0, 0, _HEAD_DISTANCE]
-        viewmats[index, 3, 3] = 1
+    yaws = np.linspace(-0.4, 0.4, case.cameras) if case.cameras > 1 else [0.0]
+    viewmats = np.diag([1.0, -1.0, -1.0, 1.0]) @ turned_views(yaws, -_HEAD_DISTANCE)
     focal = _HEAD_FOCAL * min(case.image_size)
     opacities, features = _appearance(case, rng, 0.0)
     quats = rng.normal(size=(n, 4))
@@ -105,8 +90,18 @@ def _cloud(case: Case, rng: np.random.Generator) -> tuple:
 
 
 def _small(case: Case, rng: np.random.Generator) -> tuple:
-    size, channels, cameras = case.image_size[0], case.channels, case.cameras
-    return tuple(small_splats(case.num_splats, channels, size, cameras=cameras, rng=rng).values())
+    """A head-sized cloud of small splats."""
+    n, size = case.num_splats, case.image_size[0]
+    extent = 0.35 * (20_000 / n) ** 0.5 * 0.02
+    return (
+        rng.normal(0, 0.15, (n, 3)),
+        rng.normal(size=(n, 4)),
+        extent * np.exp(rng.normal(0, 0.4, (n, 3))),
+        rng.uniform(0.1, 0.95, n),
+        rng.uniform(size=(n, case.channels)),
+        turned_views(0.1 * np.arange(case.cameras), _HEAD_DISTANCE),
+        _intrinsics(case, 3.43 * size),
+    )
 
 
 _SCENES = {"head": _head, "cloud": _cloud, "small": _small}
@@ -138,10 +133,12 @@ SWEEPS: dict[str, tuple[str, ...]] = {
 # --- random scenes -------------------------------------------------------------------------------
 
 
-def turned_view(angle: float, distance: float) -> np.ndarray:
-    """(4, 4) world to camera: `distance` from the origin, turned by `angle` (rad) about y."""
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, distance], [0, 0, 0, 1.0]])
+def turned_views(angles: Sequence[float], distance: float) -> np.ndarray:
+    """(C, 4, 4) world to camera: `distance` from the origin, turned by an angle (rad) about y."""
+    turns = [(np.cos(angle), np.sin(angle)) for angle in angles]
+    return np.array(
+        [[[c, 0, s, 0], [0, 1, 0, 0], [-s, 0, c, distance], [0, 0, 0, 1.0]] for c, s in turns]
+    )
 
 
 def pinhole(focal: tuple[float, float], centre: tuple[float, float]) -> np.ndarray:
@@ -165,7 +162,7 @@ def random_scene(
     Args:
         seed: decides all random numbers.
         viewmats: (C, 4, 4) world to camera.
-        intrinsics: (C, 3, 3) pixels.
+        intrinsics: (3, 3) pixels, of all cameras.
         splats: N.
         channels: D.
         box: half sides of a box that holds the centres evenly; None scatters them normally.
@@ -187,30 +184,7 @@ def random_scene(
         rng.uniform(*opacity, splats),
         rng.uniform(size=(splats, channels)),
         viewmats,
-        intrinsics,
+        np.stack([intrinsics] * len(viewmats)),
         rng.uniform(size=(len(viewmats), channels)),
     )
     return dict(zip(ARGUMENTS, arrays, strict=True))
-
-
-def small_splats(
-    splats: int,
-    channels: int,
-    size: int,
-    *,
-    cameras: int = 1,
-    rng: np.random.Generator | None = None,
-) -> dict[str, np.ndarray]:
-    """A head-sized cloud of splats, 1.5 pixels wide if 200,000 at 512 x 512; square images."""
-    extent = 0.35 * (20_000 / max(splats, 1)) ** 0.5 * 0.02
-    rng = rng or np.random.default_rng(0)
-    arrays = (
-        rng.normal(0, 0.15, (splats, 3)),
-        rng.normal(size=(splats, 4)),
-        extent * np.exp(rng.normal(0, 0.4, (splats, 3))),
-        rng.uniform(0.1, 0.95, splats),
-        rng.uniform(size=(splats, channels)),
-        np.stack([turned_view(0.1 * camera, _HEAD_DISTANCE) for camera in range(cameras)]),
-        np.stack([pinhole((3.43 * size, 3.43 * size), (size / 2, size / 2))] * cameras),
-    )
-    return dict(zip(ARGUMENTS, arrays, strict=False))

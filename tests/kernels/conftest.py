@@ -13,6 +13,7 @@ import pytest
 import kernels
 from kernels.rasterize import cases
 from tests.kernels import quick
+from tests.kernels.compare import relative_error
 
 # The sizes are no multiples of any tile size. One size and one capacity for (almost) every test, so
 # that each backend compiles once forward and once backward.
@@ -25,13 +26,12 @@ Scene = collections.namedtuple("Scene", ARGUMENTS)
 
 def make_scene(seed: int = 0, num_splats: int = NUM_SPLATS, cameras: int = 1) -> Scene:
     """A box of splats, 1 to 6 pixels wide, 3 units before the camera."""
-    viewmats = np.tile(cases.turned_view(0.0, 3.0), (cameras, 1, 1))
+    viewmats = cases.turned_views(np.zeros(cameras), 3.0)
     viewmats[:, 0, 3] = np.linspace(0.0, 0.3, cameras)
-    intrinsics = cases.pinhole((30.0, 28.0), (WIDTH / 2, HEIGHT / 2 - 0.7))
     arrays = cases.random_scene(
         seed,
         viewmats,
-        np.tile(intrinsics, (cameras, 1, 1)),
+        cases.pinhole((30.0, 28.0), (WIDTH / 2, HEIGHT / 2 - 0.7)),
         splats=num_splats,
         channels=CHANNELS,
         box=(1.3, 1.0, 0.8),
@@ -94,12 +94,6 @@ def gradients(backend: str, scene: Scene, options: kernels.RasterizeOptions = OP
     weights = as_float32(cotangents(cameras=scene.viewmats.shape[0]))
     _, result = gradient_function(backend, options)(as_float32(scene), weights)
     return jax.tree.map(np.asarray, result)
-
-
-def relative_error(actual, expected) -> float:
-    """Relative L2 error."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-30))
 
 
 def assert_same_image(actual, expected, limit: float = 1e-4) -> None:

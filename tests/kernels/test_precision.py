@@ -31,13 +31,7 @@ def test_every_product_is_exact(backend, channels, helpers):
     options = kernels.RasterizeOptions(mode="antialiased", capacity=1024)
 
     def loss(*arrays):
-        out = kernels.rasterize(
-            *arrays[:7],
-            background=arrays[7],
-            image_size=(helpers.HEIGHT, helpers.WIDTH),
-            options=options,
-            implementation=backend,
-        )
+        out = helpers.render_function(backend, options).__wrapped__(*arrays)
         return jnp.sum(out.image**2) + jnp.sum(out.alpha) + jnp.sum(out.depth)
 
     program = jax.make_jaxpr(jax.grad(loss, argnums=tuple(range(8))))(*scene)

@@ -165,12 +165,7 @@ def test_overflow_raises_outside_jit(backend, helpers):
     options = kernels.RasterizeOptions(capacity=7)
 
     def render(options):
-        return kernels.rasterize(
-            *arrays[:7],
-            image_size=(helpers.HEIGHT, helpers.WIDTH),
-            options=options,
-            implementation=backend,
-        )
+        return helpers.render_function(backend, options).__wrapped__(*arrays)
 
     with pytest.raises(OverflowError, match=r"options\.capacity: \d+ tile intersections needed"):
         render(options)

@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
-from tests.kernels import quick
-
-_FOLDER = Path(__file__).parents[1] / "data" / "golden"
-_FILES = sorted(_FOLDER.glob("raster_*.npz"))
-_KEYS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks", "backgrounds")
+from tests.kernels import compare
 
 
-def _evaluate(path: Path, backend: str, dtype) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(actual, expected) of image, alpha and the gradient of every input."""
-    data = dict(np.load(path))
-    depth_is_last = str(data.get("in_render_mode", "")) == "RGB+ED"
-    options = kernels.RasterizeOptions(
-        mode=str(data["in_rasterize_mode"]), expected_depth=depth_is_last, capacity=4096
-    )
-
-    def render(arrays):
-        output = kernels.rasterize(
-            *arrays[:7],
-            background=arrays[7],
-            image_size=(int(data["in_height"]), int(data["in_width"])),
-            options=options,
-            implementation=backend,
-        )
-        image = output.image
-        if depth_is_last:
-            image = jnp.concatenate([image, output.depth[..., None]], axis=-1)
-        return image, output.alpha[..., None], output.stats.overflow
-
-    def loss(arrays):
-        image, alpha, overflow = render(arrays)
-        total = jnp.sum(image * data["cot_v_render_colors"])
-        return total + jnp.sum(alpha * data["cot_v_render_alphas"]), (image, alpha, overflow)
-
-    arrays = tuple(jnp.asarray(data[f"in_{key}"], dtype) for key in _KEYS)
-    compiler_options = quick.OPTIONS if backend == "reference" else None
-    gradient = jax.jit(jax.grad(loss, has_aux=True), compiler_options=compiler_options)
-    grads, (image, alpha, overflow) = gradient(arrays)
-    assert int(overflow.max()) == 0
-    assert 0.05 < float(alpha.mean()) < 0.95, "the scene must be neither empty nor opaque"
-    pairs = {
-        f"v_{key}": (grad, data[f"out_v_{key}"]) for key, grad in zip(_KEYS, grads, strict=True)
-    }
-    pairs["image"] = (image, data["out_render_colors"])
-    pairs["alpha"] = (alpha, data["out_render_alphas"])
-    return jax.tree.map(np.asarray, pairs)
-
-
-def _check(pairs, helpers, limit: float) -> None:
+def _check(pairs, limit: float) -> None:
     for name, (actual, expected) in pairs.items():
-        error = helpers.relative_error(actual, expected)
+        error = compare.relative_error(actual, expected)
         assert error < limit, f"{name}: relative L2 error {error:.2e}, limit {limit:.0e}"
     actual, expected = pairs["image"]
     off = np.mean(np.any(np.abs(actual - expected) > 1e-4, axis=-1))
@@ -67,17 +20,17 @@ def _check(pairs, helpers, limit: float) -> None:
 
 
 def test_all_golden_files_are_here():
-    assert len(_FILES) == 4
+    assert len(compare.FILES) == 4
 
 
-@pytest.mark.parametrize("path", _FILES, ids=lambda path: path.stem)
-def test_backend_in_float32(path, backend, helpers):
-    _check(_evaluate(path, backend, jnp.float32), helpers, 1e-4)
+@pytest.mark.parametrize("path", compare.FILES, ids=lambda path: path.stem)
+def test_backend_in_float32(path, backend):
+    _check(compare.evaluate(path, backend, jnp.float32, capacity=4096), 1e-4)
 
 
-@pytest.mark.parametrize("path", _FILES, ids=lambda path: path.stem)
-def test_reference_in_float64(path, helpers):
+@pytest.mark.parametrize("path", compare.FILES, ids=lambda path: path.stem)
+def test_reference_in_float64(path):
     with jax.enable_x64(True):
-        pairs = _evaluate(path, "reference", jnp.float64)
+        pairs = compare.evaluate(path, "reference", jnp.float64, capacity=4096)
     assert pairs["image"][0].dtype == np.float64
-    _check(pairs, helpers, 1e-6)
+    _check(pairs, 1e-6)

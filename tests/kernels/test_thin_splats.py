@@ -15,8 +15,8 @@ SIZE = (40, 44)
 def _scene(kind: str) -> dict[str, np.ndarray]:
     scene = cases.random_scene(
         4,
-        cases.turned_view(0.2, 2.5)[None],
-        cases.pinhole((48.0, 46.0), (22.0, 19.5))[None],
+        cases.turned_views([0.2], 2.5),
+        cases.pinhole((48.0, 46.0), (22.0, 19.5)),
         splats=32,
         log_scale=(-9.0, 5.0),
         opacity=(0.05, 0.95),

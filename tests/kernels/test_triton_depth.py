@@ -90,7 +90,7 @@ def test_limits_are_a_sample_of_each_image_in_order(shared):
 
     count, rng = 40_001, np.random.default_rng(2)
     operands = _operands(rng.uniform(2.0, 3.0, count), (16, 24), 0.01, 2)
-    views = np.stack([cases.turned_view(angle, 9.0) for angle in range(4)]).reshape(2, 2, 4, 4)
+    views = cases.turned_views(range(4), 9.0).reshape(2, 2, 4, 4)
     means = rng.normal(size=(1 if shared else 2, count, 3)) * [[[3.0, 2.0, 1.0]]]
     operands = operands._replace(
         means=jnp.asarray(means, jnp.float32),

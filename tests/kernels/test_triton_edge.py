@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kernels import RasterizeOptions, timing, triton_interpreter, types
+from kernels.rasterize import cases
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.MARKS
@@ -298,7 +299,7 @@ def test_overflow_raises_outside_jit():
 def test_vmap_is_the_loop():
     """Scenes mapped over cameras mapped over opacities; means shared by all."""
     scene = ts.make_scene(15)
-    views = jnp.asarray(np.stack([ts.look_at_origin(0.3 * i)[None] for i in range(2)]))
+    views = jnp.asarray(cases.turned_views([0.0, 0.3], 4.0)[:, None], jnp.float32)
     opacities = jnp.stack([scene["opacities"], scene["opacities"] ** 2])
 
     def image(viewmats, opacities, means):

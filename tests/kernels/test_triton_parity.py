@@ -1,18 +1,16 @@
 """The Triton backend against the dense oracle and the golden files: values and all gradients."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions, rasterize
+from kernels import RasterizeOptions
+from tests.kernels import compare
 from tests.kernels import triton_scene as ts
 
 pytestmark = ts.MARKS
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 GOLDEN_NAMES = ("classic_64", "antialiased_80x52", "near_plane_offcentre_depth", "two_cameras_5ch")
 COUNT = RasterizeOptions(on_overflow="count")
 
@@ -121,45 +119,15 @@ def test_gradients_are_slopes():
             assert np.isclose(actual, slope, rtol=2e-3, atol=1e-4), f"{name}: {actual} for {slope}"
 
 
-def _golden(name: str, data) -> None:
-    expected_depth = "in_render_mode" in data
-    options = RasterizeOptions(
-        mode=str(data["in_rasterize_mode"]), expected_depth=expected_depth, tile_size=(16, 16)
-    )
-    names = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks", "backgrounds")
-
-    def functional(*arrays):
-        out = rasterize(
-            *arrays[:7],
-            image_size=(int(data["in_height"]), int(data["in_width"])),
-            background=arrays[7],
-            options=options,
-            implementation="triton",
-        )
-        colours, alphas = out.image, out.alpha[..., None]
-        if expected_depth:
-            colours = jnp.concatenate([colours, out.depth[..., None]], axis=-1)
-        total = jnp.sum(colours * data["cot_v_render_colors"])
-        return total + jnp.sum(alphas * data["cot_v_render_alphas"]), (colours, alphas)
-
-    arrays = [jnp.asarray(data[f"in_{name}"]) for name in names]
-    grads, (colours, alphas) = jax.jit(jax.grad(functional, argnums=tuple(range(8)), has_aux=True))(
-        *arrays
-    )
-    ts.assert_same(colours, data["out_render_colors"], f"{name}: image")
-    ts.assert_same(alphas, data["out_render_alphas"], f"{name}: alpha")
-    off = np.mean(np.abs(colours - data["out_render_colors"]) > 1e-4)
-    assert off < 1e-3, f"{name}: {off:.2%} of the values off by more than 1e-4"
-    errors = {}
-    for array_name, grad in zip(names, grads, strict=True):
-        expected = data[f"out_v_{array_name}"]
-        ts.assert_same(grad, expected, f"{name}: gradient of {array_name}")
-        errors[array_name] = ts.relative_l2(grad, expected)
-    worst = max(errors, key=errors.get)
-    image = ts.relative_l2(colours, data["out_render_colors"])
-    print(f"{name}: image {image:.1e}, worst gradient {errors[worst]:.1e} ({worst})")
-
-
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_golden(name):
-    _golden(name, np.load(GOLDEN / f"raster_{name}.npz"))
+    (path,) = (path for path in compare.FILES if path.stem == f"raster_{name}")
+    pairs = compare.evaluate(path, "triton", jnp.float32, tile_size=(16, 16))
+    for what, pair in pairs.items():
+        ts.assert_same(*pair, f"{name}: {what}")
+    actual, expected = pairs["image"]
+    off = np.mean(np.abs(actual - expected) > 1e-4)
+    assert off < 1e-3, f"{name}: {off:.2%} of the values off by more than 1e-4"
+    errors = {what: compare.relative_error(*pair) for what, pair in pairs.items()}
+    worst = max(ts.NAMES, key=errors.get)
+    print(f"{name}: image {errors['image']:.1e}, worst gradient {errors[worst]:.1e} ({worst})")

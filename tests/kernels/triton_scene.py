@@ -14,19 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions, rasterize, triton_compile, triton_interpreter
+from kernels import RasterizeOptions, device, rasterize, triton_compile, triton_interpreter
 from kernels.rasterize import cases
-from tests.kernels import ptx_backend, quick
+from tests.kernels import compare, ptx_backend, quick
 
-
-def _has_gpu() -> bool:
-    try:
-        return bool(jax.devices("cuda"))
-    except RuntimeError:  # JAX's way to say that there is no such platform
-        return False
-
-
-HAS_GPU = _has_gpu()
+HAS_GPU = device.is_nvidia()
 if os.environ.get("PTX_MACHINE"):
     ptx_backend.install()
 elif not HAS_GPU:
@@ -40,11 +32,6 @@ SIZE = (16, 16)
 SPLATS = 16  # most tests share these sizes, and with them one compilation
 
 
-def look_at_origin(angle: float, distance: float = 4.0) -> np.ndarray:
-    """World-to-camera matrix of a camera at `distance`, turned by `angle` about the y axis."""
-    return cases.turned_view(angle, distance).astype(np.float32)
-
-
 def make_scene(
     seed: int = 0,
     splats: int = SPLATS,
@@ -56,11 +43,10 @@ def make_scene(
 ) -> dict[str, jax.Array]:
     """Random splats around the origin, seen from a distance of 4; `others` of `random_scene`."""
     height, width = size
-    intrinsics = cases.pinhole((focal * width, 1.1 * focal * height), (0.52 * width, 0.47 * height))
     scene = cases.random_scene(
         seed,
-        np.stack([look_at_origin(0.4 * camera) for camera in range(cameras)]),
-        np.stack([intrinsics] * cameras),
+        cases.turned_views(0.4 * np.arange(cameras), 4.0),
+        cases.pinhole((focal * width, 1.1 * focal * height), (0.52 * width, 0.47 * height)),
         splats=splats,
         channels=channels,
         opacity=(0.05, 0.98),
@@ -72,14 +58,7 @@ def make_scene(
 def render(scene, implementation="triton", size=SIZE, options=None):
     """`kernels.rasterize` of a scene as a dictionary; overflow is counted, not raised."""
     options = options or RasterizeOptions(on_overflow="count")
-    arrays = [scene[name] for name in NAMES[:7]]
-    return rasterize(
-        *arrays,
-        image_size=size,
-        background=scene["background"],
-        options=options,
-        implementation=implementation,
-    )
+    return rasterize(**scene, image_size=size, options=options, implementation=implementation)
 
 
 def functional(implementation: str, size, options):
@@ -108,19 +87,13 @@ def value_and_grad(implementation: str, size, options):
     return jax.jit(both, compiler_options=None if HAS_GPU else quick.OPTIONS)
 
 
-def relative_l2(value, expected) -> float:
-    """Norm of the difference over the norm of what is expected."""
-    value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
-    return float(np.linalg.norm(value - expected) / max(np.linalg.norm(expected), 1e-12))
-
-
 def assert_same(value, expected, what: str, bound: float = 1e-4) -> None:
     """Fails, saying what differs, unless the relative L2 error is small or both vanish."""
     assert np.all(np.isfinite(value)), f"{what}: not finite"
     if np.linalg.norm(expected) < 1e-7:
         assert np.linalg.norm(value) < 1e-5, f"{what}: {np.linalg.norm(value)} instead of zero"
         return
-    error = relative_l2(value, expected)
+    error = compare.relative_error(value, expected)
     assert error < bound, f"{what}: relative L2 error {error:.2e}, allowed {bound:.0e}"
 
 
