@@ -9,6 +9,7 @@ that spills is slow. Needs `triton` and `jax-cuda13-plugin`
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -49,7 +50,7 @@ def lower(channels: int, mode: str, gradient: bool = True) -> str:
     return jax.jit(step).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
 
 
-def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
+def survey(capabilities: Iterable[int] = CAPABILITIES) -> list[dict]:
     """Lowers all variants for all capabilities; one entry per kernel compiled."""
     before = os.environ.get(triton_call.CAPABILITY_VARIABLE)
     try:
@@ -58,7 +59,7 @@ def survey(capabilities: list[int], variants=VARIANTS) -> list[dict]:
             # Traces hold the launch parameters of the GPU that they were made for.
             vjp.differentiable.cache_clear()
             jax.clear_caches()
-            for variant in variants:
+            for variant in VARIANTS:
                 lower(*variant)
     finally:
         if before is None:
@@ -88,7 +89,6 @@ def _variant(constants: dict) -> str:
 def define_flags() -> None:
     """Not at import: others import this module for its functions."""
     flags.DEFINE_string("out", None, "Result file; only printed as a table without it.")
-    flags.DEFINE_list("capabilities", [str(cc) for cc in CAPABILITIES], "E.g. 80,90.")
 
 
 def main(argv: list[str]) -> None:
@@ -97,7 +97,7 @@ def main(argv: list[str]) -> None:
     out = flags.FLAGS.out
     import triton
 
-    entries = survey([int(text) for text in flags.FLAGS.capabilities])
+    entries = survey()
     for entry in entries:
         print(
             f"sm_{entry['capability']} {entry['kernel']:26s} registers {entry['registers']:3d}  "

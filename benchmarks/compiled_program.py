@@ -111,10 +111,10 @@ def _dumped(lowered: jax.stages.Lowered, ending: str, allowed: str | None = None
         return path.read_text(encoding="utf-8")
 
 
-def survey(programs=PROGRAMS) -> list[dict]:
+def survey() -> list[dict]:
     """Compiles the programs; one entry each."""
     entries = []
-    for name, *sizes, gpus, backward in programs:
+    for name, *sizes, gpus, backward in PROGRAMS:
 
         def lowered(cub: bool, sizes=sizes, gpus=gpus, backward=backward):
             return program(*sizes, described.devices("h100", gpus, cub=cub), backward)

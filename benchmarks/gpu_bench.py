@@ -76,8 +76,8 @@ def make_arrays(case: cases.Case) -> tuple[jax.Array, ...]:
     """The case's arrays as `kernels.rasterize` takes them; several scenes are all different."""
     alone = dataclasses.replace(case, batch=1)
     scenes = [alone.build(seed) for seed in range(case.batch)]
-    stacked = [jnp.concatenate(arrays) for arrays in zip(*scenes, strict=True)]
-    return tuple(array[0] for array in stacked) if case.batch == 1 else tuple(stacked)
+    stacked = map(np.concatenate, zip(*scenes, strict=True))
+    return tuple(jnp.asarray(array[0] if case.batch == 1 else array) for array in stacked)
 
 
 def _render(case: cases.Case, options: kernels.RasterizeOptions) -> Callable:

@@ -40,9 +40,9 @@ def make_scene(seed: int = 0, num_splats: int = NUM_SPLATS, cameras: int = 1) ->
     return Scene(**arrays)
 
 
-def cotangents(seed: int = 1, cameras: int = 1) -> tuple[np.ndarray, ...]:
+def cotangents(cameras: int = 1) -> tuple[np.ndarray, ...]:
     """Fixed random weights of image, alpha and depth."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     shape = (cameras, HEIGHT, WIDTH)
     return tuple(rng.normal(size=s) for s in ((*shape, CHANNELS), shape, shape))
 
@@ -91,7 +91,7 @@ def render(backend: str, scene: Scene, options: kernels.RasterizeOptions = OPTIO
 
 def gradients(backend: str, scene: Scene, options: kernels.RasterizeOptions = OPTIONS) -> Scene:
     """Gradients in float32 with the standard cotangents, as NumPy arrays."""
-    weights = as_float32(cotangents(cameras=scene.viewmats.shape[0]))
+    weights = as_float32(cotangents(scene.viewmats.shape[0]))
     _, result = gradient_function(backend, options)(as_float32(scene), weights)
     return jax.tree.map(np.asarray, result)
 

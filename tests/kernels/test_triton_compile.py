@@ -6,17 +6,14 @@ Each test runs in a process of its own, because a process that interprets kernel
 import json
 import re
 from concurrent import futures
-from pathlib import Path
 
 import pytest
 
-from benchmarks import compiled_kernels, provenance
+from benchmarks import compiled_kernels, provenance, table
 from kernels import triton_compile
 from tests import own_process
 from tests.kernels import triton_scene as ts
 
-ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "benchmarks" / "compiled_kernels.json"
 NUM_KERNELS = 12  # of a loss and gradient with up to three channels
 NUM_FORWARD_KERNELS = 8  # two of limits, projection, two of bins, emission, ranges, blending
 
@@ -230,7 +227,7 @@ print(text.count("triton_kernel_call_ffi"), text.count("callback"))
 
 
 def test_record_of_compiled_kernels_is_of_these_sources():
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    record = json.loads(table.COMPILED.read_text(encoding="utf-8"))
     assert record["sources_sha256"] == provenance.triton_hash(), (
         "the Triton sources changed: python -m benchmarks.compiled_kernels "
         "--out=benchmarks/compiled_kernels.json"

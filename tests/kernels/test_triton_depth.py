@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels import RasterizeOptions
 from kernels.rasterize import cases
 from kernels.types import Operands, RasterizeConfig
 from tests.kernels import triton_scene as ts
@@ -56,7 +55,7 @@ def test_slots_go_from_near_to_far_and_bins_stay_small(kind):
     rng = np.random.default_rng(1)
     depths = KINDS[kind](rng, rng.uniform(2.0, 4.0, SPLATS))
     operands = _operands(depths, (16, 24), 0.01, 2 if kind == "even" else 1)
-    config = RasterizeConfig(RasterizeOptions(on_overflow="count"), 16, 24, 9999)
+    config = RasterizeConfig(ts.COUNT, 16, 24, 9999)
     kernel = triton_config.choose(config, 1)
     sizes = triton_sizes.sizes_of(operands, config, kernel.tile)
 
@@ -97,7 +96,7 @@ def test_limits_are_a_sample_of_each_image_in_order(shared):
         viewmats=jnp.asarray(views, jnp.float32),
         intrinsics=jnp.tile(operands.intrinsics, (2, 1, 1, 1)),
     )
-    config = RasterizeConfig(RasterizeOptions(on_overflow="count"), 16, 24, 9999)
+    config = RasterizeConfig(ts.COUNT, 16, 24, 9999)
     sizes = triton_sizes.sizes_of(operands, config, (8, 8))
     assert sizes.samples == 626, "more than are compared at a time"
     limits = np.asarray(jax.jit(lambda operands: triton_fwd._limits(operands, sizes)[0])(operands))
@@ -141,7 +140,7 @@ def test_tiles_are_those_that_the_ellipse_touches(scale):
 
     size, columns = (60, 76), 10
     operands = _operands(np.linspace(2.0, 3.0, 60), size, scale, 1)
-    config = RasterizeConfig(RasterizeOptions(on_overflow="count"), *size, 6000)
+    config = RasterizeConfig(ts.COUNT, *size, 6000)
     forward = jax.jit(lambda operands: triton_fwd.forward(operands, config, keep=True)[1])
     residuals = forward(operands)
     records, keys, first, emitted = (

@@ -13,12 +13,10 @@ from tests.kernels import triton_scene as ts
 
 pytestmark = ts.MARKS
 
-COUNT = RasterizeOptions(on_overflow="count")
-
 
 def test_no_splats():
     scene = ts.make_scene(splats=0)
-    out, grads = ts.value_and_grad("triton", ts.SIZE, COUNT)(scene)
+    out, grads = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)(scene)
     assert np.allclose(out.image, np.broadcast_to(scene["background"], out.image.shape))
     assert not np.any(out.alpha) and int(out.stats.num_intersections[0]) == 0
     assert all(np.all(np.isfinite(grad)) for grad in grads.values())
@@ -74,8 +72,9 @@ def test_zero_quaternion_is_the_identity():
     scene = ts.make_scene(11)
     scene["quats"] = scene["quats"].at[:4].set(0.0)
     turned = dict(scene, quats=scene["quats"].at[:4].set(jnp.array([[1.0, 0.0, 0.0, 0.0]])))
-    out, grads = ts.value_and_grad("triton", ts.SIZE, COUNT)(scene)
-    assert np.array_equal(out.image, ts.value_and_grad("triton", ts.SIZE, COUNT)(turned)[0].image)
+    run = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)
+    out, grads = run(scene)
+    assert np.array_equal(out.image, run(turned)[0].image)
     assert not np.any(grads["quats"][:4])
 
 
@@ -87,7 +86,7 @@ def test_splats_that_are_not_finite_are_as_if_absent(bad):
         array = spoilt[name]
         spoilt[name] = array.at[(index,) + (0,) * (array.ndim - 1)].set(bad)
     absent = dict(scene, opacities=scene["opacities"].at[:5].set(0.0))
-    run = ts.value_and_grad("triton", ts.SIZE, COUNT)
+    run = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)
     (out, grads), (expected, expected_grads) = run(spoilt), run(absent)
     assert np.array_equal(out.image, expected.image)
     for name in ts.NAMES[:5]:
@@ -101,7 +100,7 @@ def test_splats_that_are_not_finite_are_as_if_absent(bad):
 def test_a_camera_that_is_not_finite_sees_nothing(name, bad, implementation):
     scene = ts.make_scene()
     scene[name] = scene[name].at[0].set(bad)
-    out, grads = ts.value_and_grad(implementation, ts.SIZE, COUNT)(scene)
+    out, grads = ts.value_and_grad(implementation, ts.SIZE, ts.COUNT)(scene)
     assert not np.any(out.alpha) and np.all(np.isfinite(out.image))
     for array in ts.NAMES[:7]:
         assert not np.any(grads[array]), f"gradient of {array}"
@@ -112,7 +111,7 @@ def test_a_number_that_no_camera_uses_may_be_anything():
     spoilt = dict(scene)
     spoilt["viewmats"] = scene["viewmats"].at[:, 3, 0].set(np.nan)
     spoilt["intrinsics"] = scene["intrinsics"].at[:, 2, 2].set(np.nan)
-    run = ts.value_and_grad("triton", ts.SIZE, COUNT)
+    run = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)
     (out, grads), (expected, expected_grads) = run(spoilt), run(scene)
     assert np.array_equal(out.image, expected.image)
     for name in ts.NAMES[:5]:
@@ -121,7 +120,7 @@ def test_a_number_that_no_camera_uses_may_be_anything():
 
 @pytest.mark.parametrize("implementation", ["xla", "reference"])
 def test_what_is_far_beside_the_picture_leaves_no_nan(implementation):
-    run = ts.value_and_grad(implementation, ts.SIZE, COUNT)
+    run = ts.value_and_grad(implementation, ts.SIZE, ts.COUNT)
     scene = ts.make_scene()
     for name, index, value in (("intrinsics", (0, 0, 2), 1e20), ("means", (3, 0), 1e38)):
         _, grads = run(dict(scene, **{name: scene[name].at[index].set(value)}))
@@ -133,7 +132,7 @@ def test_what_is_far_beside_the_picture_leaves_no_nan(implementation):
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
 def test_a_splat_too_large_for_float32_is_as_if_absent(mode, implementation):
     """Its covariance overflows: gradients of zero must not meet infinity."""
-    run = ts.value_and_grad(implementation, ts.SIZE, dataclasses.replace(COUNT, mode=mode))
+    run = ts.value_and_grad(implementation, ts.SIZE, dataclasses.replace(ts.COUNT, mode=mode))
     scene = ts.make_scene(18)
     out, grads = run(dict(scene, opacities=scene["opacities"].at[0].set(0.0)))
     for huge in (1e10, 1e20, 3e38, jnp.array([0.1, 1e20, 0.1])):
@@ -156,7 +155,7 @@ _HUGE_CAMERAS = {
 
 @pytest.mark.parametrize("implementation", ["triton", "xla", "reference"])
 def test_a_camera_too_large_for_float32_sees_nothing(implementation):
-    run = ts.value_and_grad(implementation, ts.SIZE, COUNT)
+    run = ts.value_and_grad(implementation, ts.SIZE, ts.COUNT)
     scene = ts.make_scene(19, cameras=2)
     alone = {
         **scene,
@@ -184,7 +183,7 @@ def test_a_camera_without_a_focal_length_gives_gradients():
 
 
 def test_one_executable_for_all_scenes_of_the_same_shapes():
-    run = ts.value_and_grad("triton", ts.SIZE, COUNT)
+    run = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)
     scene = ts.make_scene()
     empty = dict(scene, opacities=jnp.zeros_like(scene["opacities"]))
     large = dict(scene, scales=scene["scales"] * 30.0)
@@ -217,10 +216,10 @@ def _operands(scenes: int, cameras: int) -> types.Operands:
 def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capacity, message):
     from kernels.rasterize import triton_sizes  # after triton_scene has chosen the interpreter
 
-    config = types.RasterizeConfig(COUNT, *size, capacity)
+    config = types.RasterizeConfig(ts.COUNT, *size, capacity)
     with pytest.raises(NotImplementedError, match=message):
         triton_sizes.sizes_of(_operands(scenes, 1), config, (8, 8))
-    small = types.RasterizeConfig(COUNT, 8, 8 * 32_767, 1)
+    small = types.RasterizeConfig(ts.COUNT, 8, 8 * 32_767, 1)
     assert triton_sizes.sizes_of(_operands(1, 1), small, (8, 8)).tiles_x == 32_767
 
 
@@ -231,7 +230,7 @@ def test_calls_beyond_what_indices_and_grids_hold_are_refused(scenes, size, capa
 def test_keys_have_16_bits_while_these_number_all_tiles(scenes, side, dtype):
     from kernels.rasterize import triton_sizes  # after triton_scene has chosen the interpreter
 
-    config = types.RasterizeConfig(COUNT, side, side, 1000)
+    config = types.RasterizeConfig(ts.COUNT, side, side, 1000)
     assert triton_sizes.sizes_of(_operands(scenes, 1), config, (8, 8)).key_dtype == dtype
 
 
@@ -264,7 +263,7 @@ def test_overflow_drops_the_farthest_and_counts(splats, capacity, guarded):
     order = np.argsort(np.asarray(scene["means"])[:, 2], kind="stable")
     front = dict(scene)
     front["opacities"] = jnp.zeros(splats).at[order[:capacity]].set(0.2)
-    expected, expected_grads = ts.value_and_grad("reference", (8, 8), COUNT)(front)
+    expected, expected_grads = ts.value_and_grad("reference", (8, 8), ts.COUNT)(front)
     ts.assert_same(out.image, expected.image, "image of the front-most splats")
     for name in ("means", "quats", "scales", "features", "viewmats", "intrinsics", "background"):
         ts.assert_same(grads[name], expected_grads[name], f"gradient of {name}")

@@ -12,7 +12,6 @@ from tests.kernels import triton_scene as ts
 pytestmark = ts.MARKS
 
 GOLDEN_NAMES = ("classic_64", "antialiased_80x52", "near_plane_offcentre_depth", "two_cameras_5ch")
-COUNT = RasterizeOptions(on_overflow="count")
 
 
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
@@ -88,7 +87,7 @@ def test_opaque_stack_stops_like_the_oracle():
 
 def test_runs_are_bit_identical():
     scene = ts.make_scene(7)
-    run = ts.value_and_grad("triton", ts.SIZE, COUNT)
+    run = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)
     first = jax.tree.leaves(run(scene))
     for _ in range(20 if ts.HAS_GPU else 1):
         for one, other in zip(first, jax.tree.leaves(run(scene)), strict=True):
@@ -104,9 +103,9 @@ def _moved(scene: dict, name: str, direction: np.ndarray, step: float) -> dict:
 def test_gradients_are_slopes():
     """Along random directions, one array at a time; the slope is the oracle's in float64."""
     scene, step = ts.make_scene(16), 1e-6
-    _, grads = ts.value_and_grad("triton", ts.SIZE, COUNT)(scene)
+    _, grads = ts.value_and_grad("triton", ts.SIZE, ts.COUNT)(scene)
     with jax.enable_x64(True):
-        loss = jax.jit(lambda scene: ts.functional("reference", ts.SIZE, COUNT)(scene)[0])
+        loss = jax.jit(lambda scene: ts.functional("reference", ts.SIZE, ts.COUNT)(scene)[0])
         for seed, name in enumerate(ts.NAMES):
             direction = np.random.default_rng(seed).normal(size=scene[name].shape)
             if name in ("viewmats", "intrinsics"):

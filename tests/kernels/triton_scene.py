@@ -28,6 +28,7 @@ NEEDS_TRITON = pytest.mark.skipif(not triton_compile.has_triton(), reason="trito
 MARKS = [NEEDS_TRITON, pytest.mark.gpu] if HAS_GPU else [NEEDS_TRITON]
 
 NAMES = cases.ARGUMENTS
+COUNT = RasterizeOptions(on_overflow="count")
 SIZE = (16, 16)
 SPLATS = 16  # most tests share these sizes, and with them one compilation
 
@@ -55,9 +56,8 @@ def make_scene(
     return {name: jnp.asarray(array, jnp.float32) for name, array in scene.items()}
 
 
-def render(scene, implementation="triton", size=SIZE, options=None):
-    """`kernels.rasterize` of a scene as a dictionary; overflow is counted, not raised."""
-    options = options or RasterizeOptions(on_overflow="count")
+def render(scene, implementation="triton", size=SIZE, options=COUNT):
+    """`kernels.rasterize` of a scene as a dictionary."""
     return rasterize(**scene, image_size=size, options=options, implementation=implementation)
 
 
@@ -98,10 +98,9 @@ def assert_same(value, expected, what: str, bound: float = 1e-4) -> None:
 
 
 def assert_parity(
-    scene, size=SIZE, options=None, bound: float = 1e-4, against: str = "reference"
+    scene, size=SIZE, options=COUNT, bound: float = 1e-4, against: str = "reference"
 ) -> tuple:
     """Image, alpha, depth and all gradients of Triton against the dense oracle, or `xla`."""
-    options = options or RasterizeOptions(on_overflow="count")
     out, grads = value_and_grad("triton", size, options)(scene)
     if against == "reference":
         options = dataclasses.replace(options, tile_size=None, capacity=None)
