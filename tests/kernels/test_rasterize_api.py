@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 from jax import export
 
 import kernels
-from kernels import device
+from kernels import constants, device, validation
 from kernels.rasterize import api, binning
 
 
@@ -63,6 +64,8 @@ def _call(helpers, **changes):
         ({"means": None}, TypeError, "means: expected a floating-point array, got NoneType"),
         ({"means": "abc"}, TypeError, "means: expected a floating-point array, got str"),
         ({"means": jnp.ones((41, 3))}, ValueError, r"means: .*N = 40 splats.*\(41, 3\)"),
+        ({"features": jnp.ones((41, 3))}, ValueError, r"features: .*N = 40 splats.*\(41, 3\)"),
+        ({"image_size": (8, True)}, ValueError, "image_size"),
         (
             {"viewmats": jnp.ones((0, 4, 4)), "intrinsics": jnp.ones((0, 3, 3))},
             ValueError,
@@ -115,6 +118,39 @@ def test_an_option_of_the_wrong_type_is_named(name, value, helpers):
     options = kernels.RasterizeOptions(**{name: value})
     with pytest.raises(TypeError, match=rf"options\.{name}: expected .* of type"):
         _call(helpers, options=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"max_alpha": 1.0}, "max_alpha"),  # gradients divide by 1 - alpha
+        ({"min_compensation": -0.1}, "min_compensation"),
+        ({"min_compensation": 1.1}, "min_compensation"),
+        ({"eps2d": -0.1}, "eps2d"),
+        ({"eps2d": np.inf}, "eps2d"),
+        ({"near": np.nan}, "near"),
+        ({"near": 2.0, "far": 2.0}, "far"),
+        ({"radius_clip": -1.0}, "radius_clip"),
+        ({"capacity": True}, "capacity"),
+        ({"capacity": 8.0}, "capacity"),
+        ({"tile_size": 8}, "tile_size"),
+        ({"tile_size": (8,)}, "tile_size"),
+        ({"tile_size": (8, 8, 8)}, "tile_size"),
+        ({"tile_size": (8, 0)}, "tile_size"),
+        ({"on_overflow": "ignore"}, "on_overflow"),
+    ],
+)
+def test_an_option_out_of_range_is_named(options, name, helpers):
+    with pytest.raises(ValueError, match=rf"options\.{name}: expected"):
+        _call(helpers, options=kernels.RasterizeOptions(**options))
+
+
+def test_equal_options_are_one_programs():
+    given = {"near": np.float32(0.5), "capacity": np.int64(64), "deterministic": np.True_}
+    numpys = validation.check_options(kernels.RasterizeOptions(**given, tile_size=[np.int32(4), 8]))
+    pythons = kernels.RasterizeOptions(near=0.5, capacity=64, deterministic=True, tile_size=(4, 8))
+    assert numpys == pythons and hash(numpys) == hash(pythons)
+    assert type(numpys.capacity) is int and type(numpys.tile_size[0]) is int
 
 
 def test_numpy_numbers_are_numbers(helpers):
@@ -211,6 +247,7 @@ def test_presets():
     assert kernels.RasterizeOptions.preset("gsplat-1.5") == kernels.RasterizeOptions()
     inria = kernels.RasterizeOptions.preset("inria", mode="antialiased")
     assert (inria.max_alpha, inria.min_compensation, inria.mode) == (0.99, 0.005, "antialiased")
+    assert kernels.RasterizeOptions.preset("gsplat-1.6") == kernels.RasterizeOptions(max_alpha=0.99)
     with pytest.raises(ValueError, match="preset: expected one of"):
         kernels.RasterizeOptions.preset("gsplat")
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -252,6 +289,66 @@ def test_proposed_capacity_holds_the_scene(helpers):
     )
     assert needed <= capacity <= 2 * needed + 1024
     assert capacity % 1024 == 0
+
+
+def test_a_proposal_holds_the_camera_that_needs_most(monkeypatch, helpers):
+    """Measured as asked for, also where the options' own capacity is too small to."""
+    asked = {}
+
+    def rasterize(*arrays, **settings):
+        asked.update(settings)
+        counts = jnp.array([3, 5600, 1000])
+        return types.SimpleNamespace(stats=kernels.RasterizeStats(counts, counts, counts))
+
+    monkeypatch.setattr(api, "rasterize", rasterize)
+    scene = helpers.as_float32(helpers.make_scene())
+    options = kernels.RasterizeOptions(capacity=7, tile_size=(2, 2))
+    settings = {"image_size": (9, 13), "implementation": "xla"}
+    assert kernels.propose_capacity(*scene[:7], **settings, options=options) == 7168
+    counting = dataclasses.replace(options, on_overflow="count")
+    assert asked == {**settings, "options": counting}
+
+
+@pytest.mark.parametrize(
+    ("count", "capacity"),
+    [(0, 1024), (819, 1024), (824, 2048), (8192, 10_240), (2**30, 2**30)],
+)
+def test_a_proposal_is_the_count_and_a_quarter_rounded_up(count, capacity):
+    assert api.propose_from_count(count) == capacity
+
+
+def test_the_automatic_capacity_grows_with_splats_and_tiles(monkeypatch, helpers):
+    assert api.automatic_capacity(1, (8, 8)) == 4096
+    tiles = 13 * 25  # the last ones stick out
+    assert api.automatic_capacity(1000, (100, 200)) == 12 * 1000 + 16 * tiles
+    assert api.automatic_capacity(10**9, (8, 8)) == constants.MAX_CAPACITY
+    taken = []
+
+    def refuse(operands, config):
+        taken.append(config.capacity)
+        raise NotImplementedError("enough is seen")
+
+    monkeypatch.setattr(api, "_load", lambda name: refuse)
+    scene = helpers.make_scene(num_splats=1000)
+    with pytest.raises(NotImplementedError, match="enough"):
+        kernels.rasterize(*helpers.as_float32(scene)[:7], image_size=(100, 200))
+    assert taken == [12 * 1000 + 16 * tiles]
+
+
+def test_the_error_of_an_overflow_names_a_capacity_that_would_do():
+    counts = [jnp.array(numbers) for numbers in ([10, 5600], [7, 7], [3, 5593])]
+    stats = kernels.RasterizeStats(*counts)
+    message = r"5600 tile .* capacity is 7, 5593 dropped; pass RasterizeOptions\(capacity=7168\)"
+    with pytest.raises(OverflowError, match=message):
+        api._check_overflow(stats, kernels.RasterizeOptions())
+    api._check_overflow(stats, kernels.RasterizeOptions(on_overflow="count"))
+
+
+def test_determinism_is_refused_where_additions_are_atomic(monkeypatch, helpers):
+    options = kernels.RasterizeOptions(deterministic=True)
+    monkeypatch.setattr(device, "platform", lambda: "gpu")
+    with pytest.raises(NotImplementedError, match=r"options\.deterministic: .* atomics"):
+        _call(helpers, implementation="xla", options=options)
 
 
 def test_more_intersections_than_int32_counts_are_an_overflow():
