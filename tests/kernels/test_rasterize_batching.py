@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import kernels
+from tests.kernels import quick
 
 _SCENES, _VIEWS = 3, 2
 _COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
@@ -257,6 +258,31 @@ def test_batches_that_devices_cannot_share_are_refused(helpers):
     three = [np.asarray(array)[:3] for array in arrays[:7]]
     with pytest.raises(ValueError, match=r"batch size that 4 devices divide, got \{'means': 3"):
         kernels.rasterize_sharded(*three, mesh=mesh, image_size=(8, 8))
+    with pytest.raises(ValueError, match=r"expected one leading batch size .*'intrinsics': 3"):
+        kernels.rasterize_sharded(*arrays[:6], three[6], mesh=mesh, image_size=(8, 8))
+
+
+def test_a_sharded_batch_follows_all_arguments(helpers):
+    """The axis it is spread over, the options, the backend: only the reference counts nothing."""
+    kinds = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((2, 2), ("replica", "model"), axis_types=kinds)
+    scene = helpers.as_float32(helpers.make_scene(num_splats=3))
+    arrays = [jnp.stack([array] * 2) for array in scene[:7]]
+    settings = dict(
+        image_size=(8, 8),
+        options=kernels.RasterizeOptions(capacity=123),
+        implementation="reference",
+    )
+
+    def spread(*arrays):
+        return kernels.rasterize_sharded(*arrays, mesh=mesh, axis="model", **settings)
+
+    out = jax.jit(spread, compiler_options=quick.OPTIONS)(*arrays)
+    assert out.image.sharding.is_equivalent_to(
+        jax.NamedSharding(mesh, PartitionSpec("model")), out.image.ndim
+    )
+    assert out.stats.capacity.tolist() == [[123]] * 2
+    assert out.stats.num_intersections.tolist() == [[0]] * 2
 
 
 def test_sharded_batch_on_the_default_mesh_takes_arrays_from_anywhere(helpers):
