@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kernels
+from tests.kernels import triton_scene
 
 
 def _zero_visible(scene, rng):
@@ -253,3 +254,38 @@ def test_many_channels_equal_reference(backend, helpers):
     assert actual.dtype == jnp.float32
     assert actual.shape == (1, helpers.HEIGHT, helpers.WIDTH, 19)
     assert helpers.relative_error(actual, expected) < 1e-5
+
+
+@pytest.mark.slow
+def test_gradients_of_many_blocks_and_channels_equal_reference():
+    """Nine tiles, two a block, of two cameras; more channels than are summed one by one."""
+    size = (130, 150)
+    options = kernels.RasterizeOptions(capacity=1024, tile_size=(64, 64), on_overflow="count")
+    scene = triton_scene.make_scene(3, cameras=2, channels=10, size=size)
+    ends = [
+        triton_scene.value_and_grad(backend, size, options)(scene)
+        for backend in ("xla", "reference")
+    ]
+    (actual, grads), (expected, expected_grads) = jax.tree.map(np.asarray, ends)
+    triton_scene.assert_same(actual.image, expected.image, "image")
+    for name in triton_scene.NAMES:
+        triton_scene.assert_same(grads[name], expected_grads[name], f"gradient of {name}")
+
+
+@pytest.mark.slow
+def test_float64_stays_float64():
+    scene = {
+        name: np.asarray(array, np.float64) for name, array in triton_scene.make_scene(5).items()
+    }
+    options = kernels.RasterizeOptions(mode="antialiased", capacity=1024, on_overflow="count")
+    with jax.enable_x64(True):
+        (out, grads), (expected, expected_grads) = (
+            triton_scene.value_and_grad(backend, triton_scene.SIZE, options)(scene)
+            for backend in ("xla", "reference")
+        )
+    for name in ("image", "alpha", "depth"):
+        assert getattr(out, name).dtype == np.float64, name
+        triton_scene.assert_same(getattr(out, name), getattr(expected, name), name, 1e-10)
+    for name in triton_scene.NAMES:
+        assert grads[name].dtype == np.float64, name
+        triton_scene.assert_same(grads[name], expected_grads[name], f"gradient of {name}", 1e-10)
