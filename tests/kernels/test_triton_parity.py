@@ -22,9 +22,15 @@ def test_modes(mode):
     assert 0.1 < float(out.alpha.mean()) < 0.9, "a scene that shows nothing proves nothing"
 
 
-@pytest.mark.parametrize("channels", [1, 5, 18])
+@pytest.mark.parametrize("channels", [1, 5, 18, 34])  # the last ones more than a program blends
 def test_channels(channels):
     ts.assert_parity(ts.make_scene(1, channels=channels))
+
+
+def test_skewed_intrinsics():
+    scene = ts.make_scene(22)
+    scene["intrinsics"] = scene["intrinsics"].at[0, 0, 1].set(7.0).at[0, 1, 0].set(-5.0)
+    ts.assert_parity(scene)
 
 
 def test_several_cameras_sum_gradients_of_shared_splats():
