@@ -59,6 +59,16 @@ def _needles(scene, rng):
     return scene._replace(scales=scales)
 
 
+def _needles_from_outside(scene, rng):
+    """Four pixels outside at each side, as thin along it as the filter makes them."""
+    means, quats, scales = scene.means.copy(), scene.quats.copy(), scene.scales.copy()
+    means[:4] = [[-1.8, 0, 0], [1.8, 0, 0], [0, -1.425, 0], [0, 1.575, 0]]
+    quats[:4] = [1, 0, 0, 0]
+    scales[:4] = [[0.3, 0.01, 0.01]] * 2 + [[0.01, 0.3, 0.01]] * 2
+    opacities = np.where(np.arange(len(means)) < 4, 0.9, 0.0)
+    return scene._replace(means=means, quats=quats, scales=scales, opacities=opacities)
+
+
 _SCENES = {
     f.__name__.strip("_"): f
     for f in (
@@ -71,6 +81,7 @@ _SCENES = {
         _near_plane_straddle,
         _zero_quaternion,
         _needles,
+        _needles_from_outside,
     )
 }
 
