@@ -101,23 +101,6 @@ def test_cases_are_of_the_split_that_is_asked_for(animator, pack, monkeypatch):
     assert asked == [("test", "self", 2), ("all", "self", 2)]
 
 
-def test_pictures_of_the_report_keep_colours_and_are_large_enough():
-    for side, shown in ((32, 160), (100, 200), (160, 160), (200, 200)):
-        image = np.random.default_rng(0).integers(0, 256, (side, 2 * side, 3), np.uint8)
-        read = np.asarray(Image.open(io.BytesIO(picture.png(image))))
-        np.testing.assert_array_equal(read, image.repeat(shown // side, 0).repeat(shown // side, 1))
-
-
-def test_scores_that_nobody_has_are_not_listed():
-    scores = {"psnr": 20.0, "error_eyes": float("nan"), "face_found": 1.0}
-    assert report._caption(scores) == "PSNR, dB: 20.00"
-    assert report._caption(scores | {"face_found": 0}).startswith("no face found in the result; ")
-    nothing = {"mean": None, "median": None, "stderr": None, "count": 0}
-    moved = {"mean": 20.0, "median": 20.0, "stderr": 0.5, "count": 3}
-    variants = {"moved": {"psnr": moved, "ssim": nothing}, "rest": {"psnr": nothing}}
-    assert report.table({"scores": variants}) == [("PSNR, dB", "higher", "20.00 ± 0.50", "-", 3)]
-
-
 def test_a_result_without_a_face_is_worse_than_any_error(animator, pack):
     scores = iter([(1, 0.3), (0, 0.1), (1, 0.9), (1, 0.2), (1, 0.4)])
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
-from instant_gs.evaluation import evaluator, report, score
+from instant_gs.evaluation import evaluator, picture, report, score
 
 
 def test_report_is_whole_and_self_contained(evaluation, tmp_path):
@@ -80,3 +80,20 @@ def test_a_link_to_an_empty_folder_takes_the_report(evaluation, tmp_path):
     (tmp_path / "link").symlink_to("empty")
     assert report.write(tmp_path / "link", evaluation, overwrite=False).exists()
     assert (tmp_path / "link").is_symlink() and (tmp_path / "empty" / "report.json").exists()
+
+
+def test_pictures_of_the_report_keep_colours_and_are_large_enough():
+    for side, shown in ((32, 160), (100, 200), (160, 160), (200, 200)):
+        image = np.random.default_rng(0).integers(0, 256, (side, 2 * side, 3), np.uint8)
+        read = np.asarray(Image.open(io.BytesIO(picture.png(image))))
+        np.testing.assert_array_equal(read, image.repeat(shown // side, 0).repeat(shown // side, 1))
+
+
+def test_scores_that_nobody_has_are_not_listed():
+    scores = {"psnr": 20.0, "error_eyes": float("nan"), "face_found": 1.0}
+    assert report._caption(scores) == "PSNR, dB: 20.00"
+    assert report._caption(scores | {"face_found": 0}).startswith("no face found in the result; ")
+    nothing = {"mean": None, "median": None, "stderr": None, "count": 0}
+    moved = {"mean": 20.0, "median": 20.0, "stderr": 0.5, "count": 3}
+    variants = {"moved": {"psnr": moved, "ssim": nothing}, "rest": {"psnr": nothing}}
+    assert report.table({"scores": variants}) == [("PSNR, dB", "higher", "20.00 ± 0.50", "-", 3)]
