@@ -117,7 +117,8 @@ triton_call_p.multiple_results = True
 
 @triton_call_p.def_impl
 def _run_eagerly(*operands: jax.Array, **params: Any) -> list[jax.Array]:
-    return _jitted(tuple(params.items()))(*operands)
+    with jax.disable_jit(False):  # a kernel alone is compiled whatever the caller debugs
+        return _jitted(tuple(params.items()))(*operands)
 
 
 @functools.cache

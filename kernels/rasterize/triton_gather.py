@@ -118,7 +118,7 @@ def gather_records_kernel(
     index = tl.program_id(0) * BLOCK + lane
     live = index < total
     splat = image * total + index
-    # A vmap of the backward pass alone repeats the keys of one image, whose number they hold.
+    # Any key tells the image's number in the forward pass, which may be another one.
     first_key = tl.load(keys + image * capacity).to(tl.int32) // tiles * tiles
     first = tl.load(first_slots + splat, mask=live, other=0) + image * capacity
     count = tl.load(emitted + splat, mask=live, other=0)

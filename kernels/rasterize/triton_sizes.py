@@ -17,14 +17,18 @@ _MAX_IMAGES = 65_535  # programs along a CUDA grid's second axis
 
 
 class Residuals(NamedTuple):
-    """What the backward pass needs beside the operands; leads with (S, C), numbered per image.
+    """What the backward pass needs beside the operands; leads with (S, C).
+
+    Splats, slots and entries are numbered within each image. Only keys know its number, that of
+    the forward pass: a vmap of the backward pass alone repeats them.
 
     A slot is a pair of splat and tile in the order of emission (splats from near to far); an entry
     is a pair in the order of the sorted lists.
 
     Attributes:
         records: (S, C, N, 8), see triton_splat.
-        keys: (S, C, capacity) uint16 or uint32, the tile of each slot.
+        keys: (S, C, capacity) uint16 or uint32, the tile of each slot, and the tiles of all images
+            before.
         first_slots, emitted: (S, C, N) int32, first slot of each splat, junk for one without any,
             and how many it has.
         splats: (S, C, capacity) int32, the tiles' lists.

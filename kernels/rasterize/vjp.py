@@ -3,8 +3,8 @@
 A backend is a module with
 
 * `forward(operands, config, *, keep) -> (CoreOutput, residuals)`, residuals a pytree of arrays that
-  lead with (S, C) and hold nothing that refers to another image; they may be anything where `keep`
-  is False, as no backward pass follows; and
+  lead with (S, C), each image's by itself, as the backward pass may have more images; they may be
+  anything where `keep` is False, as no backward pass follows; and
 * `backward(operands, residuals, cotangents, config) -> Operands` of gradients, the Gaussian ones
   with S rows (summed over cameras, not over scenes), `cotangents` being those of (image,
   transmittance, depth).

@@ -37,10 +37,13 @@ def triton_call_blocks(size: int) -> int:
     return -(-size // 8)
 
 
-def test_runs_eagerly_and_under_jit(toy):
+def test_runs_eagerly_under_jit_and_with_jit_disabled(toy):
     x = jnp.arange(21, dtype=jnp.float32)
     assert np.array_equal(_scale(toy, x), 2 * x)
-    assert np.array_equal(jax.jit(lambda x: _scale(toy, x + 1))(x), 2 * (x + 1))
+    scale = jax.jit(lambda x: _scale(toy, x + 1))
+    assert np.array_equal(scale(x), 2 * (x + 1))
+    with jax.disable_jit():
+        assert np.array_equal(scale(x), 2 * (x + 1))
 
 
 def test_scan_gives_the_weights_of_blending(toy):
