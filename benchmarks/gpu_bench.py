@@ -73,11 +73,8 @@ def shrunk() -> tuple[cases.Case, ...]:
 
 
 def make_arrays(case: cases.Case) -> tuple[jax.Array, ...]:
-    """The case's arrays as `kernels.rasterize` takes them; several scenes are all different."""
-    alone = dataclasses.replace(case, batch=1)
-    scenes = [alone.build(seed) for seed in range(case.batch)]
-    stacked = map(np.concatenate, zip(*scenes, strict=True))
-    return tuple(jnp.asarray(array[0] if case.batch == 1 else array) for array in stacked)
+    """The case's arrays as `kernels.rasterize` takes them, or a batch of them."""
+    return tuple(jnp.asarray(a[0] if case.batch == 1 else a) for a in case.build())
 
 
 def _render(case: cases.Case, options: kernels.RasterizeOptions) -> Callable:

@@ -114,12 +114,14 @@ def frame(config, devices: list, platform: str):
 
 
 def rasterizer(devices: list, platform: str):
-    """Yields the rasterizer's programs at the size that its speed is stated for."""
+    """Yields the rasterizer's programs of one image, at the size that its speed is stated for."""
     from benchmarks import compiled_program
 
-    for name, *sizes, _, backward in compiled_program.PROGRAMS[:3]:  # of one image
-        lowered = compiled_program.program(*sizes, devices[:1], backward, platform=platform)
-        yield {"rasterizer": name, **plan(lowered)}
+    for name, splats, cameras, scenes, channels, _, backward in compiled_program.PROGRAMS:
+        if cameras == scenes == 1:
+            sizes = splats, cameras, scenes, channels
+            lowered = compiled_program.program(*sizes, devices[:1], backward, platform=platform)
+            yield {"rasterizer": name, **plan(lowered)}
 
 
 def _lines(device: str, count: int, program: str, config):

@@ -33,12 +33,16 @@ def read_results(folder: Path) -> list[dict]:
     """GPU results, one of each device, the newest; rehearsals are none."""
     newest: dict[str, dict] = {}
     for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _read(path)
         if record.get("kind") != collect.KIND or record["interpreted"]:
             continue
         if record["date"] >= newest.get(record["device"], record)["date"]:
             newest[record["device"]] = record
     return list(newest.values())
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_cpu(folder: Path) -> dict[str, dict[str, dict]]:
@@ -55,17 +59,15 @@ def read_cpu(folder: Path) -> dict[str, dict[str, dict]]:
 
 def blocks(results: list[dict], cpu: dict[str, dict]) -> dict[str, str]:
     """Every table by name."""
-    records = (json.loads(path.read_text(encoding="utf-8")) for path in (COMPILED, PROGRAM, COST))
-    compiled, program, cost = records
     return {
         "summary": kernel_tables.summary(results, cpu),
         "speed": kernel_tables.speed(results),
         "stages": kernel_tables.stages(results),
         "growth": kernel_tables.growth(cpu),
         "profile": kernel_tables.profile(results),
-        "compiled": kernel_tables.compiled(compiled),
-        "program": kernel_tables.program(program),
-        "cost": cost_table.cost(cost),
+        "compiled": kernel_tables.compiled(_read(COMPILED)),
+        "program": kernel_tables.program(_read(PROGRAM)),
+        "cost": cost_table.cost(_read(COST)),
     }
 
 

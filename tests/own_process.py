@@ -22,6 +22,7 @@ def run(*words, **variables: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         check=False,
+        timeout=500,
     )
 
 

@@ -31,9 +31,8 @@ def test_all_hosts_stop_after_the_same_step():
     runs = [
         hosts.start("-c", _PROGRAM, address, index, stderr=subprocess.DEVNULL) for index in range(2)
     ]
-    try:
-        assert [run.stdout.readline() for run in runs] == ["training\n"] * 2
-        runs[1].send_signal(signal.SIGTERM)
-    finally:
-        ends = hosts.outputs(runs)
+    began = [run.stdout.readline() for run in runs]
+    runs[1].send_signal(signal.SIGTERM)
+    ends = hosts.outputs(runs)
+    assert began == ["training\n"] * 2
     assert ends[0] == ends[1] and ends[0].startswith("SIGTERM after ")
