@@ -72,7 +72,8 @@ _STEADY = flags.DEFINE_boolean(
 _EXPRESSION = flags.DEFINE_float(
     "expression",
     1.0,
-    "How far the photo's expression goes to the driver's: 0 stays, above 1 exaggerates.",
+    "Share of the way from the photo's expression to the driver's: 0 keeps the photo's, above 1 "
+    "exaggerates.",
 )
 _FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
 flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
@@ -102,9 +103,12 @@ def check() -> None:
         raise cli.UserError(
             f"--fps: expected 0.01 to 1000, or 0 (the video's), got {_FPS.value:g}", 2
         )
-    for flag, unit in ((_HOLD, " seconds"), (_EXPRESSION, "")):
-        if flag.value < 0:
-            raise cli.UserError(f"--{flag.name}: expected 0 or more{unit}, got {flag.value:g}", 2)
+    if _HOLD.value < 0:
+        raise cli.UserError(f"--hold: expected 0 or more seconds, got {_HOLD.value:g}", 2)
+    if not 0 <= _EXPRESSION.value <= 10:
+        raise cli.UserError(
+            f"--expression: expected 0 to 10, got {_EXPRESSION.value:g}; 1 is the driver's", 2
+        )
     if _SIZE.value and not 16 <= _SIZE.value <= _MAX_SIZE:
         raise cli.UserError(f"--size: expected 16 to {_MAX_SIZE} pixels, got {_SIZE.value}", 2)
     if _PLY_FRAME.present and not _PLY.value:
@@ -186,7 +190,7 @@ def _check_pose() -> None:
 
 
 def _check_tracking() -> None:
-    """Flags about finding the driving face mean nothing where none is looked for."""
+    """Flags about the driving face mean nothing where none is looked for."""
     tracking = (_DRIVING_MATTE, _BOX, _HOLD)
     if is_recording():
         useless = (_SIDE_BY_SIDE, _DRIVING_ALIGNED, _STEADY, *tracking)

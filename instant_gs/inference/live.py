@@ -66,7 +66,8 @@ class Live:
             yaw: Of the camera, degrees to the head's left.
             pitch: Of the camera, degrees up.
             steady: Whether One-Euro filters calm motion and pose.
-            expression: How far the photo's goes to the driver's: 0 stays, above 1 exaggerates.
+            expression: Share of the way from the photo's expression to the driver's; above 1
+                exaggerates.
             hold: Seconds without a face after which the photo's own expression returns; 0: the
                 last one is held.
             matte: Whether to remove the driver's background; None: if the model expects it.
@@ -86,6 +87,7 @@ class Live:
             raise ValueError(f"size: expected pixels, or 0 for the model's, got {size}")
         if not 0 <= hold < math.inf:
             raise ValueError(f"hold: expected 0 or more seconds, got {hold}; 0 holds to the end")
+        puppet.check_expression(expression)
         self._measures, self._fps, self._last = fps is None, fps or video.DEFAULT_FPS, None
         self._hold = tracking.Hold(math.ceil(hold * self._fps))
         view = {"fov_degrees": model.fov_degrees}

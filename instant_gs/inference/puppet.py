@@ -4,7 +4,6 @@ What a video (``animate``) and a camera (``live``) share: neither knows the fram
 """
 
 import dataclasses
-import math
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from instant_gs.inference import level_of_detail, one_euro, still_face
 
 #: Of a motion's largest number; a noise below it is that of the arithmetic.
 ROUNDING = 1e-4
+MAX_EXPRESSION = 10.0  # in place of 1.5, 150 may be meant as per cent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +65,15 @@ class Puppet:
             size: Side of the pictures in pixels.
             fps: Frames a second, where a call does not say.
             steady: Whether to calm the motion.
-            expression: How far the photo's expression goes to the driver's: 0 stays, 1 all the
-                way, more exaggerates.
+            expression: Share of the way from the photo's expression to the driver's: 0 keeps the
+                photo's, above 1 exaggerates.
             gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
             progress: Of the pictures that sorting takes, as ``level_of_detail.order``'s.
 
         Raises:
             ValueError: The avatar has fewer than ``gaussians``; ``expression`` is out of range.
         """
-        if not 0 <= expression < math.inf:
-            raise ValueError(f"expression: expected 0 or more, got {expression}; 1 shows it all")
+        check_expression(expression)
         self._engine, self._source, self._size = engine, source, size
         self._fps, self._steady, self._calm = fps, steady, None
         self._code = engine.motion_code(source)
@@ -85,7 +84,7 @@ class Puppet:
         self._avatar = jax.block_until_ready(engine.fold(avatar))
         own = engine.motion(self._code, np.zeros_like(self._code))
         self._own = still_face.as_array(own)  # the photo's part of every motion
-        self._expression = expression
+        self._expression = float(expression)
         # The driver's part that shows the photo's own expression.
         self._still = still_face.as_array(engine.motion(self._code, self._code)) - self._own
 
@@ -105,7 +104,7 @@ class Puppet:
         Args:
             driver: (S, S, 3) uint8, aligned, over black; None, or a black one, where there is no
                 face: the photo's own expression is shown. Or a recorded Motion, which no filter
-                touches.
+                touches; ``expression`` does.
             camera: One.
             seconds: Since the frame before; None: one by ``fps``.
         """
@@ -134,6 +133,18 @@ class Puppet:
         if noise > ROUNDING * np.abs(read).max():
             return noise
         return still_face.motion_noise(self._engine, self._code, self._source)
+
+
+def check_expression(value: float) -> None:
+    """Refuses a share of the way to the driver's expression that is none.
+
+    Raises:
+        ValueError: It is negative, too large, or no number.
+    """
+    if not 0 <= value <= MAX_EXPRESSION:
+        raise ValueError(
+            f"expression: expected 0 to {MAX_EXPRESSION:g}, got {value:g}; 1 is the driver's"
+        )
 
 
 def expects_matte(engine) -> bool:

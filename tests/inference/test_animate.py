@@ -128,13 +128,24 @@ def test_the_photos_expression_goes_part_of_the_way_or_beyond(expression, color)
             value = 30 * code_source.mean() + 10 * code_driving.mean()
             return types.Motion(*np.full((2, 3), value, np.float32))
 
-    driver, camera = np.full((32, 32, 3), 100, np.uint8), camera_path.orbit(1)
+    driver, camera = np.full((32, 32, 3), 100, np.uint8), list(camera_path.orbit(1))
     options = {"size": 16, "fps": 25, "steady": False, "expression": expression}
     (frame,) = animate.frames(
         Engine(), fake.picture(32, 32, 16, 14, 20), [driver], camera, **options
     )
     assert frame.image[0, 0, 0] == color
     assert np.allclose(frame.motion.scale, color - 30), "what a recording keeps"
+    recorded = types.Motion(*np.full((2, 3), 70, np.float32))  # the driver's part of 100
+    (again,) = animate.frames(Engine(), driver, [recorded], camera, **options)
+    assert again.image[0, 0, 0] == color
+
+
+def test_an_exaggerated_expression_is_calm():
+    drivers = [np.full((32, 32, 3), 100 + (-1) ** index, np.uint8) for index in range(30)]
+    cameras = camera_path.orbit(31)
+    options = {"size": 16, "fps": 25, "expression": 2.0}
+    made = list(animate.frames(fake.Engine(), drivers[0], drivers, cameras, **options))
+    assert len({int(frame.image[0, 0, 0]) for frame in made[10:]}) == 1, "filtered first"
 
 
 def test_the_expression_is_a_flag(inputs, run):

@@ -138,7 +138,9 @@ def test_options_are_heeded(monkeypatch):
 
     counts = []
     monkeypatch.setattr(level_of_detail, "order", lambda engine, avatar, *_, **__: avatar)
-    monkeypatch.setattr(level_of_detail, "prefix", lambda all, count: counts.append(count) or all)
+    monkeypatch.setattr(
+        level_of_detail, "prefix", lambda avatar, count: counts.append(count) or avatar
+    )
     make(answers)
     make(answers, gaussians=7)
     assert counts == [7]
@@ -265,8 +267,8 @@ def test_bad_settings_say_what_is_expected():
         ({"size": -1}, "size: expected pixels, or 0"),
         ({"hold": -1.0}, "hold: expected 0 or more seconds, got -1"),
         ({"hold": np.nan}, "hold: expected 0 or more seconds, got nan"),
-        ({"expression": -1.0}, "expression: expected 0 or more, got -1"),
-        ({"expression": np.inf}, "expression: expected 0 or more, got inf"),
+        ({"expression": -1.0}, "expression: expected 0 to 10, got -1"),
+        ({"expression": np.nan}, "expression: expected 0 to 10, got nan"),
         ({"pitch": 85.0}, "pitch: expected within"),
     ):
         with pytest.raises(ValueError, match=message):

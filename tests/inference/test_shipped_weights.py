@@ -37,7 +37,7 @@ def test_no_gaussian_is_left_out(name):
     assert [overflow(times * engine.image_size) for times in (1, 2, 4)] == [0, 0, 0]
 
 
-#: Decibels to the photo or to the driver, measured when the weights came.
+#: Decibels to the photo or to the driver, measured with the weights that ship.
 SCORES = {
     "at rest, to the photo": 35.71,
     "moved, to the photo": 31.91,
