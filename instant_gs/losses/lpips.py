@@ -103,7 +103,7 @@ class Lpips:
 
     def _features(self, image) -> list[jax.Array]:
         """(B, H, W, 3) in [0, 1] to the five compared feature maps."""
-        shift, scale = (jnp.array(v).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
+        shift, scale = (jnp.array(v, jnp.float32).reshape(1, 1, 1, 3) for v in (SHIFT, SCALE))
         x = (2 * image.astype(jnp.float32) - 1 - shift) / scale
         convolutions, taps = iter(self._convolutions), []
         for layer in _LAYERS[self.network]:

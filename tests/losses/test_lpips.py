@@ -58,6 +58,8 @@ def test_values_and_shapes(alexnet):
     nested = jax.jit(alexnet)(first[:, None], first[:, None])
     assert nested.shape == (2, 1)
     assert float(jnp.abs(nested).max()) < 1e-9
+    with jax.enable_x64(True):
+        assert jax.jit(alexnet)(first, second).dtype == jnp.float32
 
 
 def test_gradient_is_finite_on_black_and_on_equal_images(alexnet):
