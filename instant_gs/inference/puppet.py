@@ -10,6 +10,7 @@ import numpy as np
 
 from instant_gs import types
 from instant_gs.inference import level_of_detail, one_euro, still_face
+from instant_gs.models import folded
 
 #: Of a motion's largest number; a noise below it is that of the arithmetic.
 ROUNDING = 1e-4
@@ -86,7 +87,8 @@ class Puppet:
         self._own = still_face.as_array(own)  # the photo's part of every motion
         self._expression = float(expression)
         # The driver's part that shows the photo's own expression.
-        self._still = still_face.as_array(engine.motion(self._code, self._code)) - self._own
+        still = still_face.as_array(engine.motion(self._code, self._code))
+        self._still = types.Motion(*(still - self._own))
 
     @property
     def calibrated(self) -> bool:
@@ -114,11 +116,10 @@ class Puppet:
             shows_face = driver is not None and driver.any()
             driver = driver if shows_face else self._source
             part = self._read(driver, shows_face, seconds) - self._own
-        part = part + (self._expression - 1) * (part - self._still)
-        shown = types.Motion(*(self._own + part))
+        moved = folded.blend(types.Motion(*part), self._still, 1 - self._expression)
+        shown = types.Motion(*(self._own + still_face.as_array(moved)))
         drawn = self._engine.frame(self._avatar, shown, camera, self._size)
         image, overflow = jax.device_get((drawn.image, drawn.overflow))
-        moved = types.Motion(*part)
         return Frame(np.array(image), driver, moved, drawn.gaussians, int(overflow))
 
     def _read(self, driver: np.ndarray, shows_face: bool, seconds: float | None) -> np.ndarray:
