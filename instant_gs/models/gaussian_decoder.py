@@ -1,5 +1,6 @@
 """Features to Gaussians: a two-layer network per Gaussian (arXiv 2512.16893, section 3)."""
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -66,13 +67,13 @@ _THROUGH = np.concatenate([np.eye(3), -np.eye(3)], 1).astype(np.float32)  # (col
 
 def _read_colors(key, shape, dtype=jnp.float32):
     kernel = jax.random.normal(key, shape, dtype)
-    through = jnp.zeros((shape[0], 6)).at[:3].set(_THROUGH * np.sqrt(shape[0]))
+    through = jnp.zeros((shape[0], 6), dtype).at[:3].set(_THROUGH * math.sqrt(shape[0]))
     return kernel.at[:, :6].set(through)
 
 
 def _write_colors(key, shape, dtype=jnp.float32):
     kernel = _ANCHORED_INIT_SCALE * jax.random.normal(key, shape, dtype)
-    through = _COLOR_SLOPE * np.sqrt(shape[0]) * _THROUGH.T
+    through = _COLOR_SLOPE * math.sqrt(shape[0]) * _THROUGH.T
     return kernel.at[:6].set(0.0).at[:, RELEASED.color].set(0.0).at[:6, RELEASED.color].set(through)
 
 

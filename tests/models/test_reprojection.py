@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instant_gs import config as config_lib
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.models import gaussian_decoder, head_surface, reprojection
@@ -120,3 +121,11 @@ def test_colour_features_are_what_a_fresh_decoder_reads_as_that_colour():
     np.testing.assert_allclose(jax.nn.sigmoid(4 * features - 2), colors, atol=1e-6)
     ends = gaussian_decoder.color_features(jnp.array([0.0, 1.0]))
     assert np.isfinite(ends).all()
+
+
+def test_a_fresh_decoder_is_float32_where_numbers_are_float64_by_default():
+    config = config_lib.GaussianConfig(position="anchored")
+    decoder = gaussian_decoder.GaussianDecoder(config)
+    with jax.enable_x64(True):  # a warning of JAX's that types do not fit together is an error here
+        params = decoder.init(jax.random.key(0), jnp.ones((1, 48), jnp.float32))["params"]
+    assert {params[name]["kernel"].dtype for name in ("fc1", "fc2")} == {jnp.dtype("float32")}
