@@ -9,6 +9,8 @@ import pytest
 from instant_gs.config import Config
 from instant_gs.training import optimizer
 
+GROUPS = {name: jnp.ones(3) for name in ("motion_encoder", "pose_encoder", "decoder")}
+
 
 @pytest.fixture
 def config():
@@ -51,8 +53,42 @@ def test_the_rate_ends_at_its_final_ratio(config):
     np.testing.assert_allclose(found, [0, rate, 0.05 * rate], rtol=1e-5)
 
 
-def test_the_discriminator_remembers_as_it_is_told(config):
-    config.adversarial.b1, config.adversarial.b2 = 0.25, 0.75
-    _, memory = _one_update(config, "discriminator", {"out": jnp.array([2.0])})
-    found = [float(optax.tree.get(memory, name)["out"][0]) for name in ("mu", "nu")]
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("motion", "motion_encoder"), ("avatar", "decoder"), ("discriminator", "out")],
+)
+def test_each_optimizer_learns_and_remembers_as_it_is_told(config, name, group):
+    told = config.adversarial if name == "discriminator" else config.optimizer
+    told.b1, told.b2 = 0.25, 0.75
+    (config.motion_pretrain if name == "motion" else told).learning_rate = 0.5
+    updates, memory = _one_update(config, name, {group: jnp.array([2.0])})
+    np.testing.assert_allclose(updates[group], -0.5, rtol=1e-4)
+    found = [float(optax.tree.get(memory, part)[group][0]) for part in ("mu", "nu")]
     np.testing.assert_allclose(found, [0.75 * 2, 0.25 * 4], rtol=1e-6)
+
+
+def test_the_head_start_has_its_own_rate_which_falls_to_zero(config):
+    config.motion_pretrain.steps, config.train.steps = 10, 100
+    config.motion_pretrain.learning_rate = rate = 0.25
+    found = [optimizer.learning_rate(config, "motion", step) for step in (0, 5, 10)]
+    np.testing.assert_allclose(found, [rate, rate / 2, 0], atol=1e-6)
+    updates, _ = _one_update(config, "motion", GROUPS)
+    for name, update in updates.items():
+        np.testing.assert_allclose(update, 0.0 if name == "decoder" else -rate, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "freeze", "learn"),
+    [("learned", True, False), ("learned", False, True), ("fan", False, False)],
+)
+def test_readers_learn_with_the_avatar_unless_they_are_frozen(config, encoder, freeze, learn):
+    config.model.motion.encoder, config.motion_pretrain.freeze = encoder, freeze
+    updates, _ = _one_update(config, "avatar", GROUPS)
+    moved = {name: bool(update.any()) for name, update in updates.items()}
+    assert moved == {"motion_encoder": learn, "pose_encoder": learn, "decoder": True}
+
+
+def test_the_memory_of_the_averages_grows_to_what_is_configured(config):
+    config.optimizer.ema_decay = 0.75
+    found = [float(optimizer.ema_decay(config, jnp.int32(step))) for step in (0, 10, 1000)]
+    np.testing.assert_allclose(found, [0.1, 11 / 20, 0.75], rtol=1e-6)
