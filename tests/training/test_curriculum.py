@@ -1,5 +1,7 @@
 """When what counts, and at which size."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,7 @@ def test_sizes_and_losses_change_at_their_steps():
         30: Phase("avatar", 512, ("lpips", "identity", "adversarial")),
     }
     assert {step: curriculum.at(step, config) for step in expected} == expected
+    assert curriculum.phases(config) == list(dict.fromkeys(expected.values()))
 
 
 def test_a_weight_grows_along_its_ramp():
@@ -152,17 +155,25 @@ def test_each_phase_compiles_once(config, tmp_path, monkeypatch):
 
 @pytest.fixture
 def toy_step(monkeypatch):
-    """(config, objective of parameters, batch and keys) to a step of the avatar phase."""
+    """(config, objective of parameters, batch and keys, phase) to a step.
 
-    def made(config, measured):
+    Its metric "number" is the step that the avatar's objective is told.
+    """
+
+    def made(config, measured, phase="avatar"):
         def toy(model, config, judges, size, networks, batch, keys, number):
-            return measured(networks["model"]["decoder"], batch, keys)
+            value, metrics = measured(networks["model"]["decoder"], batch, keys)
+            return value, metrics | {"number": number.astype(jnp.float32)}
+
+        def toy_motion(model, config, params, batch, keys):
+            return measured(params["decoder"], batch, keys)
 
         monkeypatch.setattr(objective, "avatar_objective", toy)
+        monkeypatch.setattr(objective, "motion_objective", toy_motion)
         monkeypatch.setattr(objective, "make_judges", lambda config, phase: ())
         config.data.batch_size = 1
         mesh = parallel.make_mesh(1, jax.devices()[:1])
-        return step.make(None, config, Phase("avatar", 32), mesh)
+        return step.make(None, config, Phase(phase, 32), mesh)
 
     return made
 
@@ -175,7 +186,8 @@ def _toy_state(config, number):
     )
 
 
-def test_the_averages_forget_the_initialisation_in_every_phase(toy_step):
+@pytest.mark.parametrize(("phase", "number"), [("motion", 3), ("avatar", 1003)])
+def test_the_averages_forget_the_initialisation_in_every_phase(toy_step, phase, number):
     """A short avatar phase behind a long head start must not be judged by its first weights."""
     config = demo.get_config("smoke")
     config.motion_pretrain.steps = 1000
@@ -184,8 +196,10 @@ def test_the_averages_forget_the_initialisation_in_every_phase(toy_step):
         value = (weights**2).sum()
         return value, {"loss": value}
 
-    after, _ = toy_step(config, measured)(_toy_state(config, 1003), jnp.zeros(1))
+    take = toy_step(config, measured, phase)
+    after, metrics = take(_toy_state(config, number), jnp.zeros(1))
     np.testing.assert_allclose(after.ema["decoder"], (1 - 4 / 13) * after.params["decoder"])
+    assert phase == "motion" or metrics["number"] == 3, "weights and ramps count as well"
 
 
 def test_what_a_step_draws_depends_on_the_seed_and_on_the_step(toy_step):
@@ -223,3 +237,30 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_remembered(toy_step):
     then, _ = take(after, jnp.array([[1.0, 0.0]]))
     assert (then.step, then.bad_step) == (9, 7)
     assert (then.params["decoder"] < 1).all()
+    again, _ = take(then, jnp.array([[np.nan, 0.0]]))
+    assert (again.step, again.bad_step) == (10, 7), "the first one"
+
+
+def test_a_discriminator_that_is_not_finite_changes_nothing_either(monkeypatch):
+    config = demo.get_config("smoke")
+    config.optimizer.warmup_steps, config.loss.adversarial = 0, 0.1
+
+    def toy(model, config, judges, size, networks, batch, keys, number):
+        loss = (networks["model"]["decoder"] ** 2).sum()
+        contest = batch[0] * networks["discriminator"]["out"].sum()
+        return loss + contest, {"loss": loss}
+
+    monkeypatch.setattr(objective, "avatar_objective", toy)
+    monkeypatch.setattr(objective, "make_judges", lambda config, phase: {"adversarial": None})
+    config.data.batch_size = 1
+    mesh = parallel.make_mesh(1, jax.devices()[:1])
+    take = step.make(None, config, Phase("avatar", 32, ("adversarial",)), mesh)
+
+    for factor, bad in ((np.nan, 7), (1.0, -1)):
+        critic = {"out": jnp.ones(3)}
+        fresh = dataclasses.replace(_toy_state(config, 7), discriminator=critic)
+        fresh.optimizers["discriminator"] = optimizer.build(config)["discriminator"].init(critic)
+        after, _ = take(fresh, jnp.array([factor]))
+        assert int(after.bad_step) == bad
+        for moved in (after.params["decoder"], after.discriminator["out"]):
+            assert bool((moved == 1).all()) is (bad == 7)
