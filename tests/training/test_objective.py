@@ -9,7 +9,7 @@ import pytest
 
 from instant_gs import rendering, types
 from instant_gs.config import Config, LossSteps
-from instant_gs.training import objective
+from instant_gs.training import curriculum, objective
 
 BATCH, DRIVEN, SIZE = 2, 2, 8
 EYES, MOUTH = 2, 3  # labels of teacher packs
@@ -20,6 +20,7 @@ class _Model:
     """Its motion code is a picture's brightness, or the coefficients where they are known."""
 
     config = Config().model
+    crop_share = 0.625
 
     def raster_options(self, size):
         return None
@@ -72,7 +73,7 @@ def batch():
 
 @pytest.fixture
 def measure(config, batch, monkeypatch):
-    """(size, step) to the loss and the metrics of avatars that are evenly grey."""
+    """(size, step, judges) to the loss and the metrics of avatars that are evenly grey."""
 
     def render(gaussians, camera, *, image_size, options):
         shape = (*camera.intrinsics.shape[:2], *image_size)
@@ -83,13 +84,15 @@ def measure(config, batch, monkeypatch):
     posed = objective.Posed(None, residuals, None)
     monkeypatch.setattr(objective, "animated_and_rest", lambda *_: posed)
     monkeypatch.setattr(rendering, "render", render)
-    networks = {"model": {}}
+    networks = {"model": {}, "discriminator": {}}
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def measured(size, step):
-        return objective.avatar_objective(_Model(), config, {}, size, networks, batch, None, step)
+    @functools.partial(jax.jit, static_argnums=(0, 2))
+    def measured(size, step, judges):
+        return objective.avatar_objective(
+            _Model(), config, dict(judges), size, networks, batch, None, step
+        )
 
-    return lambda size=SIZE, step=0: measured(size, jnp.int32(step))
+    return lambda size=SIZE, step=0, judges=(): measured(size, jnp.int32(step), judges)
 
 
 @pytest.fixture
@@ -115,6 +118,11 @@ def _region_error(view):
     return (_color_error(view) * counts).sum((-2, -1)) / counts.sum((-2, -1))
 
 
+def _psnr(view):
+    error = np.square(GREY - view.image / 255).mean((-3, -2, -1))
+    return -10 * np.log10(error).mean()
+
+
 @pytest.mark.parametrize("size", [SIZE, SIZE // 2])
 def test_pictures_coverage_eyes_and_mouth_are_compared_at_any_size(config, batch, measure, size):
     _, metrics = measure(size)
@@ -122,6 +130,9 @@ def test_pictures_coverage_eyes_and_mouth_are_compared_at_any_size(config, batch
         "l1": _over_branches(config, batch, _color_error),
         "region": _over_branches(config, batch, _region_error),
         "mask": _over_branches(config, batch, lambda view: np.abs(COVERAGE - view.alpha / 255)),
+        "psnr_reconstruction": _psnr(batch.reconstruction),
+        "psnr_driven": _psnr(batch.driven),
+        "region_driven": _region_error(batch.driven).mean(),
     }
     found = {name: float(metrics[name]) for name in expected}
     assert found == pytest.approx(expected, rel=1e-5)
@@ -139,6 +150,103 @@ def test_losses_count_by_their_weights_and_grow_along_their_ramps(config, measur
         expected = sum(shares[name] * weights[name] * metrics[name] for name in weights)
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)
         assert metrics["loss"] == loss
+
+
+def test_networks_compare_what_is_drawn_with_the_truth(config, batch, measure):
+    def apart(drawn, true):
+        return (drawn - true).mean((2, 3, 4))
+
+    class Critic:
+        @staticmethod
+        def logits(params, image, camera, codes):
+            return image.mean((2, 3, 4))
+
+    config.loss.start = LossSteps()
+    config.adversarial.r1 = 0.0
+    loss, metrics = measure(step=5000, judges=(("lpips", apart), ("adversarial", Critic)))
+    assert metrics["lpips"] == pytest.approx(
+        _over_branches(config, batch, lambda view: GREY - view.image / 255), rel=1e-4
+    )
+    in_doubt = np.log(2)  # the logit of grey is 0
+    assert metrics["adversarial"] == pytest.approx((2.0 + 3.0) * in_doubt, rel=1e-5)
+    views = np.concatenate([batch.reconstruction.image[:, None], batch.driven.image], 1)
+    of_true = np.log1p(np.exp(1 - 2 * views.mean((2, 3, 4)) / 255)).mean()
+    assert metrics["discriminator"] == pytest.approx(of_true + in_doubt, rel=1e-5)
+    assert float(loss - metrics["loss"]) == pytest.approx(of_true + in_doubt, rel=1e-4)
+
+
+def test_the_perceptual_network_is_the_configured_one(config, monkeypatch):
+    monkeypatch.setattr(objective.lpips, "Lpips", lambda network="default": network)
+    config.loss.lpips_network = "alexnet"
+    phase = curriculum.Phase("avatar", SIZE, ("lpips",))
+    assert objective.make_judges(config, phase) == {"lpips": "alexnet"}
+
+
+def test_the_first_picture_is_the_avatar_at_rest_and_drivers_move_the_others(
+    config, batch, uncropped
+):
+    class Model(_Model):
+        def animate(self, params, avatar, source, driving):
+            return avatar + source - 2 * driving, source
+
+    posed = objective.animated_and_rest(Model(), {}, batch, None, config)
+    face = 2 * batch.source.image.mean((1, 2)) / 255 - 1
+    source = batch.source.image.mean((1, 2, 3)).reshape(BATCH, 1, 1) / 255
+    driver = batch.driver.image.mean((2, 3, 4))[..., None] / 255
+    np.testing.assert_allclose(posed.gaussians[:, 0], face, rtol=1e-5)
+    moved = face[:, None] + source - 2 * driver
+    np.testing.assert_allclose(posed.gaussians[:, 1:], moved, rtol=1e-5)
+    np.testing.assert_allclose(posed.residuals, source.repeat(DRIVEN, 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_pictures_teach_the_motion_encoder_unless_it_is_frozen(config, batch, uncropped, freeze):
+    class Model(_Model):
+        def motion_code(self, params, crops):
+            return params * super().motion_code(params, crops)
+
+    config.motion_pretrain.freeze = freeze
+
+    def code(params):
+        return objective.animated_and_rest(Model(), params, batch, None, config).codes.sum()
+
+    assert (float(jax.grad(code)(1.0)) == 0.0) is freeze
+
+
+def test_every_crop_for_training_is_disturbed_in_its_own_way(config, batch, monkeypatch):
+    settings, drawn = [], []
+
+    def crops(image, size, fraction, scale, shift, keys=None):
+        settings.append((size, fraction, scale, shift))
+        drawn.append(keys)
+        return image
+
+    class Model(_Model):
+        def pose(self, params, photos):
+            return photos
+
+    @jax.jit
+    def measured(keys):
+        loss, metrics = objective.motion_objective(Model(), config, {}, batch, keys)
+        for own in (keys, None):
+            objective.animated_and_rest(_Model(), {}, batch, own, config)
+        return loss, metrics, drawn
+
+    monkeypatch.setattr(objective, "augmented_crops", crops)
+    monkeypatch.setattr(objective.unwrap, "pose_error", lambda found, true: jnp.full(4, 9.0))
+    config.model.encoder.unwrap = 8
+    loss, metrics, drawn = measured(jax.random.split(jax.random.key(0), BATCH))
+    photo = (objective.unwrap.POSE_IMAGE_SIZE, 1.0, objective.PHOTO_SCALE, objective.PHOTO_SHIFT)
+    size, share = _Model.config.motion.image_size, _Model.crop_share
+    face = (size, share, objective.CROP_SCALE, objective.CROP_SHIFT)
+    assert settings == [face, photo, face, face]
+    counts = [len(np.unique(jax.random.key_data(keys), axis=0)) for keys in drawn[:3]]
+    views = BATCH * (1 + DRIVEN)
+    assert counts == [2 * views, 2 * views, views] and drawn[3] is None
+    # The pose counts by its distance, not by that squared.
+    read = metrics["coefficient_mse"] + config.motion_pretrain.invariance * metrics["pair_distance"]
+    assert float(loss - read) == pytest.approx(objective.POSE_WEIGHT * 3.0, rel=1e-4)
+    assert metrics["pose_distance"] == 3.0
 
 
 def test_who_drives_is_the_driver_and_not_the_target(config, batch, uncropped):
@@ -192,6 +300,10 @@ def test_crops_for_training_are_moved_and_scaled_as_far_as_real_boxes():
 
     plain, drawn = map(np.asarray, crops(jax.random.split(jax.random.key(0), count)))
     np.testing.assert_allclose(plain, 2 * image - 1, atol=1e-5)
+    light = (drawn[:, side // 2, side // 2] + 1) / 2
+    gain, gamma = np.exp(objective.COLOR_GAIN), np.exp(objective.COLOR_GAMMA)
+    assert 0.5**gamma / gain < light.min() < 0.4 and 0.6 < light.max() < 0.5 ** (1 / gamma) * gain
+    assert np.ptp(light, axis=1).min() > 0.01, "each channel has its own gain"
     drawn = drawn[..., 0]
     shown = drawn > (drawn.min((1, 2), keepdims=True) + drawn.max((1, 2), keepdims=True)) / 2
     sides = np.sqrt(shown.sum((1, 2))) / (side / 2)
