@@ -51,6 +51,20 @@ def test_true_and_rendered_pictures_are_shown_alike():
     _, facts = adversary.discriminator_loss(judge, {}, pair, never, 0)
     expected = math.log1p(math.exp(-0.5)) + math.log1p(math.exp(-1.0))
     assert float(facts["discriminator"]) == pytest.approx(expected, rel=1e-6)
+    assert facts["discriminator_right"] == 1.0
+
+
+def test_the_penalty_is_that_of_true_pictures():
+    judge = python_types.SimpleNamespace(
+        logits=lambda params, image, camera, codes: jnp.square(image).sum((2, 3, 4)) / 2
+    )
+    black = jnp.zeros((BATCH, VIEWS, SIZE, SIZE, 3))
+    pair = adversary.Pair(black + 0.75, black, None, None)
+    told = dataclasses.replace(TINY, r1=0.25, r1_every=4)
+    loss, facts = adversary.discriminator_loss(judge, {}, pair, told, 0)
+    squared = 0.5**2 * SIZE * SIZE * 3  # the gradient is the picture, 0.5 everywhere
+    penalty = 0.25 / 2 * 4 * squared
+    assert float(loss - facts["discriminator"]) == pytest.approx(penalty, rel=1e-4)
 
 
 def test_no_gradient_crosses(setting):
