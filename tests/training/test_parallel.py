@@ -126,8 +126,21 @@ def test_groups_of_the_discriminator_that_would_be_cut_are_a_clear_error(config)
         ValueError, match=rf"group_size={each + 1}: expected a divisor of the {each}"
     ):
         parallel.mesh_of(config)
+    config.data.batch_size, config.train.accumulate = 4 * jax.device_count(), 2
+    config.adversarial.group_size = 4
+    with pytest.raises(ValueError, match=r"group_size=4: expected a divisor of the 2 samples"):
+        parallel.mesh_of(config)
     config.loss.adversarial = 0.0
     parallel.mesh_of(config)
+
+
+def test_hosts_draw_the_keys_that_one_would(monkeypatch):
+    """Two hosts take every second sample, and their parts lie one behind the other."""
+    key = jax.random.key(0)
+    one = jax.random.key_data(parallel.sample_keys(key, 6))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    two = jax.random.key_data(parallel.sample_keys(key, 6))
+    np.testing.assert_array_equal(two, one[np.array([0, 2, 4, 1, 3, 5])])
 
 
 def test_a_batch_that_cannot_be_split_is_a_clear_error():
