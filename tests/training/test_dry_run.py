@@ -170,6 +170,13 @@ def test_the_table_of_peaks_knows_two_precisions():
     assert 1e8 < device_peak.timed("float32") < 1e15
 
 
+def test_the_best_of_three_products_of_matrices_is_a_devices_peak(monkeypatch):
+    clock = iter([0.0, 5.0, 10.0, 12.0, 20.0, 29.0])
+    monkeypatch.setattr(device_peak.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(device_peak, "_SIDE", 8)
+    assert device_peak.timed("float32") == 2 * 8**3 / 2.0, "a product and a sum are two"
+
+
 @pytest.mark.parametrize("text", ["10", "15,10", "0,3", "a,b", "1,2,3", "1,,2"])
 def test_a_wrong_window_is_a_clear_error(text):
     with pytest.raises(cli.UserError, match="--profile_steps="):

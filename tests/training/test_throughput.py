@@ -51,3 +51,17 @@ def test_waiting_for_batches_is_measured_in_the_steps_that_are_timed(monkeypatch
     assert meter.read()["input_seconds"] == 10
     steps(1, curriculum.Phase("avatar", 32))
     assert meter.read() == {}
+
+
+def test_speed_leaves_out_pauses_and_is_compared_with_the_peak(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(throughput.time, "monotonic", lambda: now)
+    meter = throughput.Meter(samples=6, peak=100.0)
+    for _ in range(3):  # the first compiles
+        now += 2.0
+        meter.count(MOTION, (), lambda: 50.0)
+    with meter.pause(()):
+        now += 30.0
+    speed = meter.read()
+    assert speed["step_seconds"] == 2.0 and speed["samples_per_second"] == 3.0
+    assert speed["model_flop_utilisation"] == 0.25
