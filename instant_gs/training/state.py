@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import operator
+import shlex
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,9 @@ def create(model: AvatarModel, config: Config) -> TrainState:
 HEAD_MEANING = (
     "fov_degrees",
     "raster_mode",
+    "encoder.aspp_rates",
+    "encoder.low_heads",
+    "encoder.plane_heads",
     "encoder.looks",
     "gaussians.instantiation",
     "gaussians.position",
@@ -103,7 +107,7 @@ def check_same_meaning(
         if wanted != read(ours):
             raise ValueError(
                 f"{origin}: made with model.{name}={wanted}, and this configuration says "
-                f"{read(ours)}; set --config.model.{name}={wanted}{fix}"
+                f"{read(ours)}; set --config.model.{name}={shlex.quote(str(wanted))}{fix}"
             )
 
 

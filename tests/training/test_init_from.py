@@ -11,6 +11,7 @@ import pytest
 
 from configs import ablation, demo, small
 from instant_gs import convert, models
+from instant_gs.config import Config
 from instant_gs.geometry import camera
 from instant_gs.training import (
     abstract,
@@ -62,15 +63,17 @@ def test_the_crop_is_that_of_the_motion_encoder_which_is_used(monkeypatch):
     shipped = demo.get_config("")
     config.model.gaussians.position = "absolute"
     made = {"heads": released, "read": shipped}
-    groups = {"decoder": {"x": np.zeros(1)}, "motion_encoder": {"y": np.zeros(2)}}
-    params = {"heads": groups, "read": groups | {"motion_encoder": {"y": np.ones(2)}}}
+    groups = {name: {"x": np.zeros(2)} for name in ("decoder", "motion_encoder", "pose_encoder")}
+    params = {"heads": groups, "read": {name: {"x": np.ones(2)} for name in groups}}
     monkeypatch.setattr(weights, "load", lambda name: (made[name], params[name], {}))
     assert released.model.motion.crop != shipped.model.motion.crop
     config.model.motion.crop = shipped.model.motion.crop
     with pytest.raises(ValueError, match=r"^--init_from=heads: made with .*crop=0\.52, and"):
         loop.start_parameters(config, groups, "heads", None)
     taken, origins = loop.start_parameters(config, groups, "heads", "read")
-    assert taken["motion_encoder"]["y"].all() and list(origins) == ["init_from", "motion_encoder"]
+    sources = {name: float(group["x"].mean()) for name, group in taken.items()}
+    assert sources == {"decoder": 0, "motion_encoder": 1, "pose_encoder": 1}
+    assert list(origins) == ["init_from", "motion_encoder"]
     assert [facts["folder"] for facts in origins.values()] == ["heads", "read"]
     config.model.motion.crop = released.model.motion.crop
     with pytest.raises(ValueError, match=r"^--motion_encoder=read: made with .*crop=0\.62, and"):
@@ -101,6 +104,34 @@ def test_packs_of_one_name_are_both_recorded(config, tmp_path):
     facts = provenance.record(config)["packs"]
     assert tuple(facts) == ("train (old)", "train (old) (2)", "train (old) (3)")
     assert {one["licence"] for one in facts.values()} == {"Apache-2.0"}
+
+
+def test_whatever_gives_weights_another_meaning_is_named():
+    others = {
+        "fov_degrees": 20.0,
+        "raster_mode": "antialiased",
+        "encoder.aspp_rates": (1, 2, 3),  # no shape tells of these three either
+        "encoder.low_heads": 8,
+        "encoder.plane_heads": 4,
+        "encoder.looks": 2,
+        "gaussians.instantiation": "ray",
+        "gaussians.position": "anchored",
+        "gaussians.max_offset": 0.3,
+        "gaussians.max_scale": 0.1,
+        "motion.residual_space": "spatial",
+        "motion.residual_scale": 1.0,
+        "motion.crop": 0.5,
+    }
+    made = Config().model
+    for name, value in others.items():
+        ours = Config().model
+        *path, field = name.split(".")
+        setattr(functools.reduce(getattr, path, ours), field, value)
+        with pytest.raises(ValueError, match=rf"made with model\.{name}=.*; set --config\.model"):
+            state.check_same_meaning(made, ours, "--init_from=weights")
+    made.encoder.aspp_rates = (1, 2, 3)
+    with pytest.raises(ValueError, match=r"--config\.model\.encoder\.aspp_rates='\(1, 2, 3\)'$"):
+        state.check_same_meaning(made, Config().model, "--init_from=weights")
 
 
 def test_the_first_releases_weights_go_on_as_they_were_drawn():
@@ -175,3 +206,21 @@ def test_training_draws_pictures_as_the_configuration_says():
         lambda a, b: np.abs(a - b).max(), after.params["decoder"], params["decoder"]
     )
     assert max(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_weights_are_rounded_as_a_release_or_keep_every_bit(tmp_path, half):
+    numbers = np.random.default_rng(0).random(64, np.float32)
+    params = {"x": {"y": numbers, "count": np.arange(3, dtype=np.int32)}}
+    weights.save(tmp_path / "weights", demo.get_config("smoke"), params, {}, half=half)
+    _, read, _ = weights.load(tmp_path / "weights")
+    expected = numbers.astype(jnp.bfloat16).astype(np.float32) if half else numbers
+    np.testing.assert_array_equal(read["x"]["y"], expected)
+    assert read["x"]["y"].dtype == jnp.float32 and read["x"]["count"].dtype == jnp.int32
+
+
+def test_averages_begin_at_the_weights_that_a_run_starts_from():
+    old, new = {"a": jnp.zeros(2)}, {"a": jnp.ones(2)}
+    fresh = state.TrainState(jnp.int32(0), old, old, {}, jnp.int32(-1))
+    started = state.start_from(fresh, new)
+    np.testing.assert_array_equal([started.params["a"], started.ema["a"]], 1.0)
