@@ -112,6 +112,25 @@ def test_whatever_else_differs_is_named_in_full_with_both_values(run, config):
         same_run.check(run, config_lib.Config(data=config.data))
 
 
+def test_seed_losses_averages_and_model_stay_those_of_the_run(run, config):
+    config.seed, config.model.raster_mode, config.loss.l1 = 7, "antialiased", 0.5
+    config.loss.start.lpips, config.optimizer.ema_decay, config.adversarial.r1 = 3, 0.5, 0.5
+    config.motion_pretrain.steps, config.data.batch_size = 9, 8
+    with pytest.raises(cli.UserError, match="another configuration") as caught:
+        same_run.check(run, config)
+    named = re.findall(r"([a-z_0-9.]+) was ", str(caught.value))
+    assert sorted(named) == [
+        "adversarial.r1",
+        "data.batch_size",
+        "loss.l1",
+        "loss.start.lpips",
+        "model.raster_mode",
+        "motion_pretrain.steps",
+        "optimizer.ema_decay",
+        "seed",
+    ]
+
+
 def test_packs_are_known_by_what_they_hold(run, config, tmp_path, monkeypatch):
     (pack,) = config.data.packs
     shutil.copytree(pack, tmp_path / "copy")
