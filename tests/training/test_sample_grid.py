@@ -14,14 +14,46 @@ from instant_gs.geometry import camera as camera_lib
 from instant_gs.training import loop, objective, sample_grid, step
 
 
+def _view(level, *lead):
+    """Evenly grey pictures from the front."""
+    pose = np.broadcast_to(camera_lib.look_at(0.0, 0.0), (*lead, 4, 4))
+    intrinsics = np.broadcast_to(camera_lib.intrinsics(), (*lead, 3, 3))
+    image = np.full((*lead, 4, 4, 3), level, np.uint8)
+    return types.View(image, image[..., 0], image[..., 0], pose, intrinsics, None)
+
+
+def test_each_column_shows_what_it_is_called(monkeypatch):
+    def render(gaussians, camera, *, image_size, options):
+        light = gaussians.colors.mean((-2, -1))
+        image = jnp.broadcast_to(light[..., None, None, None], (*light.shape, *image_size, 3))
+        return rendering.Rendered(image, None, None, None)
+
+    some = jnp.zeros((2, 2, 3, 3))
+    colors = jnp.array([0.2, 0.4]).reshape(1, 2, 1, 1) + some  # at rest and moved
+    lengths = jnp.array([[0.0, 1.0, 2.0], [0.0, 4.0, 8.0]])
+    residuals = jnp.zeros((2, 1, 3, 4)).at[:, 0, :, 0].set(lengths)
+    posed = objective.Posed(
+        types.Gaussians(some, some, some, some[..., 0], colors), residuals, None
+    )
+    monkeypatch.setattr(objective, "animated_and_rest", lambda *_: posed)
+    monkeypatch.setattr(rendering, "render", render)
+    model = python_types.SimpleNamespace(raster_options=lambda size: None)
+    batch = types.Batch(_view(10, 2), _view(20, 2), _view(60, 2, 1), _view(30, 2, 1))
+    picture, _ = sample_grid.make(model, None)({}, batch)
+    expected = {name: 102 for name in sample_grid.COLUMNS} | {
+        "source": 10,
+        "driver": 30,
+        "truth": 60,
+        "error x 3": 126,
+        "no motion": 51,
+        "residual": 128,
+    }
+    for row in picture.reshape(2, 4, -1, 4, 3).mean((1, 3, 4)):
+        assert dict(zip(sample_grid.COLUMNS, row, strict=True)) == expected
+
+
 def test_side_views_are_named_by_the_sides_of_the_head(monkeypatch):
     """Its left is at +x, as everywhere (docs/conventions.md)."""
-
-    def view(*lead):
-        pose = np.broadcast_to(camera_lib.look_at(0.0, 0.0), (*lead, 4, 4))
-        intrinsics = np.broadcast_to(camera_lib.intrinsics(), (*lead, 3, 3))
-        image = np.zeros((*lead, 4, 4, 3), np.uint8)
-        return types.View(image, image[..., 0], image[..., 0], pose, intrinsics, None)
 
     def render(gaussians, camera, *, image_size, options):
         """White where the camera stands at the head's left, grey ahead of it."""
@@ -35,7 +67,7 @@ def test_side_views_are_named_by_the_sides_of_the_head(monkeypatch):
     monkeypatch.setattr(objective, "animated_and_rest", lambda *_: posed)
     monkeypatch.setattr(rendering, "render", render)
     model = python_types.SimpleNamespace(raster_options=lambda size: None)
-    batch = types.Batch(view(1), view(1), view(1, 1), view(1, 1))
+    batch = types.Batch(_view(0, 1), _view(0, 1), _view(0, 1, 1), _view(0, 1, 1))
     picture, _ = sample_grid.make(model, None)({}, batch)
     shown = picture.reshape(4, -1, 4, 3).mean((0, 2, 3))
     columns = dict(zip(sample_grid.COLUMNS, shown, strict=True))
@@ -48,6 +80,8 @@ def test_scores_are_means_over_the_pictures():
     scores = sample_grid._scores(result, truth)
     assert scores["psnr"] == pytest.approx((20 + 40) / 2, abs=1e-3)
     assert scores["l1"] == pytest.approx(0.055, abs=1e-6)
+    too_bright = sample_grid._scores(truth + 1.5, truth + 0.9)
+    assert too_bright["psnr"] == pytest.approx(20, abs=1e-3), "as the picture shows it"
 
 
 @pytest.mark.parametrize("held_out", [True, False])
