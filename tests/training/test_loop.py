@@ -206,6 +206,30 @@ def test_what_is_read_is_what_the_configuration_asks_for(monkeypatch):
     assert loop._batch_to_show(config, None) == (("train", 8, asked), False)
 
 
+def test_the_line_for_the_eye_says_how_far_and_how_long_still(capsys):
+    written = []
+    board = types.SimpleNamespace(scalars=lambda *given: written.append(given))
+    loop._log(board, 300, 1500, "avatar", {"loss": 0.25}, {"step_seconds": 0.5})
+    said = "avatar 300/1500 (20 %)  loss 0.25  0.500 s/step, 10 min left"
+    assert capsys.readouterr().out == f"{said}\n"
+    assert written == [(300, {"avatar/loss": 0.25, "speed/step_seconds": 0.5})]
+
+
+def test_the_batch_of_a_bad_step_is_drawn_again_from_the_last_good_one(config, tmp_path):
+    class Loader:
+        def set_state(self, number):
+            self.batches = iter({"step": np.array(n)} for n in range(number, 99))
+
+        def __next__(self):
+            return next(self.batches)
+
+    bad = types.SimpleNamespace(bad_step=7)
+    with pytest.raises(FloatingPointError, match="not finite at step 7"):
+        loop._stop_if_not_finite(config, tmp_path, bad, Loader(), 4, 5, 5)
+    with np.load(tmp_path / "bad_batch_0000007.npz") as kept:
+        assert kept["step"] == 7
+
+
 def test_sample_pictures_show_the_averages(config, tmp_path, monkeypatch):
     config.motion_pretrain.steps, config.train.steps, config.train.image_every = 0, 1, 1
     params, seen = {"decoder": jnp.ones(3)}, []
