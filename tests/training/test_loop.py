@@ -230,8 +230,11 @@ def test_the_batch_of_a_bad_step_is_drawn_again_from_the_last_good_one(config, t
         assert kept["step"] == 7
 
 
-def test_sample_pictures_show_the_averages(config, tmp_path, monkeypatch):
-    config.motion_pretrain.steps, config.train.steps, config.train.image_every = 0, 1, 1
+def test_sample_pictures_show_the_averages_and_the_newest_checkpoints_stay(
+    config, tmp_path, monkeypatch, capfd
+):
+    config.motion_pretrain.steps, config.train.steps, config.train.image_every = 0, 2, 2
+    config.train.checkpoint_every, config.train.keep_checkpoints = 1, 1
     params, seen = {"decoder": jnp.ones(3)}, []
 
     def idle(train_state, batch):
@@ -249,6 +252,8 @@ def test_sample_pictures_show_the_averages(config, tmp_path, monkeypatch):
     monkeypatch.setattr(sample_grid, "make", lambda *_: draw)
     loop.train(config, tmp_path / "run")
     np.testing.assert_array_equal(seen, [[7.0] * 3])
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]
+    assert "warning: the motion encoder is frozen as it was drawn" in capfd.readouterr().out
 
 
 def test_no_weights_is_a_clear_error(tmp_path):
