@@ -83,7 +83,9 @@ def test_what_lies_beyond_the_end_is_told(config, tmp_path, capsys, monkeypatch)
     paper = Config()
     assert curriculum.never_reached(paper) == []
     paper.train.steps, paper.train.resolutions = 1000, ((0, 64), (999, 128), (1000, 256))
-    adversarial, sizes = curriculum.never_reached(paper)
+    paper.loss.start.lpips, paper.loss.start.identity = 999, 1000
+    identity, adversarial, sizes = curriculum.never_reached(paper)
+    assert identity.startswith("loss.identity never counts")
     assert "loss.start.adversarial=125000 is beyond the run's train.steps=1000" in adversarial
     assert sizes.startswith("side 256 is never trained")
     config.motion_pretrain.steps, config.train.steps = 1, 1
