@@ -59,7 +59,7 @@ def schedule(config: Config) -> optax.Schedule:
     """Linear warm-up, then a cosine to ``final_learning_rate_ratio`` over ``train.steps``."""
     settings = config.optimizer
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if settings.warmup_steps else settings.learning_rate,
+        init_value=0.0,
         peak_value=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
         decay_steps=max(config.train.steps, settings.warmup_steps + 1),
