@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from instant_gs.data import pipeline
+from instant_gs.data import pipeline, reader, sampler
 from instant_gs.data.broken import BrokenRecords
 from instant_gs.data.error import PackError
 
@@ -67,6 +67,16 @@ def test_hosts_replace_alike(copied_pack):
         np.testing.assert_array_equal(
             np.stack(parts, 1).reshape(8, 32, 32, 3), next(one).source.image
         )
+
+
+def test_every_broken_sample_has_a_replacement_of_its_own(copied_pack):
+    (copied_pack / "shards" / "00001.array_record").unlink()
+    pack = reader.Pack(copied_pack, allow_broken=True)
+    planner = sampler.Planner(sampler.SampleTable([pack], "train"), 1, 0.0, 0.1)
+    lost = [clip.first for clip in pack.clips if clip.shard == 1]
+    broken = BrokenRecords()
+    whole = [broken.whole_sample(np.full(4, one), planner, pack.read).tolist() for one in lost]
+    assert len(lost) > 10 and len({sample[0] for sample in whole}) > 0.8 * len(lost)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])

@@ -54,12 +54,22 @@ def test_another_identity_drives_where_it_performs_the_same(tmp_path):
         assert target[1:] == driver[1:] and target[0] != driver[0]
 
 
+def weaken_ada(folder, one):
+    path = folder / one["coefficients"]
+    if folder.name == "ada":
+        np.save(path, np.load(path) * np.float32(0.9))
+
+
+def test_other_coefficients_under_the_same_name_drive_nobody_else(tmp_path):
+    pack = pack_of(tmp_path, ["ada", "eve"], weaken_ada)
+    table = sampler.SampleTable([pack], "all")
+    assert [len(shared) for shared in table.by_key] == [1, 1, 1, 1]
+
+
 def test_estimated_coefficients_differ_and_the_name_decides(tmp_path):
     def estimated(folder, one):
         one["coefficients_estimated"] = True
-        path = folder / one["coefficients"]
-        if folder.name == "ada":  # estimates of two faces differ
-            np.save(path, np.load(path) * np.float32(0.9))
+        weaken_ada(folder, one)  # estimates of two faces differ
 
     pack = pack_of(tmp_path, ["ada", "eve"], estimated)
     assert {clip.track for clip in pack.clips} == {"estimated"}
@@ -84,6 +94,8 @@ def test_a_single_frame_is_left_out_and_said(tmp_path):
     pack = pack_of(tmp_path, ["ada"], frames=1, performances=["jaw"])
     with pytest.raises(PackError, match="1 identities with a single frame; sampling needs a known"):
         sampler.SampleTable([pack], "all")
+    two = pack_of(tmp_path / "two", ["ada"], frames=2, performances=["jaw"])
+    assert len(sampler.SampleTable([two], "all")) == 2
 
 
 def test_missing_coefficients_are_refused_where_they_are_needed(tmp_path):

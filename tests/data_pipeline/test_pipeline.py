@@ -77,12 +77,14 @@ def test_what_a_sample_is(pack, table):
         "left out: their camera is unknown; 3 people are in other splits"
     )
     cross = same = total = 0
+    seen = set()
     for plan in _plans(table):
         facts = _facts(pack, plan)
         source, reconstruction = facts[:2]
         assert source[:3] == reconstruction[:3]
         assert source[3] != reconstruction[3]
         for target, driver in zip(facts[2 : 2 + D], facts[2 + D :], strict=True):
+            seen.add(target[3])
             assert target[0] == source[0], "targets show the source's identity"
             assert target[1:3] == driver[1:3], "the driver performs the target's expression"
             if driver[0] == target[0]:
@@ -92,9 +94,22 @@ def test_what_a_sample_is(pack, table):
                 cross += 1
             same += target[1:3] == source[1:3]
             total += 1
+    assert seen == {"0", "1", "2"}, "targets are seen from every side"
     assert cross / total == pytest.approx(0.5, abs=0.03)
     # 0.1, and one of 2 x 4 frames by chance in the rest.
     assert same / total == pytest.approx(0.1 + 0.9 / 8, abs=0.03)
+
+
+def test_targets_show_the_person_of_the_photo_and_drivers_another(pack):
+    batch = pipeline.make_batches(
+        [pack], _Indices(), "train", batch_size=8, driven_per_sample=D, cross_identity=1.0
+    )[0]
+    for name in ("reconstruction", "driven", "driver"):
+        records = getattr(batch, name).reshape(8, -1)
+        for source, others in zip(batch.source, records, strict=True):
+            (person, *_), *_ = _facts(pack, [source])
+            same = [fact[0] == person for fact in _facts(pack, others)]
+            assert same == [name != "driver"] * len(same), name
 
 
 @pytest.mark.parametrize(("cross_identity", "expected"), [(0.0, 0.0), (1.0, 1.0)])
@@ -138,9 +153,12 @@ def test_an_epoch_visits_every_source_once(pack, table):
     assert len(set(first)) == len(table)
     assert list(first) != sorted(first)
     assert list(first) != list(second), "every epoch has its own order"
-    spans = range(epoch), range(epoch, 2 * epoch)
-    rest = [np.concatenate([batches[i].driven.ravel() for i in span]) for span in spans]
-    assert not np.array_equal(*rest)
+    targets = np.concatenate([batches[i].driven for i in range(2 * epoch)])[:, 0]
+    rest = [
+        part[np.argsort(own)]
+        for own, part in zip((first, second), np.split(targets, 2), strict=True)
+    ]
+    assert (rest[0] != rest[1]).mean() > 0.8, "every epoch has other targets of a source"
 
 
 def test_same_seed_same_batches(pack):
@@ -237,6 +255,9 @@ def test_mixed_packs(pack, packed_pack, tmp_path):
         shared = [table.performances[i].identity for i in table.by_key[performance.key]]
         mates = {names[i] for i in shared}
         assert (mates == {"ada", "eve"}) == (own in ("ada", "eve")), "drivers stay in the pack"
+    store = pipeline.FrameStore(reader.open_packs(packs), (24, 24))
+    shown = {store.read(int(plan[0])).identity for plan in _plans(table, len(table))}
+    assert shown == set(names.values()), "records are numbered one pack after the other"
     with pytest.raises(PackError, match="the packs have"):
         _loader(packs)
     batch = next(_loader(packs, image_size=24, batch_size=32))
