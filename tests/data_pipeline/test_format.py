@@ -134,7 +134,10 @@ def test_resize_by_area_and_nearest():
     small = record.resize(item, (10, 10))
     means = item.image.reshape(10, 2, 10, 2, 3).mean((1, 3))
     np.testing.assert_allclose(small.image, means, atol=0.51)
-    assert small.alpha.shape == small.regions.shape == (10, 10)
+    shares = item.alpha.reshape(10, 2, 10, 2).mean((1, 3))
+    np.testing.assert_allclose(small.alpha, shares, atol=0.51)
+    assert small.regions.shape == (10, 10)
+    assert record.resize(item, (10, 20)).image.shape == (10, 20, 3)
     assert set(np.unique(small.regions)) == {1, 6}, "labels are never mixed"
     np.testing.assert_array_equal(small.intrinsics, item.intrinsics)
     with pytest.raises(ValueError, match="larger than the stored"):

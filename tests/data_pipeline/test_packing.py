@@ -104,6 +104,19 @@ def test_palette_labels(copied_source):
     np.testing.assert_array_equal(frames[2][2], labels)
 
 
+def test_labels_are_those_of_the_format(copied_source):
+    path = copied_source / "blob_0" / "jaw_v0_regions" / "00002.png"
+    clip = source.load_identity(copied_source, "blob_0").clips[0]
+    for label, fine in ((7, True), (255, True), (8, False)):
+        cv2.imwrite(str(path), np.full((IMAGE_SIZE,) * 2, label, np.uint8))
+        frames = source.read_frames(clip, (IMAGE_SIZE,) * 2)
+        if fine:
+            assert list(frames)[2][2].max() == label
+        else:
+            with pytest.raises(BrokenClipError, match="jaw_v0_regions frame 2: label 8 > 7"):
+                list(frames)
+
+
 def _remove(path):
     path.unlink()
 
@@ -175,10 +188,14 @@ def test_a_file_beside_the_frames_does_no_harm(copied_source, hashed):
         (lambda clip: clip.update(view="1"), "has view 1 twice"),
         (lambda clip: clip.update(name="jaw_v1"), "two clips have this name"),
         (lambda clip: clip.update(rgb="../ada/x"), "'rgb' must be a path inside"),
+        (lambda clip: clip.update(alpha="/ada/x"), "'alpha' must be a path inside"),
         (lambda clip: clip.update(camera=None), "'camera' must be an object or 'unknown'"),
         (lambda clip: clip["camera"]["cam2world"][0].__setitem__(0, 2.0), "is not a rotation"),
         (lambda clip: clip["camera"].update(cam2world=[1]), r"must be \(4, 4\) or \(4, 4, 4\)"),
+        (lambda clip: _mirror(clip["camera"]["cam2world"]), "right-handed"),
+        (lambda clip: clip["camera"]["cam2world"][3].__setitem__(0, 1.0), "is not a rotation"),
         (lambda clip: clip["camera"]["intrinsics"][0].__setitem__(0, 440), "normalised by the"),
+        (lambda clip: clip["camera"]["intrinsics"][2].__setitem__(2, 2), "normalised by the"),
         (lambda clip: clip["sha256"].clear(), "has no sha256"),
     ],
 )
@@ -230,6 +247,12 @@ def test_refuses_what_it_would_spoil(copied_source, tmp_path):
     assert sorted(path.name for path in out.parent.iterdir()) == ["link", "out", "source"]
     with pytest.raises(PackError, match="was packed with image_size"):
         packing.pack(copied_source, out, packing.Options(16), resume=True)
+    manifest = copied_source / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("Apache-2.0", "research only"))
+    with pytest.raises(PackError, match=r"with licence Apache-2\.0, now it is research only"):
+        packing.pack(copied_source, out, OPTIONS, resume=True)
+    manifest.write_text(text)
     _edit_clip(copied_source, "blob_0", lambda clip: clip.update(camera="unknown"))
     with pytest.raises(PackError, match=r"blob_0: its identity\.json changed"):
         packing.pack(copied_source, out, OPTIONS, resume=True)
@@ -240,6 +263,11 @@ def test_options_are_checked(source_pack, tmp_path):
     with pytest.raises(ValueError, match="codec: expected one of"):
         packing.pack(source_pack, tmp_path / "out", packing.Options(codec="jpeg"))
     assert sorted(record.CODECS) == ["png", "webp"]
+
+
+def _mirror(pose):
+    for row in pose:
+        row[0] = -row[0]
 
 
 def _edit_clip(pack, identity, edit):

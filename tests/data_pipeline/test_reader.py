@@ -139,6 +139,11 @@ def test_foreign_record(copied_pack):
     _rewrite(copied_pack, path, index)
     with pytest.raises(PackError, match=r"record 0 \(blob_0/jaw_v0 frame 0\): it is \('blob_0'"):
         reader.Pack(copied_pack).read(0)
+    clips[0]["view"], clips[1]["view"] = clips[1]["view"], clips[0]["view"]
+    clips[0]["first"] = 1  # the right clip, another frame of it
+    _rewrite(copied_pack, path, index)
+    with pytest.raises(PackError, match=r"jaw_v0 frame 0\): it is \('blob_0', 'jaw', '0', 1\)"):
+        reader.Pack(copied_pack).read(1)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +160,41 @@ def test_manifest_is_checked(copied_pack, change, reason):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(PackError, match=reason):
         reader.Pack(copied_pack)
+
+
+@pytest.mark.parametrize("key", ["coefficient_names", "regions"])
+def test_names_in_another_order_are_refused(copied_pack, key):
+    manifest = packed_index.load_manifest(copied_pack)
+    packed_index._write(copied_pack / "manifest.json", manifest | {key: manifest[key][::-1]})
+    with pytest.raises(PackError, match=rf"{key} are not this version's; pack the source again"):
+        reader.Pack(copied_pack)
+
+
+def test_an_index_that_the_manifest_does_not_know(copied_pack):
+    path = copied_pack / "index" / "00000.json"
+    packed_index._write(path, packed_index.load_index(path) | {"records": 1})
+    with pytest.raises(PackError, match=r"00000\.json: differs from its hash in the manifest"):
+        reader.Pack(copied_pack)
+
+
+def test_an_identity_in_two_shards(copied_pack):
+    first, second = (copied_pack / "index" / f"0000{number}.json" for number in (0, 1))
+    index = packed_index.load_index(second)
+    index["identities"][0]["identity"] = "blob_0"
+    assert "blob_0" in first.read_text()
+    _rewrite(copied_pack, second, index)
+    with pytest.raises(PackError, match="identity blob_0 is in two shards"):
+        reader.Pack(copied_pack)
+
+
+def test_records_of_another_size_than_the_pack_says(copied_pack):
+    size = {"image_size": [64, 64]}
+    for path in (copied_pack / "index").iterdir():
+        _rewrite(copied_pack, path, packed_index.load_index(path) | size)
+    manifest = packed_index.load_manifest(copied_pack)
+    packed_index._write(copied_pack / "manifest.json", manifest | size)
+    with pytest.raises(PackError, match=r"record 0 .*: it is \(32, 32\), the pack says \(64, 64\)"):
+        reader.Pack(copied_pack).read(0)
 
 
 def test_mismatched_image_size(copied_pack):

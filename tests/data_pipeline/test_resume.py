@@ -72,6 +72,13 @@ def test_resume_counts_no_stray_index(packed_pack, copied_pack, source_pack):
     assert digest.folder_sha256(copied_pack) == digest.folder_sha256(packed_pack)
 
 
+def test_resume_removes_what_a_killed_run_left(packed_pack, copied_pack, source_pack):
+    for name in ("shards/.00001.0123abcd.partial.array_record", "index/.00001.89ab.partial.json"):
+        (copied_pack / name).write_bytes(b"half")
+    packing.pack(source_pack, copied_pack, OPTIONS, workers=1, resume=True)
+    assert digest.folder_sha256(copied_pack) == digest.folder_sha256(packed_pack)
+
+
 def test_killed_run_resumes_to_the_same_pack(tmp_path):
     """SIGKILL in the middle; nothing half-written counts, workers die, resume completes."""
     names = [f"person_{number:02d}" for number in range(8)]
