@@ -49,7 +49,7 @@ def look_at(yaw_rad: float, pitch_rad: float, *, roll_rad: float = 0.0) -> np.nd
     Args:
         yaw_rad: Positive moves the camera to +x (it sees the head's left side).
         pitch_rad: Elevation; positive moves the camera up. Must stay inside ±pi/2.
-        roll_rad: Rotation about the viewing axis.
+        roll_rad: Rotation about the viewing axis; positive turns the camera clockwise.
 
     Returns:
         cam2world (4, 4) float32, OpenCV axes.

@@ -28,6 +28,11 @@ def test_yaw_moves_right_pitch_moves_up():
     assert camera.look_at(0, 0.3)[1, 3] == pytest.approx(2.7 * math.sin(0.3), rel=1e-6)
 
 
+def test_roll_turns_the_camera_clockwise():
+    right = camera.look_at(0, 0, roll_rad=0.3)[:3, 0]
+    np.testing.assert_allclose(right, [math.cos(0.3), -math.sin(0.3), 0], atol=1e-6)
+
+
 @pytest.mark.parametrize("yaw, pitch, roll", [(0.5, -0.2, 0.1), (-1.2, 0.4, 0.0), (3.0, 0.0, -0.3)])
 def test_pose_is_rigid_and_looks_at_the_origin(yaw, pitch, roll):
     pose = camera.look_at(yaw, pitch, roll_rad=roll)
