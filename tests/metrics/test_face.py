@@ -75,6 +75,11 @@ def test_no_face_is_none(landmarker):
     assert landmarker.detect(np.full((1, 1, 3), np.nan)) is None
 
 
+def test_floats_are_clamped_and_rounded():
+    floats = np.array([[[-0.5, 0.5, 1.5], [0.0, 0.999, 1.0]]], np.float32)
+    assert face.to_uint8(floats).tolist() == [[[0, 128, 255], [0, 255, 255]]]
+
+
 def test_wrong_shape(landmarker):
     with pytest.raises(ValueError, match=r"expected \(H, W, 3\) RGB"):
         landmarker.detect(np.zeros((4, 4), np.uint8))
@@ -113,6 +118,21 @@ def observed(pupils, shift=0.0, **coefficients):
 def test_landmark_errors_are_in_units_of_the_truths_pupils():
     result, truth = observed(pupils=16, shift=4), observed(pupils=8)
     assert face.landmark_error(result, truth) == pytest.approx(4 / 8)
+
+
+def test_rims_of_lips_and_eyes_count_and_depth_does_not():
+    truth = observed(pupils=8)
+    upper_lip, eyelids, brow, nose_tip = 13, (159, 386), 105, 1
+    for moved, counts in (([upper_lip], 1), (eyelids, 2), ([brow, nose_tip], 0)):
+        result = observed(pupils=8)
+        result.landmarks[list(moved), 1] += 4
+        result.landmarks[:, 2] += 100
+        share = counts / len(face.EXPRESSION_LANDMARKS)
+        assert face.landmark_error(result, truth) == pytest.approx(share * 4 / 8)
+
+
+def test_a_truth_whose_pupils_coincide_gives_a_finite_error():
+    assert face.landmark_error(observed(pupils=0, shift=4), observed(pupils=0)) == 4
 
 
 def test_only_reliable_coefficients_count_as_an_expression():
@@ -158,6 +178,7 @@ def test_of_two_faces_the_larger_one_is_embedded(embed):
 
 
 def test_identity_distance(landmarker, photo):
+    assert identity.distance([1.0, 2.0], [4.0, 6.0]) == 5
     embedder = identity.IdentityEmbedder()
     reference = embedder.embed(photo)
     assert reference.shape == (128,)
