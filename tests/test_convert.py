@@ -249,6 +249,24 @@ def test_bad_input_is_one_clear_line(tmp_path):
     assert not out.exists()
 
 
+class Touches:
+    """Its pickle makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.marker,)
+
+
+def test_an_array_of_objects_runs_nothing(tmp_path):
+    marker = tmp_path / "it_ran"
+    np.savez(tmp_path / "bad.npz", a=np.array([Touches(marker)], object))
+    with pytest.raises(ValueError, match=r"bad\.npz: expected a file of torch\.save"):
+        convert.read(tmp_path / "bad.npz")
+    assert not marker.exists()
+
+
 def test_the_first_release_is_drawn_as_it_was(tmp_path, monkeypatch):
     """Along rays, in the narrow view, antialiased: in memory, to a folder and by the command."""
     monkeypatch.setattr(convert, "_to_params", lambda states: {"x": {"y": np.zeros(1, np.float32)}})

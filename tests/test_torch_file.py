@@ -154,6 +154,38 @@ def test_a_program_of_one_tensor(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("LongStorage", "<i8"),
+        ("IntStorage", "<i4"),
+        ("ShortStorage", "<i2"),
+        ("CharStorage", "i1"),
+        ("ByteStorage", "u1"),
+    ],
+)
+def test_whole_numbers_keep_their_type(tmp_path, name, dtype):
+    limits = np.iinfo(dtype)
+    want = np.array([[limits.min, 0], [1, limits.max]], dtype)
+    program = tensor(storage=f"torch\n{name}")
+    got = torch_file.read(write(tmp_path / "good.pth", program, **{"data/0": want.tobytes()}))
+    assert got.dtype == want.dtype and np.array_equal(got, want)
+
+
+def test_refuses_what_could_be_read_in_two_ways(tmp_path):
+    data = {"data/0": bytes(16)}
+    with pytest.raises(ValueError, match="saved on a big-endian machine"):
+        torch_file.read(write(tmp_path / "big.pth", tensor(), byteorder=b"big", **data))
+    both = b"(" + tensor()[:-1] + tensor(storage="torch\nIntStorage")[:-1] + b"t."
+    with pytest.raises(ValueError, match="data/0 is used as two kinds of numbers"):
+        torch_file.read(write(tmp_path / "kinds.pth", both, **data))
+    path = write(tmp_path / "programs.pth", tensor(), **data)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("other/data.pkl", tensor())
+    with pytest.raises(ValueError, match=r"expected one data\.pkl, got 2"):
+        torch_file.read(path)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"size": 5}, "expected 20 bytes"),
