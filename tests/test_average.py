@@ -10,16 +10,17 @@ from instant_gs.training import checkpoint, provenance, state, weights
 from tests import own_process
 
 
-def config_of(grid=6):
+def config_of(grid=6, remat=False):
     config = demo.get_config("smoke")
     config.data.packs = ("a/pack/that/is/elsewhere",)
     config.model.gaussians.grid = grid
+    config.model.encoder.remat = remat
     return config
 
 
-def write(folder, value, *, grid=6, extra=(), **facts):
+def write(folder, value, *, grid=6, remat=False, extra=(), **facts):
     params = {"x": {name: np.full(3, value, np.float32) for name in ("y", *extra)}}
-    weights.save(folder, config_of(grid), params, facts)
+    weights.save(folder, config_of(grid, remat), params, facts)
     return str(folder)
 
 
@@ -28,7 +29,7 @@ def test_it_is_the_mean_and_says_of_what(tmp_path, capfd):
     given = [
         write(tmp_path / "licence", 1.0, step=7, licence="no commerce", init_from=start),
         write(tmp_path / "packs", 2.0, step=8, licence="no weapons", init_from=start),
-        write(tmp_path / "c", 6.0, step=9, licence="no commerce", init_from=start),
+        write(tmp_path / "c", 6.0, step=9, licence="no commerce", init_from=start, remat=True),
     ]
     facts = average.average(given, tmp_path / "mean")
     config, params, read = weights.load(tmp_path / "mean")

@@ -99,6 +99,9 @@ def test_a_link_to_nothing_is_not_replaced_unasked(tmp_path):
     with output.whole_file(link, overwrite=True) as path:
         path.write_text("whole")
     assert link.read_text() == "whole" and not link.is_symlink()
+    with pytest.raises(cli.UserError, match="exists already"), output.whole_file(link) as path:
+        path.write_text("unasked")
+    assert link.read_text() == "whole"
 
 
 def test_a_config_that_is_no_python_is_one_line(tmp_path):
