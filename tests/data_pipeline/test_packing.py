@@ -1,5 +1,6 @@
 """The packer: what goes in comes out, and everything broken is named."""
 
+import dataclasses
 import json
 
 import cv2
@@ -102,6 +103,32 @@ def test_palette_labels(copied_source):
     clip = source.load_identity(copied_source, "blob_0").clips[0]
     frames = list(source.read_frames(clip, (IMAGE_SIZE,) * 2))
     np.testing.assert_array_equal(frames[2][2], labels)
+
+
+def test_frames_of_another_kind_or_number_are_named(copied_source, tmp_path):
+    synthetic.write_pack(tmp_path / "video", ["ada"], views=1, image_size=64, video=True)
+    clip = source.load_identity(tmp_path / "video", "ada").clips[0]
+    still = source.load_identity(copied_source, "blob_0").clips[0]
+    bare = dataclasses.replace(clip, alpha=None, regions=None)
+    assert all((a == 255).all() and b is None for _, a, b in source.read_frames(bare, (64, 64)))
+
+    def refuse(clip, size, reason):
+        with pytest.raises(BrokenClipError, match=reason):
+            list(source.read_frames(clip, (size, size)))
+
+    refuse(dataclasses.replace(clip, frames=3), 64, r"jaw_v0\.mp4 has more than the 3 frames")
+    refuse(dataclasses.replace(still, frames=3), 32, "jaw_v0 has more than the 3 frames")
+    for name, folder in (("regions", clip.regions), ("alpha", clip.alpha)):
+        path = clip.folder / folder / "00001.png"
+        whole = path.read_bytes()
+        cv2.imwrite(str(path), np.zeros((8, 64), np.uint8))
+        refuse(clip, 64, f"{name} frame 1 is 8x64, the manifest says 64x64")
+        cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+        refuse(clip, 64, "expected a (palette or )?8-bit grey PNG, got mode RGB")
+        with pytest.raises(BrokenClipError, match=rf"{name} differs from its sha256"):
+            source.verify_hashes(clip)
+        path.write_bytes(whole)
+    source.verify_hashes(clip)
 
 
 def test_labels_are_those_of_the_format(copied_source):
@@ -215,6 +242,10 @@ def test_coefficients_out_of_range(copied_source):
         np.save(path, values)
         with pytest.raises(BrokenClipError, match=r"outside \[0, 1\] or not finite"):
             source.load_coefficients(source.load_identity(copied_source, "blob_0").clips[0])
+    values[1, 3:5] = 1.0005, -0.0005  # a filter's
+    np.save(path, values)
+    clipped = source.load_coefficients(source.load_identity(copied_source, "blob_0").clips[0])
+    assert clipped[1, 3:5].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
