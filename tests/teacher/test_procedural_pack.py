@@ -14,13 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from instant_gs import types
 from instant_gs.data import format as pack_format
 from instant_gs.data import source
-from instant_gs.teacher.procedural import identity, pack, performance, view
+from instant_gs.teacher.procedural import identity, pack, performance, render, view
 from tests import own_process
 
 SETTINGS = pack.Settings(
-    seed=3, performance_seed=3, bank=4, performances=2, frames=2, views=2, image_size=32
+    seed=3,
+    performance_seed=8,
+    bank=4,
+    performances=2,
+    frames=2,
+    views=2,
+    image_size=32,
+    max_yaw_degrees=30.0,
 )
 
 
@@ -53,6 +61,35 @@ def test_the_reader_takes_it(written):
         frames = list(source.read_frames(clip, manifest.image_size))
         assert len(frames) == 2
         assert all(alpha.max() == 255 and labels.max() <= 7 for _, alpha, labels in frames)
+
+
+def test_clips_follow_the_settings(written):
+    acts = [performance.make(8, number) for number in performance.choose(3, 5, bank=4, count=2)]
+    coefficients = {act.name: act.frames(2) for act in acts}
+    clips = source.load_identity(written, "p0003-000005").clips
+    assert [(clip.performance, clip.view) for clip in clips] == [
+        (name, number) for name in sorted(coefficients) for number in "01"
+    ]
+    for clip in clips:
+        np.testing.assert_array_equal(
+            source.load_coefficients(clip), coefficients[clip.performance]
+        )
+        pose = view.draw(3, 5, clip.performance, int(clip.view), np.radians(30.0))
+        np.testing.assert_array_equal(clip.cam2world, np.stack([pose] * 2))
+
+
+def test_pictures_show_what_their_clips_say(written):
+    """Each frame is that of its clip's camera and of its row of coefficients."""
+    clips = source.load_identity(written, "p0003-000006").clips[:2]
+    cameras = types.Camera(
+        np.stack([clip.cam2world[0] for clip in clips]),
+        np.stack([clip.intrinsics for clip in clips]),
+    )
+    shown = render.render_identity(3, 6, source.load_coefficients(clips[0]), cameras, 32)
+    for number, clip in enumerate(clips):
+        frames = zip(*source.read_frames(clip, (32, 32)), strict=True)
+        for name, pictures in zip(("image", "alpha", "regions"), frames, strict=True):
+            np.testing.assert_array_equal(getattr(shown, name)[:, number], np.stack(pictures))
 
 
 def test_expressions_are_the_same_for_all_identities_and_views(written):
