@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from instant_gs import types
 from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
 from instant_gs.teacher.procedural import identity, light, performance, render, skin
@@ -83,6 +84,32 @@ def test_cameras_turn_around_the_head():
     assert columns[0] > columns[1] + 3 > columns[2] + 6
 
 
+def test_every_frame_may_have_a_camera_of_its_own():
+    rows = np.stack([performance.pose(), performance.pose(jawOpen=1.0)])
+    poses = np.stack([camera.look_at(0.0, 0.0), camera.look_at(0.4, 0.1)])[:, None]
+    lens = np.stack([camera.intrinsics(), camera.intrinsics(40.0)])[:, None]
+    both = render.render_identity(SEED, 5, rows, types.Camera(poses, lens), 32)
+    last = types.Camera(poses[1], lens[1])
+    one = render.render_identity(SEED, 5, rows[1:], last, 32)
+    for name, array in vars(one).items():
+        np.testing.assert_array_equal(getattr(both, name)[1:], array)
+
+
+def test_a_lens_scales_and_shifts_each_axis_by_itself():
+    lens = camera.intrinsics()
+    other = lens * np.array([[1], [0.8], [1]], np.float32)
+    other[1, 2] = 0.6
+    pose = camera.look_at(0.0, 0.0)
+    cameras = types.Camera(np.stack([pose, pose]), np.stack([lens, other]))
+    view = render.render_identity(SEED, 5, [performance.pose()], cameras, (64, 96))
+    centres = [
+        np.argwhere(view.regions[0, v] == REGION["mouth"]).mean(axis=0) + 0.5 for v in range(2)
+    ]
+    (row, column), found = centres
+    np.testing.assert_allclose(found, [0.8 * (row - 32) + 0.6 * 64, column], atol=0.5)
+    assert abs(column - 48) < 2
+
+
 def test_landmarks_follow_the_expression():
     rows = [performance.pose(), performance.pose(jawOpen=1.0), performance.pose(mouthSmile=1.0)]
     points = render.landmarks(SEED, 0, rows)
@@ -91,6 +118,9 @@ def test_landmarks_follow_the_expression():
     assert points.shape == (3, len(render.LANDMARK_NAMES), 3)
     assert points[1, chin, 1] < points[0, chin, 1] - 0.02
     assert np.linalg.norm(points[1, nose] - points[0, nose]) < 0.01
+    for left in (one for one in render.LANDMARK_NAMES if one.endswith("_left")):
+        right = left.replace("_left", "_right")
+        assert points[0, name(left), 0] > 0.01 > -0.01 > points[0, name(right), 0], left
     width = points[:, name("mouth_left"), 0] - points[:, name("mouth_right"), 0]
     assert width[2] > 1.05 * width[0]
 
