@@ -102,6 +102,8 @@ def test_a_link_to_nothing_is_not_replaced_unasked(tmp_path):
     with pytest.raises(cli.UserError, match="exists already"), output.whole_file(link) as path:
         path.write_text("unasked")
     assert link.read_text() == "whole"
+    with pytest.raises(cli.UserError, match="is a folder; give the path of a file"):
+        output.check_free(tmp_path, overwrite=True)
 
 
 def test_a_config_that_is_no_python_is_one_line(tmp_path):

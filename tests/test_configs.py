@@ -1,5 +1,6 @@
 """Every configuration is valid, and its variant "smoke" trains."""
 
+import functools
 import importlib
 import json
 import sys
@@ -51,16 +52,32 @@ def test_the_weights_that_ship_are_of_its_model(name):
         ("optimizer.learning_rate", float("nan")),
         ("optimizer.learning_rate", -1.0),
         ("optimizer.b1", 7.0),
+        ("optimizer.ema_decay", 1.5),
+        ("optimizer.multipliers.decoder", -1.0),
+        ("adversarial.b2", 1.0),
+        ("adversarial.r1", -1.0),
+        ("adversarial.group_size", 0),
+        ("loss.region", -0.1),
+        ("loss.start.adversarial", -1),
+        ("data.mirror", 1.5),
+        ("data.threads", 0),
+        ("data.broken", "go"),
+        ("model.image_size", 24),
+        ("model.dtype", "float16"),
+        ("model.encoder.plane_heads", 3),
+        ("model.encoder.unwrap", 8),
+        ("model.encoder.looks", 0),
+        ("model.gaussians.grid", 0),
         ("motion_pretrain.steps", -1),
         ("seed", -3),
         ("seed", 2**32 - 1),
     ],
 )
-def test_a_number_that_trains_nothing_is_named(field, value):
+def test_a_value_that_trains_nothing_is_named(field, value):
     config = config_lib.Config()
-    section, _, name = field.rpartition(".")
-    setattr(getattr(config, section) if section else config, name, value)
-    with pytest.raises(ValueError, match=rf"{field}: expected .*, got {value}"):
+    *sections, name = field.split(".")
+    setattr(functools.reduce(getattr, sections, config), name, value)
+    with pytest.raises(ValueError, match=rf"{field}: expected .*, got {value!r}"):
         config.validate()
 
 
@@ -76,6 +93,24 @@ def test_a_number_that_trains_nothing_is_named(field, value):
 def test_damaged_text_is_a_value_error(text, message):
     with pytest.raises(ValueError, match=message):
         config_lib.Config.from_json(text)
+
+
+def test_what_the_released_networks_cannot_do_is_named():
+    config = config_lib.Config()
+    config.model.motion.encoder, config.model.motion.image_size = "fan", 96
+    config.motion_pretrain.steps, config.motion_pretrain.teacher_forcing = 5, True
+    config.model.gaussians.instantiation, config.model.encoder.num_planes = "ray", 4
+    config.model.encoder.unwrap = 16
+    with pytest.raises(ValueError) as caught:
+        config.validate()
+    fields = [line.strip().partition(":")[0] for line in str(caught.value).splitlines()[1:]]
+    assert fields == [
+        "model.encoder.num_planes",
+        "model.encoder.unwrap",
+        "model.motion.(image_size, code_width)",
+        "motion_pretrain.steps",
+        "motion_pretrain.teacher_forcing",
+    ]
 
 
 @pytest.mark.parametrize("crop", [0.0, -0.5, 1.01])
