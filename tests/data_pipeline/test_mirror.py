@@ -44,6 +44,15 @@ def test_the_mirrored_camera_sees_mirrored_points_at_mirrored_pixels():
         np.testing.assert_array_equal(getattr(other, name)[:, 0], getattr(view, name)[:, -1])
 
 
+def test_a_skewed_lens_is_mirrored():
+    view = _view()
+    view.intrinsics[0, 1] = 0.2
+    seen, mirrored = (
+        (one.intrinsics @ [x, 0.3, 1])[0] for one, x in ((view, 0.1), (mirror.mirrored(view), -0.1))
+    )
+    assert mirrored == pytest.approx(1 - seen)
+
+
 def test_left_and_right_coefficients_change_places():
     view = _view()
     value = dict(zip(data_format.COEFFICIENT_NAMES, view.coefficients, strict=True))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from instant_gs.data import packing, pair, pipeline, reader, sampler, synthetic
+from instant_gs.data import packing, pair, pipeline, reader, sampler, synthetic, validate
 from instant_gs.data import source_writer as writer
 from instant_gs.data.error import PackError
 
@@ -73,6 +73,7 @@ def test_estimated_coefficients_differ_and_the_name_decides(tmp_path):
 
     pack = pack_of(tmp_path, ["ada", "eve"], estimated)
     assert {clip.track for clip in pack.clips} == {"estimated"}
+    assert list(validate.source_problems(tmp_path / "source")) == []
     table = sampler.SampleTable([pack], "all")
     assert [len(shared) for shared in table.by_key] == [2, 2]
 

@@ -227,7 +227,10 @@ def test_validator_finds_every_kind(source_pack, copied_source, packed_pack, cop
         name = clip["coefficients"]
         clip["sha256"][name] = digest.file_sha256(copied_source / "blob_2" / name)
     (copied_source / "blob_2" / "identity.json").write_text(json.dumps(content))
+    frames = copied_source / "blob_2" / "jaw_v1"
+    (frames / "00001.png").write_bytes((frames / "00000.png").read_bytes())
     problems = "\n".join(validate.source_problems(copied_source))
+    assert f"blob_2/jaw_v1: {frames} differs from its sha256" in problems
     assert "blob_0/jaw_v0: " in problems
     assert "blob_1: unfinished" in problems
     assert "blob_2/smile_v0: performs smile differently from " in problems
@@ -239,6 +242,19 @@ def test_validator_finds_every_kind(source_pack, copied_source, packed_pack, cop
     problems = list(validate.packed_problems(copied_pack))
     assert len(problems) == 4, problems
     assert all("not in the manifest; remove it" in problem for problem in problems)
+
+
+def test_validator_compares_shards_and_misses_no_identity(source_pack, copied_pack, tmp_path):
+    path = copied_pack / "index" / "00000.json"
+    _rewrite(copied_pack, path, packed_index.load_index(path) | {"sha256": "0" * 64})
+    (problem,) = validate.packed_problems(copied_pack)
+    assert "00000.array_record: differs from its sha256" in problem
+    manifest = tmp_path / "empty" / "manifest.json"
+    manifest.parent.mkdir()
+    manifest.write_bytes((source_pack / "manifest.json").read_bytes())
+    assert list(validate.source_problems(manifest.parent)) == [
+        f"{manifest.parent}: holds no identity"
+    ]
 
 
 def _rewrite(pack, path, index):
