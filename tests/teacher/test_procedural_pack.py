@@ -63,6 +63,13 @@ def test_the_reader_takes_it(written):
         assert all(alpha.max() == 255 and labels.max() <= 7 for _, alpha, labels in frames)
 
 
+def test_a_pack_tells_where_the_key_light_stands(written):
+    who = identity.attributes(3, 5)
+    told = source.load_identity(written, "p0003-000005").attributes
+    for name in ("key_azimuth", "key_elevation"):
+        assert told[f"{name}_degrees"] == pytest.approx(np.degrees(getattr(who, name)), abs=0.051)
+
+
 def test_clips_follow_the_settings(written):
     acts = [performance.make(8, number) for number in performance.choose(3, 5, bank=4, count=2)]
     coefficients = {act.name: act.frames(2) for act in acts}
@@ -204,6 +211,14 @@ def test_performances_are_strong_and_stable():
     assert few.max() > 0.4, "few frames already show the expression"
 
 
+def test_performances_begin_almost_neutral_and_follow_their_keys():
+    for number in range(30):
+        act = performance.make(7, number)
+        assert act.keys[0].max() <= 0.12
+        near = act.frames(5000)[[0, 1000, 2000, 3000, 4000]]  # each a little behind a key pose
+        np.testing.assert_allclose(near, act.keys[:5], atol=1e-3)
+
+
 def test_every_performance_is_used_equally():
     chosen = np.concatenate([performance.choose(1, index, 48, 6) for index in range(64)])
     assert np.bincount(chosen, minlength=48).min() >= 5
@@ -218,6 +233,16 @@ def test_cameras_look_at_the_head():
             yaw = np.degrees(np.arctan2(pose[0, 3], pose[2, 3]))
             assert abs(yaw) <= (20 if number == 0 else 50) + 1e-3
             assert abs(np.degrees(np.arcsin(pose[1, 3] / 2.7))) <= 20 + 1e-3
+
+
+def test_cameras_differ_by_performance_and_lean_a_little():
+    poses = [
+        [view.draw(1, index, name, 0) for name in ("smile-s0001-002", "blink-s0001-003")]
+        for index in range(20)
+    ]
+    assert all((one != other).any() for one, other in poses)
+    lean = np.degrees([np.arcsin(pose[1, 0] / np.hypot(*pose[1, :2])) for pose, _ in poses])
+    assert 1 < np.abs(lean).max() <= 2 + 1e-3
 
 
 def test_side_cameras_are_on_both_sides():

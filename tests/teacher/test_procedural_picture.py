@@ -8,7 +8,7 @@ import pytest
 from instant_gs import types
 from instant_gs.data import format as pack_format
 from instant_gs.geometry import camera
-from instant_gs.teacher.procedural import identity, light, performance, render, skin
+from instant_gs.teacher.procedural import identity, light, performance, render, scene, skin
 
 SEED = 4
 REGION = {name: label for label, name in enumerate(pack_format.REGIONS)}
@@ -45,6 +45,19 @@ def test_every_region_is_there_and_where_it_belongs(view):
     assert height["brows"] < height["eyes"] < height["mouth"] < height["neck_ears"]
     assert height["mouth"] < height["clothes"]
     assert (labels[view.alpha[0, 0] == 0] == 0).all()
+
+
+def test_the_mouth_reaches_its_corners(view):
+    left, right = (render.LANDMARK_NAMES.index(name) for name in ("mouth_left", "mouth_right"))
+    points = render.landmarks(SEED, 0, [performance.pose()])[0]
+    lips = (points[left, 0] - points[right, 0]) * camera.focal_length() / camera.RADIUS * 128
+    columns = np.nonzero((view.regions[0, 0] == REGION["mouth"]).any(axis=0))[0]
+    assert 0.9 * lips < np.ptp(columns) < 2 * lips
+
+
+def test_the_most_frequent_label_of_a_block_wins():
+    labels = np.array([[1, 2, 3, 3], [2, 2, 3, 1]], np.uint8)
+    assert scene._vote(labels).tolist() == [[2, 3]]
 
 
 def test_the_head_fits_the_frame(view):
@@ -102,11 +115,10 @@ def test_a_lens_scales_and_shifts_each_axis_by_itself():
     pose = camera.look_at(0.0, 0.0)
     cameras = types.Camera(np.stack([pose, pose]), np.stack([lens, other]))
     view = render.render_identity(SEED, 5, [performance.pose()], cameras, (64, 96))
-    centres = [
-        np.argwhere(view.regions[0, v] == REGION["mouth"]).mean(axis=0) + 0.5 for v in range(2)
-    ]
-    (row, column), found = centres
+    mouths = [np.argwhere(view.regions[0, v] == REGION["mouth"]) + 0.5 for v in range(2)]
+    (row, column), found = (mouth.mean(axis=0) for mouth in mouths)
     np.testing.assert_allclose(found, [0.8 * (row - 32) + 0.6 * 64, column], atol=0.5)
+    assert np.ptp(mouths[0][:, 1]) == pytest.approx(np.ptp(mouths[1][:, 1]), abs=1)
     assert abs(column - 48) < 2
 
 
@@ -153,8 +165,12 @@ def test_the_key_light_stands_where_the_person_says():
     """At +x, the head's left, if its azimuth is positive, as for cameras."""
     who = identity.attributes(SEED, 0)
     for azimuth in (-0.8, 0.8):
-        x, _, z = light.rig(dataclasses.replace(who, key_azimuth=azimuth)).key
+        rig = light.rig(dataclasses.replace(who, key_azimuth=azimuth))
+        x, y, z = rig.key
         assert np.arctan2(x, z) == pytest.approx(azimuth, abs=1e-5)
+        assert np.arcsin(y) == pytest.approx(who.key_elevation, abs=1e-5)
+    height, sky = rig.axes[light.KEY_SAMPLES :, 2, 1], rig.radiance[light.KEY_SAMPLES :].mean(1)
+    assert sky[height > 0.5].mean() > 2 * sky[height < -0.5].mean(), "the sky is above"
 
 
 def test_twice_the_exposure_is_twice_the_light():
