@@ -88,6 +88,7 @@ def test_a_value_that_trains_nothing_is_named(field, value):
         ('{"seed": true}', "config.seed: expected int, got True"),
         ('{"model": 3}', "config.model: expected fields of ModelConfig, got 3"),
         ('{"model": ', "Expecting value"),
+        ('{"data": {"mirrors": 1}}', r"config.data: unknown fields \['mirrors'\]; expected a"),
     ],
 )
 def test_damaged_text_is_a_value_error(text, message):
@@ -144,6 +145,7 @@ def test_a_configuration_from_before_a_field_existed_reads_as_before():
     del values["model"]["motion"]["crop"], values["model"]["encoder"]["looks"]
     old = config_lib.Config.from_json(json.dumps(values)).model
     assert (old.motion.crop, old.encoder.looks) == (0.62, 1)
+    assert config_lib.Config.from_json('{"data": {"mirror": 1}}').data.mirror == 1, "a whole share"
 
 
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # ml_collections'
