@@ -1,11 +1,14 @@
 """The tables of README.md and the docs are what the committed result files say."""
 
 import json
+import subprocess
 
 import pytest
+from absl import flags
 
 from benchmarks import collect, kernel_tables, provenance, table
 from instant_gs import cli
+from tests import own_flags
 
 TEXT = "a\n<!-- table: summary -->\n<!-- end of table: summary -->\nb\n"
 
@@ -79,7 +82,9 @@ def test_numbers_come_from_the_files(tmp_path):
         "jax": "0.10",
     }
     backward = line | {"direction": "forward_backward", "median_ms": 3000.0}
-    lines = [json.dumps(line), json.dumps(backward), json.dumps(line | {"case": "tiny"})]
+    other = line | {"platform": "gpu", "median_ms": 1.0}  # its place is in the JSON files
+    lines = [line, backward, line | {"case": "tiny"}, other]
+    lines = [json.dumps(line) for line in lines]
     (tmp_path / "cpu.jsonl").write_text("\n".join(lines) + "\n")
     results, cpu = table.read_results(tmp_path), table.read_cpu(tmp_path)
     text = table.rewrite(TEXT, table.blocks(results, cpu))
@@ -115,6 +120,75 @@ def test_verdicts_and_age():
     assert "201 µs, not measured: missed" in text and "500 µs, not measured: not compared" in text
     assert "changed since" not in text
     assert "changed since" in kernel_tables.speed([result(triton_sources_sha256="other")])
+
+
+def test_misses_are_said():
+    record = result(parity={"bound": 1e-4, "cases": [{"pass": True, "worst": 2e-6}] * 2})
+    assert "parity: 2 of 2 scenes pass" in kernel_tables.speed([record])
+    record["parity"]["cases"].append({"pass": False, "worst": 3e-2})
+    record["bench"][0]["ours"]["forward_backward_deterministic_us"] = 800.0
+    text = kernel_tables.speed([record])
+    assert "parity: 2 of 3 scenes pass, worst relative L2 3.0e-02" in text
+    assert "at most 1.5x the time: 1.60x: missed" in text
+
+
+def test_the_most_that_a_kernel_takes_is_shown():
+    kernel = {"kernel": "blend", "variant": "D = 3", "registers": 40, "spill_bytes": 0}
+    entries = [
+        kernel | {"capability": 90, "shared_bytes": 2048},
+        kernel | {"capability": 80, "shared_bytes": 4096, "spill_bytes": 8, "registers": 50},
+    ]
+    text = kernel_tables.compiled({"triton": "3", "kernels": entries})
+    assert "| `blend` | D = 3 | 50 | 40 | 4096 | 8 |" in text and "| sm_80 | sm_90 |" in text
+
+
+def test_triton_sources_are_those_of_both_folders(tmp_path, monkeypatch):
+    """Else a kernel that changed would not be noticed."""
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    (tmp_path / "kernels" / "rasterize").mkdir(parents=True)
+    seen = {provenance.triton_hash()}
+    for name in ("triton_call.py", "rasterize/triton_fwd.py", "rasterize/triton_tuned.json"):
+        for content in ("1", "2"):
+            (tmp_path / "kernels" / name).write_text(content)
+            seen.add(provenance.triton_hash())
+    assert len(seen) == 7
+    (tmp_path / "kernels" / "rasterize" / "xla.py").write_text("1")
+    assert provenance.triton_hash() in seen
+
+
+def test_names_of_devices_become_names_of_files():
+    assert provenance.file_name("NVIDIA H100 (80GB)") == "nvidia-h100-80gb"
+
+
+def test_a_driver_that_does_not_answer_is_none(monkeypatch):
+    answers = iter([(0, "580.1\n580.1\n"), (9, "no devices\n"), (0, "")])
+
+    def ask(command, **_):
+        status, text = next(answers)
+        return subprocess.CompletedProcess(command, status, text)
+
+    monkeypatch.setattr(provenance.subprocess, "run", ask)
+    assert [provenance._driver() for _ in range(3)] == ["580.1", None, None]
+
+
+def test_check_fails_where_a_table_is_stale_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    document = tmp_path / "README.md"
+    document.write_text("old")
+    stale = {document: "new"}
+    monkeypatch.setattr(table, "stale", lambda: stale)
+    with own_flags.alone():
+        table.define_flags()
+        flags.FLAGS(["table", "--check"])
+        with pytest.raises(cli.UserError, match=r"README\.md: tables are not those"):
+            table.main([])
+        assert document.read_text() == "old"
+        flags.FLAGS(["table", "--nocheck"])
+        table.main([])
+        assert document.read_text() == "new" and "wrote README.md" in capsys.readouterr().out
+        stale.clear()
+        flags.FLAGS(["table", "--check"])
+        table.main([])
+    assert "nothing to change" in capsys.readouterr().out
 
 
 def test_rehearsals_and_older_results_do_not_count(tmp_path):
@@ -172,6 +246,18 @@ def test_collecting_refuses_parts_of_different_sources(tmp_path):
     with pytest.raises(cli.UserError, match=r"neither parity\.json nor bench\.json"):
         collect.collect(tmp_path)
     write(tmp_path, "parity.json", part())
-    write(tmp_path, "bench.json", part(kernels_sha256="other"))
-    with pytest.raises(cli.UserError, match="other sources"):
-        collect.collect(tmp_path)
+    for changes in ({"kernels_sha256": "other"}, {"driver": "570"}, {"versions": {"jax": "1.2.4"}}):
+        write(tmp_path, "bench.json", part(**changes))
+        with pytest.raises(cli.UserError, match="other sources"):
+            collect.collect(tmp_path)
+
+
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_a_joined_rehearsal_has_no_name_of_a_device(interpreted, tmp_path):
+    write(tmp_path, "parity.json", part(interpreted=interpreted, cases=[{"pass": 1, "worst": 0.0}]))
+    with own_flags.alone():
+        collect.define_flags()
+        flags.FLAGS(["collect", f"--folder={tmp_path}"])
+        collect.main([])
+    name = "rehearsal" if interpreted else "test-gpu"
+    assert {path.stem for path in tmp_path.iterdir()} == {"parity", name}
