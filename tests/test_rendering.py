@@ -1,6 +1,7 @@
 """Gaussians land where the camera says."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import pytest
 
 from instant_gs import rendering, types
 from instant_gs.geometry import camera
+from kernels import constants
+from kernels.rasterize import api
 
 
 def ball(center, color, opacity=0.99, scale=0.02):
@@ -99,8 +102,20 @@ def test_what_fits_at_the_trained_size_fits_in_larger_pictures(mode):
     assert overflow(256, plain) > 1000, "else this test is of no use"
 
 
+def test_capacity_grows_with_the_picture_beyond_the_trained_size():
+    def capacity(size, count=100_000):
+        return rendering.options_at(size, 64, count).capacity
+
+    own = [api.automatic_capacity(100_000, (size, size)) for size in (32, 64)]
+    assert [capacity(32), capacity(64)] == own and own[0] < own[1], "nothing is added there"
+    assert capacity(128) == math.ceil(1.25 * 4 * own[1])
+    assert capacity(96) == math.ceil(1.25 * 2.25 * own[1])
+    assert capacity(1024, 10**7) == constants.MAX_CAPACITY, "slots have numbers of 32 bits"
+
+
 def test_a_shortage_is_said_with_what_helps():
     assert rendering.shortage(np.zeros(3, int), 100) == ""
+    assert rendering.shortage(np.zeros(0, int), 100) == "", "no picture lacks nothing"
     said = rendering.shortage([0, 900, 3], 100)
     assert "900 of 1000 places" in said and "--capacity=2048" in said
 
