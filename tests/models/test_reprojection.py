@@ -107,6 +107,18 @@ def test_the_correction_reads_them(module, camera, means):
     assert np.abs(np.asarray(seen - empty)[..., 3:]).max() > 1e-3
 
 
+def test_the_last_of_the_three_colours_is_the_planes_own(module, camera, means):
+    """And what the network says of the other features is added to them."""
+    features = jax.random.normal(jax.random.key(0), (1, SIDE * SIDE, 5))
+    photo = jnp.full((1, 64, 64, 3), 0.5)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), features, means, photo, camera)
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)["params"]
+    params["blend"]["bias"] = jnp.array([-50.0, -50.0, 50.0])
+    params["correction"]["bias"] = jnp.array([1.0, 2.0])
+    out = module.apply({"params": params}, features, means, photo, camera)
+    np.testing.assert_allclose(out, features + jnp.array([[[0, 0, 0, 1, 2.0]]]), atol=1e-6)
+
+
 def test_around_is_the_mean_of_what_is_inside():
     maps = np.random.default_rng(0).random((9, 12, 2)).astype(np.float32)
     means = np.asarray(reprojection.around(jnp.asarray(maps)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
-from instant_gs.models import head_surface, instantiation, refinement, reprojection, unwrap
+from instant_gs.models import head_surface, instantiation, motion, refinement, reprojection, unwrap
 
 SIDE = 16
 CELL = (7, 9)  # row and column: near the middle of the face
@@ -76,6 +76,14 @@ def test_the_surface_is_symmetric_and_finest_in_the_face():
     np.testing.assert_allclose(np.linalg.norm(head_surface.outward(32), axis=-1), 1, atol=1e-5)
 
 
+def test_the_head_turns_about_an_axis_behind_the_origin():
+    middle = head_surface.points(33).reshape(33, 33, 3)[16]
+    np.testing.assert_allclose(middle[16], [0, 0, 0.24 - 0.05], atol=1e-6)
+    widest = middle[middle[:, 0].argmax()]
+    np.testing.assert_allclose(widest, [0.23, 0, -0.05], atol=0.02)
+    assert middle[0, 2] < -0.05 > middle[-1, 2], "past the ears"
+
+
 def test_cells_look_away_from_the_heads_axis():
     """Sideways as they lie around it, the upper ones a little up, the lower ones down."""
     x, y, z = head_surface.points(32).T
@@ -90,6 +98,23 @@ def test_cells_look_away_from_the_heads_axis():
 def test_what_is_no_background_has_any_colour():
     colors = jnp.array([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.0, 0.0, 0.2], [4 / 255, 0.0, 0.0]])
     np.testing.assert_allclose(unwrap.presence(colors)[:, 0], [0, 1, 1, 0.5], atol=1e-6)
+
+
+def test_the_pose_is_read_from_outlines(monkeypatch):
+    """Of a photo in [-1, 1]: a dark head before black is there."""
+    seen = []
+
+    def spy(x, widths, hidden):
+        seen.append(x)
+        return x[:, 0, 0]
+
+    monkeypatch.setattr(motion, "convolutions", spy)
+    photo = jnp.full((1, 8, 8, 3), -1.0).at[:, 2:6, 2:5].set(-0.9)
+    last = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}
+    unwrap.PoseEncoder().apply({"params": {"angles": last}}, photo)
+    outline = np.zeros((8, 8))
+    outline[2:6, 2:5] = 1
+    np.testing.assert_allclose(seen[0][..., 1], [outline, outline[:, ::-1]], atol=1e-6)
 
 
 def test_a_mirrored_photo_has_the_mirrored_pose():
