@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -44,9 +45,24 @@ def test_layout_is_what_viewers_expect(tmp_path):
 def test_extremes_stay_finite(tmp_path):
     gaussians = fake.gaussians(3)
     gaussians.opacities[1:], gaussians.scales[2] = 1.0, 0.0
-    export.write_ply(tmp_path / "a.ply", gaussians, filter_width=0)
-    body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n", 1)[1]
-    assert np.isfinite(np.frombuffer(body, "<f4")).all()
+    gaussians.quats[1] = 0
+    export.write_ply(tmp_path / "a.PLY", gaussians, filter_width=0)
+    body = (tmp_path / "a.PLY").read_bytes().split(b"end_header\n", 1)[1]
+    rows = np.frombuffer(body, "<f4").reshape(2, 17)
+    assert np.isfinite(rows).all()
+    assert (1 / (1 + np.exp(-rows[:, 9])) > 0.9999).all() and np.exp(rows[1, 10:13]).max() < 1e-6
+
+
+def test_quaternions_are_of_unit_length(tmp_path):
+    """Those of a model are of any; not all viewers divide by it."""
+    gaussians = fake.gaussians(4)
+    lengths = np.array([[1.0], [0.2], [1.0], [7.0]], np.float32)
+    for name, scale in (("a", 1), ("b", lengths)):
+        scaled = dataclasses.replace(gaussians, quats=scale * gaussians.quats)
+        export.write_ply(tmp_path / f"{name}.ply", scaled, filter_width=0)
+    (first, second) = (read(tmp_path / name) for name in ("a.ply", "b.ply"))
+    np.testing.assert_allclose(np.linalg.norm(first.quats, axis=-1), 1, atol=1e-6)
+    np.testing.assert_allclose(first.quats, second.quats, atol=1e-6)
 
 
 def test_errors(tmp_path):
@@ -60,6 +76,9 @@ def test_errors(tmp_path):
     export.write_ply(tmp_path / "a.ply", fake.gaussians(), filter_width=0)
     with pytest.raises(cli.UserError, match="exists already"):
         export.write_ply(tmp_path / "a.ply", fake.gaussians(), filter_width=0)
+    several = jax.tree.map(lambda leaf: leaf[None], fake.gaussians())
+    with pytest.raises(ValueError, match=r"shape \(N, 3\), got \(1, 5, 3\); export one frame"):
+        export.write_ply(tmp_path / "b.ply", several, filter_width=0)
 
 
 def read(path):
