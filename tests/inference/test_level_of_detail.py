@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -145,6 +146,52 @@ def test_prefixes_are_stratified_by_importance():
     ranks = level_of_detail._ranks(hidden, means)
     assert (hidden[ranks[:550]] > 0).all() and (hidden[ranks[550:]] < 0).all()
     assert np.array_equal(level_of_detail._ranks(np.zeros(9), means[:9]), np.arange(9))
+
+
+def test_a_prefix_is_spread_over_a_surface():
+    """Of 32 x 32 as important ones each square has its share, in any order that they come in."""
+    cells = np.random.default_rng(0).permutation(1024)
+    rows, columns = np.divmod(cells, 32)
+    means = np.stack([columns, rows, np.zeros(1024)], -1)
+    ranks = level_of_detail._ranks(np.ones(1024), means)
+    squares = rows // 4 * 8 + columns // 4
+    for count, share in ((64, 1), (512, 8)):
+        found = np.bincount(squares[ranks[:count]], minlength=64)
+        assert np.abs(found - share).max() <= share / 4
+
+
+def test_importance_is_the_largest_over_all_pictures(monkeypatch):
+    """Not the sum: the first one is seen a little in each; what is not kept comes last."""
+    seen = np.zeros((3, 4), np.float32)
+    seen[:, 0], seen[1, 1], seen[2, 2], seen[0, 3] = 2, 3, 1, 9
+    monkeypatch.setattr(
+        level_of_detail, "_weights", lambda *_: lambda _, head, row, view: seen[row]
+    )
+    means = np.arange(12, dtype=np.float32).reshape(4, 3)
+    engine = SimpleNamespace(
+        model=None, params=None, image_size=4, fov_degrees=camera.FOV_WIDE_DEGREES, bank=[1, 2]
+    )
+    engine.fold, engine.motion = lambda head: head, lambda _, code: code
+    engine.rest = lambda head: SimpleNamespace(means=means)
+    head = types.Avatar(means, means, means, np.arange(4) < 3)
+    ordered = level_of_detail.order(engine, head, 0)
+    np.testing.assert_array_equal(ordered.importance[np.argsort(ordered.means[:, 0])], [2, 3, 1, 9])
+    np.testing.assert_array_equal(ordered.avatar.features, ordered.means)
+    assert not ordered.avatar.keep[3] and ordered.avatar.keep[:3].all()
+
+
+def test_areas_are_added_up_over_eight_neighbours():
+    """On a line: what is missing at its start widens the first eight and the next ones less."""
+    line = np.arange(24, dtype=np.float32)[:, None] * np.array([[1.0, 0, 0]], np.float32)
+    line = line**1.01  # so that no two neighbours are as far
+    means = np.concatenate([line, line[:1]])
+    importance = np.ones(25, np.float32)
+    importance[24] = 24  # left out
+    importance[16:24] = 0  # nothing is seen of the line's end
+    head = types.Avatar(means, means, means, np.ones(25, bool))
+    widths = level_of_detail.prefix(level_of_detail.Ordered(head, importance, means), 24).widths
+    np.testing.assert_allclose(widths[:4], np.sqrt((8 + 24) / 8), rtol=1e-6)
+    np.testing.assert_allclose(widths[5:], 1, rtol=1e-6)
 
 
 def test_animate_draws_so_many_gaussians(engine):
