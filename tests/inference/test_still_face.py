@@ -1,9 +1,12 @@
 """A still face must look still: flicker in, less flicker out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from instant_gs import types
 from instant_gs.inference import animate, camera_path, still_face
 from instant_gs.training import weights
 from tests import own_process
@@ -29,6 +32,29 @@ def test_disturbance_is_small_and_leaves_the_background_black(face):
     assert 1 < inside.std(0).mean() < 20
     bias = np.abs(inside.mean(0) - face[4:-4, 10:-4]).mean()
     assert bias < 15, "edges are blurred, and nothing else happens on average"
+
+
+def test_sensor_noise_and_crop_are_off_by_what_is_said():
+    random = np.random.default_rng(0)
+    flat = still_face.disturb(np.full((64, 64, 3), 100, np.uint8), random)[2:-2, 2:-2]
+    assert flat.mean() == pytest.approx(100, abs=0.1) and flat.std() == pytest.approx(2, abs=0.1)
+    spot = np.zeros((15, 15, 3), np.uint8)
+    spot[5:10, 5:10] = 200
+    images = np.stack([still_face.disturb(spot, random) for _ in range(100)]).mean(-1)
+    rows, columns = np.mgrid[:15, :15] - 7
+    moved = [(images * axis).sum((1, 2)) / images.sum((1, 2)) for axis in (rows, columns)]
+    assert 0.9 < np.abs(moved).max() < 1.1 and abs(np.corrcoef(moved)[0, 1]) < 0.3
+    np.testing.assert_allclose(np.std(moved, axis=1), 1 / np.sqrt(3), rtol=0.15)
+
+
+def test_the_calibrated_noise_is_not_too_small():
+    """It is estimated from few pictures, but of many numbers."""
+    random = np.random.default_rng(0)
+    trembling = SimpleNamespace(
+        read_motion=lambda code, image: types.Motion(*random.normal(5, 0.3, (2, 4000)))
+    )
+    black = np.zeros((4, 4, 3), np.uint8)
+    assert still_face.motion_noise(trembling, None, black) == pytest.approx(0.3, rel=0.02)
 
 
 def test_the_filter_at_least_halves_the_flicker(engine, face):
