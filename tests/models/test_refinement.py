@@ -65,9 +65,39 @@ def test_a_place_behind_what_was_drawn_knows_it():
     distance = float(jnp.linalg.norm(camera.cam2world[:3, 3]))
     means = np.zeros((4, 3))
     means[:, 0] = [0.1, 0.0, -0.02, -0.1]  # from the near side to the far one
-    _, seen = _seen(means, _disc(), _disc(), camera, distance)
-    np.testing.assert_allclose(seen["behind"], [-1.0, 0.0, 0.4, 1.0], atol=1e-3)
-    np.testing.assert_allclose(seen["mirrored behind"], [1.0, 0.0, -0.4, -1.0], atol=1e-3)
+    for opacity in (1.0, 0.2):
+        _, seen = _seen(means, opacity * _disc(), _disc(), camera, distance)
+        np.testing.assert_allclose(seen["behind"], [-1.0, 0.0, 0.4, 1.0], atol=1e-3)
+        np.testing.assert_allclose(seen["mirrored behind"], [1.0, 0.0, -0.4, -1.0], atol=1e-3)
+
+
+def test_a_place_knows_what_its_mirror_image_shows():
+    means = np.array([[0.2, 0.0, 0.0], [-0.2, 0.0, 0.0]] * 2)
+    _, seen = _seen(means, _disc(x=0.75, radius=0.2), _disc(), _camera(), 2.7)
+    np.testing.assert_allclose(seen["alpha"][:2], [1, 0], atol=1e-3)
+    np.testing.assert_allclose(seen["mirrored alpha"][:2], [0, 1], atol=1e-3)
+
+
+def test_the_error_counts_colours_and_three_tenths_of_coverage():
+    photo = jnp.zeros((4, 4, 3)).at[:, 2:].set(0.5)
+    drawn = rendering.Rendered(0 * photo, jnp.full((4, 4), 0.5), None, 0)
+    assert float(refinement.error(drawn, photo)) == pytest.approx(0.125 + 0.3 * 0.25)
+
+
+def test_a_step_goes_down_the_slope():
+    """By as much as the network says of what the slope is worth: its size hardly counts."""
+    camera = jax.tree.map(lambda a: a[None], _camera())
+    photo, means = jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 4, 3))
+    drawn = rendering.Rendered(photo, photo[..., 0], photo[..., 0], jnp.zeros(1, int))
+    features = jax.random.normal(jax.random.key(0), (1, 4, 5))
+    slope = jnp.linspace(-1.0, 1.0, 20).reshape(1, 4, 5) ** 3
+    module, inputs = refinement.Refinement(), (features, slope, means, drawn, photo, camera)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)["params"]
+    params["blend"]["bias"] = jnp.array([50.0, 0.0, 0.0])
+    params["step"]["bias"] = jnp.ones(5)
+    out = jax.jit(module.apply)({"params": params}, *inputs)
+    np.testing.assert_allclose(features - out, np.arcsinh(300 * np.asarray(slope)), atol=1e-5)
 
 
 def test_an_outline_that_is_too_wide_says_where_to_go():

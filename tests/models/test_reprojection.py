@@ -115,7 +115,7 @@ def test_the_last_of_the_three_colours_is_the_planes_own(module, camera, means):
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)["params"]
     params["blend"]["bias"] = jnp.array([-50.0, -50.0, 50.0])
     params["correction"]["bias"] = jnp.array([1.0, 2.0])
-    out = module.apply({"params": params}, features, means, photo, camera)
+    out = jax.jit(module.apply)({"params": params}, features, means, photo, camera)
     np.testing.assert_allclose(out, features + jnp.array([[[0, 0, 0, 1, 2.0]]]), atol=1e-6)
 
 
