@@ -76,7 +76,8 @@ def project(points, camera: types.Camera):
     rotation, position = camera.cam2world[:3, :3], camera.cam2world[:3, 3]
     x, y, z = jnp.moveaxis(camera_lib.product(points - position[None], rotation), -1, 0)
     k = camera.intrinsics
-    return 2 * (k[0, 0] * x / z + k[0, 2]) - 1, 2 * (k[1, 1] * y / z + k[1, 2]) - 1
+    across = k[0, 0] * x / z + k[0, 1] * y / z + k[0, 2]
+    return 2 * across - 1, 2 * (k[1, 1] * y / z + k[1, 2]) - 1
 
 
 def pose_error(angles, camera: types.Camera):

@@ -51,6 +51,17 @@ def test_what_stands_off_the_head_lands_in_its_cell_of_the_outer_shell():
     assert laid[0, row, column, 3:6].min() > 0.9 > 0.1 > laid[0, row, column, :3].max()
 
 
+def test_points_land_where_any_camera_of_a_pack_sees_them():
+    """Also with two focal lengths, a skew and another centre: the rasterizer heeds them all."""
+    lens = np.array([[2.9, 0.3, 0.45], [0, 3.6, 0.55], [0, 0, 1]], np.float32)
+    camera = types.Camera(jnp.asarray(camera_lib.look_at(0.4, 0.2)), jnp.asarray(lens))
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (20, 3)).astype(np.float32)
+    local = np.c_[points, np.ones(20)] @ np.asarray(camera_lib.view_matrix(camera.cam2world)).T
+    x, y, depth = lens @ local[:, :3].T
+    seen = unwrap.project(jnp.asarray(points), camera)
+    np.testing.assert_allclose(seen, [2 * x / depth - 1, 2 * y / depth - 1], atol=1e-5)
+
+
 def test_cells_know_whether_they_face_the_camera():
     camera = _camera(0.7)  # from the head's left, which is at +x
     facing = np.asarray(unwrap.unwrap(jnp.zeros((1, 8, 8, 3)), camera, SIDE))[0, :, :, 6]
