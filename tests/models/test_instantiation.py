@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from instant_gs import types
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.models import instantiation
 from tests.models import ray_oracle, small
@@ -39,8 +40,11 @@ def test_plane_mode_averages_and_doubles():
     assert np.allclose(got[:, 0, 0], mean[:, 0, 0], atol=1e-6), "the border is held"
 
 
-def test_rays_of_the_reference_camera():
+@pytest.mark.parametrize("lens", [None, [[2.9, 0.3, 0.45], [0, 3.6, 0.55], [0, 0, 1]]])
+def test_rays_of_the_reference_camera_and_of_any(lens):
     camera = camera_lib.orbit_camera(0.3, 0.2)
+    if lens:
+        camera = types.Camera(camera.cam2world, np.array(lens, np.float32))
     origin, direction = instantiation.camera_rays(camera, RAYS)
     place, want = ray_oracle.rays(camera.cam2world, camera.intrinsics, RAYS)
     assert np.allclose(origin, place, atol=1e-6) and np.allclose(direction, want, atol=1e-6)
