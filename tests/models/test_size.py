@@ -114,6 +114,21 @@ def test_transformers_start_as_released():
     assert not block["mlp"]["fc1"]["bias"].any() and not embed["proj"]["bias"].any()
 
 
+def test_planes_start_as_the_photo_beside_a_smooth_head_that_has_no_colour():
+    module = encoder.Shortcut(features=48, dtype="float32")
+    photo = jax.random.normal(jax.random.key(0), (1, 32, 32, 5))
+    params = jax.jit(module.init)(jax.random.key(1), photo)
+    out = module.apply(params, photo)
+    colors = photo.reshape(1, 16, 2, 16, 2, 5).mean((2, 4))[..., :3]
+    assert out.shape == (1, 16, 16, 48) and jnp.allclose(out[..., :3], colors, atol=1e-5)
+    head = module.apply(params, 0 * photo)[0]
+    assert not head[..., :3].any() and 0.4 < head[..., 3:].std() < 0.8
+    side_by_side = jnp.corrcoef(head[:, :-1, 3:].ravel(), head[:, 1:, 3:].ravel())[0, 1]
+    assert side_by_side > 0.4 and jnp.abs(head[:8, :8].mean() - head[8:, 8:].mean()) > 0.01
+    last = encoder._quiet(jax.random.key(0), (3, 3, 32, 48))
+    assert 0.95 < last.std() / (0.02 * math.sqrt(2 / (9 * 32))) < 1.05
+
+
 def test_decoders_start_as_released():
     """Equalised layers from N(0, 1), AdaLN's from a truncated normal of 0.02 / gain, biases 0."""
     released = convert.released_config().model
