@@ -60,6 +60,15 @@ def fresh(judge):
     return params, jax.jit(judge.logits)
 
 
+def test_channels_double_where_the_side_halves():
+    config = config_lib.AdversarialConfig(channel_base=64, channel_max=10, condition_width=8)
+    judge = discriminator.DiscriminatorModel(config, image_size=16, code_width=CODE)
+    shapes = jax.eval_shape(judge.init, jax.random.key(0))
+    names = {"from_rgb": "kernel", "block8": "skip", "block4": "skip"}
+    widths = [jax.tree.leaves(shapes[name][part])[-1].shape[-1] for name, part in names.items()]
+    assert widths == [4, 8, 10]
+
+
 def test_where_a_picture_is_seen_from_matters(fresh):
     params, logits = fresh
     image, camera, code = _scene()
@@ -168,6 +177,9 @@ def test_halving_keeps_the_mean_and_removes_what_would_alias():
     np.testing.assert_allclose(discriminator.halve(flat)[:, 1:-1, 1:-1], 1.0, rtol=1e-6)
     stripes = flat.at[:, :, ::2].set(-1.0)
     assert float(jnp.abs(discriminator.halve(stripes)[:, 1:-1, 1:-1]).max()) < 1e-6
+    dot = jnp.zeros((1, 8, 8, 1)).at[0, 3, 4].set(1.0)
+    spread = np.outer([3, 1], [1, 3]) / 64  # the filter (1, 3, 3, 1) / 8 both ways
+    np.testing.assert_allclose(discriminator.halve(dot)[0, 1:3, 1:3, 0], spread, atol=1e-6)
 
 
 def test_deviation_is_that_of_the_group():
