@@ -118,8 +118,14 @@ def test_times_of_the_other_platform_are_kept(result):
     newer = stage_cost.with_other_times(timed_on("cpu", result, 3.0), both)
     times = newer["stages"]["fold"]["milliseconds"]
     assert (times["cpu"]["median"], times["gpu"]["median"]) == (3.0, 2.0)
-    other = timed_on("gpu", result, 2.0) | {"frame": 1024}
-    assert stage_cost.with_other_times(other, both) == other, "of another frame"
+    for change in ({"frame": 1024}, {"model": "other"}):
+        other = timed_on("gpu", result, 2.0) | change
+        assert stage_cost.with_other_times(other, both) == other, "of another frame or model"
+
+
+def test_the_least_traffic_is_what_goes_in_and_what_comes_out():
+    stage = stage_cost.Stage(lambda x: jnp.stack([x, 2 * x, 3 * x]), (stage_cost._shape(1000),))
+    assert stage_cost.measure(stage, timed=False)["least_megabytes"] == pytest.approx(4 * 4e-3)
 
 
 def test_the_committed_counts_are_those_of_the_reference():

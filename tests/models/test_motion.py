@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from instant_gs.models import motion
 
@@ -16,6 +17,12 @@ def test_exposure_cancels():
     assert plain.shape == (2, 32, 32, 1) and 0.8 < plain.std() < 1.2
     brighter = np.asarray(motion.local_contrast(0.6 * image + 0.3))
     assert np.corrcoef(brighter.ravel(), plain.ravel())[0, 1] > 0.999
+
+
+def test_surroundings_are_a_sixteenth_of_the_side():
+    weights, position = motion._window(64), np.arange(64)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    assert np.sqrt(weights[32] @ (position - 32) ** 2) == pytest.approx(4, rel=1e-3)
 
 
 def test_smooth_shading_nearly_cancels():

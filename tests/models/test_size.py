@@ -146,6 +146,18 @@ def test_decoders_start_as_released():
     assert 0.95 < adaln["proj"]["kernel"].std() / 0.04 < 1.05 and not adaln["proj"]["bias"].any()
 
 
+def test_a_motion_decoder_from_scratch_starts_still_and_listens_to_its_codes():
+    settings = config.GaussianConfig(position="anchored")
+    module, width = motion.MotionDecoder(config.MotionConfig(), settings), settings.feature_width
+    arguments = jnp.zeros((1, 2, width)), jnp.zeros((1, 512)), jnp.zeros((1, 512))
+    mover = module.init(jax.random.key(0), *arguments)["params"]
+    assert 0.95 < mover["fc2"]["kernel"].std() / 0.05 < 1.05
+    adaln = {name: part["kernel"].std() for name, part in mover["adaln"].items()}
+    gain = layer.TRANSFORMER_GAIN
+    assert 0.95 < gain * adaln["mapping"] / 0.06 < 1.05
+    assert 0.9 < gain * adaln["proj"] * math.sqrt(width) < 1.1
+
+
 def test_depthwise_convolution_is_one():
     module = layer.DepthwiseConv3()
     image = jax.random.normal(jax.random.key(0), (2, 5, 7, 6))
