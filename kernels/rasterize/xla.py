@@ -118,6 +118,8 @@ def _from_work_order(values: jax.Array, work: xla_blend.Work) -> jax.Array:
 
 def _tables(operands: Operands, geometry: jax.Array, splats: jax.Array) -> xla_blend.Tables:
     features = operands.features
+    # Where a list ends within a chunk, any splat is read and weighs zero: none may be NaN.
+    features = jnp.where(jnp.isfinite(features), features, 0.0)
     return xla_blend.Tables(
         geometry=geometry,
         features=features.reshape(-1, features.shape[-1]),

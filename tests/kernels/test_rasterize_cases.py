@@ -124,6 +124,22 @@ def test_a_splat_that_is_not_finite_contributes_nothing(argument, value, backend
     assert np.abs(getattr(grads, argument)[3]).max() == 0
 
 
+def test_a_splat_that_one_camera_shows_nothing_of_spoils_no_other_picture(backend, helpers):
+    """The first camera sees nothing, so the first splat, which is broken, leads its empty list."""
+    scene = helpers.make_scene(cameras=2)
+    scene.viewmats[0, 2, 3] = -9.0
+    absent = scene._replace(opacities=np.where(np.arange(len(scene.means)), scene.opacities, 0.0))
+    scene.features[0] = np.nan
+    helpers.assert_same_image(
+        helpers.render(backend, scene), helpers.render(backend, absent), limit=1e-6
+    )
+    grads, expected = (helpers.gradients(backend, one) for one in (scene, absent))
+    for name in helpers.ARGUMENTS:
+        a, b = getattr(grads, name), getattr(expected, name)
+        assert np.isfinite(a).all(), f"gradient of {name}"
+        assert helpers.relative_error(a, b) < 1e-6, f"gradient of {name}"
+
+
 def test_zero_splats(backend, helpers):
     scene = helpers.make_scene(num_splats=0)
     output = helpers.render(backend, scene)
