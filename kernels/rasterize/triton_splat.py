@@ -97,12 +97,15 @@ def rotate(qw, qx, qy, qz):
 
 @triton.jit
 def clamped_ratio(ratio, focal, centre, size):
-    """The ratio inside the limits of the Jacobian, and whether it was inside already."""
+    """The ratio inside the limits of the Jacobian, and whether it was inside already.
+
+    A focal length of 0 sets no limits: they are infinite, or NaN where the centre is at an edge.
+    """
     margin = JACOBIAN_MARGIN * 0.5 * size / focal
     low = -(centre / focal + margin)
     high = (size - centre) / focal + margin
     clamped = tl.minimum(tl.maximum(ratio, low), high)
-    return clamped, (ratio >= low) & (ratio <= high)
+    return clamped, clamped == ratio
 
 
 @triton.jit
