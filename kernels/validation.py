@@ -36,8 +36,8 @@ def check_options(options: Any) -> RasterizeOptions:
         if not isinstance(getattr(options, name), bool | np.bool_):
             raise _wrong_type(options, name, "True or False")
     checks = {
-        "mode": (options.mode in MODES, f"one of {MODES}"),
-        "on_overflow": (options.on_overflow in ON_OVERFLOW, f"one of {ON_OVERFLOW}"),
+        "mode": (is_one_of(options.mode, MODES), f"one of {MODES}"),
+        "on_overflow": (is_one_of(options.on_overflow, ON_OVERFLOW), f"one of {ON_OVERFLOW}"),
         "max_alpha": (
             constants.MIN_ALPHA <= options.max_alpha < 1,
             "a number in [1/255, 1): smaller contributions are skipped",
@@ -83,6 +83,11 @@ def _wrong_type(options: RasterizeOptions, name: str, expected: str) -> TypeErro
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_one_of(value: Any, names: tuple[str, ...]) -> bool:
+    """Whether it is one of the names; an array of them is none."""
+    return isinstance(value, str) and value in names
 
 
 def _is_count(value: Any) -> bool:

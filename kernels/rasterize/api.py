@@ -120,7 +120,7 @@ def rasterize(
     """
     options = validation.check_options(RasterizeOptions() if options is None else options)
     image_size = validation.check_image_size(image_size)
-    if implementation is not None and implementation not in IMPLEMENTATIONS:
+    if implementation is not None and not validation.is_one_of(implementation, IMPLEMENTATIONS):
         raise ValueError(
             f"implementation: expected one of {IMPLEMENTATIONS} or None, got {implementation!r}"
         )

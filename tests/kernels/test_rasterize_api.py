@@ -49,6 +49,7 @@ def _call(helpers, **changes):
         ({"image_size": 64}, ValueError, r"image_size: expected \(height, width\)"),
         ({"image_size": (64, 0)}, ValueError, "image_size"),
         ({"implementation": "cuda"}, ValueError, "implementation: expected one of"),
+        ({"implementation": np.array(["xla"])}, ValueError, "implementation: expected one of"),
         ({"options": {"mode": "classic"}}, TypeError, r"options: expected kernels\.Rasteriz"),
         ({"options": kernels.RasterizeOptions(mode="soft")}, ValueError, r"options\.mode"),
         ({"options": kernels.RasterizeOptions(near=0.0)}, ValueError, r"options\.near"),
@@ -137,6 +138,8 @@ def test_an_option_of_the_wrong_type_is_named(name, value, helpers):
         ({"tile_size": (8, 8, 8)}, "tile_size"),
         ({"tile_size": (8, 0)}, "tile_size"),
         ({"on_overflow": "ignore"}, "on_overflow"),
+        ({"on_overflow": np.array(["raise", "count"])}, "on_overflow"),
+        ({"mode": np.array(["classic", "antialiased"])}, "mode"),
     ],
 )
 def test_an_option_out_of_range_is_named(options, name, helpers):
