@@ -12,7 +12,8 @@ NUM_CPU_DEVICES = 4  # enough for a 2x2 mesh
 
 # Compiling takes most of the time of the tests. Without LLVM's optimisations all took 14 % less
 # processor time, those that compile most a fifth (2026-11-29). What the caller sets comes last and
-# wins: XLA_FLAGS=--xla_backend_optimization_level=3 tests what users run.
+# wins: XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true" tests
+# what users run.
 _FLAGS = [
     f"--xla_force_host_platform_device_count={NUM_CPU_DEVICES}",
     "--xla_backend_optimization_level=0",

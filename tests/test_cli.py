@@ -99,9 +99,17 @@ def test_a_link_to_nothing_is_not_replaced_unasked(tmp_path):
     with output.whole_file(link, overwrite=True) as path:
         path.write_text("whole")
     assert link.read_text() == "whole" and not link.is_symlink()
-    with pytest.raises(cli.UserError, match="exists already"), output.whole_file(link) as path:
+
+
+def test_a_file_is_not_replaced_unasked(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    with pytest.raises(cli.UserError, match="exists already"), output.whole_file(file) as path:
         path.write_text("unasked")
-    assert link.read_text() == "whole"
+    assert file.read_text() == "mine"
+
+
+def test_a_folder_is_no_path_of_a_file(tmp_path):
     with pytest.raises(cli.UserError, match="is a folder; give the path of a file"):
         output.check_free(tmp_path, overwrite=True)
 

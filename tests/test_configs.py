@@ -145,7 +145,12 @@ def test_a_configuration_from_before_a_field_existed_reads_as_before():
     del values["model"]["motion"]["crop"], values["model"]["encoder"]["looks"]
     old = config_lib.Config.from_json(json.dumps(values)).model
     assert (old.motion.crop, old.encoder.looks) == (0.62, 1)
-    assert config_lib.Config.from_json('{"data": {"mirror": 1}}').data.mirror == 1, "a whole share"
+
+
+def test_a_whole_number_is_a_share():
+    config = config_lib.Config.from_json('{"data": {"mirror": 1}}')
+    config.validate()
+    assert config.data.mirror == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # ml_collections'

@@ -99,7 +99,8 @@ def rotate(qw, qx, qy, qz):
 def clamped_ratio(ratio, focal, centre, size):
     """The ratio inside the limits of the Jacobian, and whether it was inside already.
 
-    A focal length of 0 sets no limits: they are infinite, or NaN where the centre is at an edge.
+    A focal length of 0 sets no limits: they are infinite, or NaN where the centre is at an edge,
+    which minimum and maximum pass over.
     """
     margin = JACOBIAN_MARGIN * 0.5 * size / focal
     low = -(centre / focal + margin)

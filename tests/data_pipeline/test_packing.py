@@ -105,30 +105,47 @@ def test_palette_labels(copied_source):
     np.testing.assert_array_equal(frames[2][2], labels)
 
 
-def test_frames_of_another_kind_or_number_are_named(copied_source, tmp_path):
+@pytest.fixture
+def filmed(tmp_path):
+    """A clip whose colours are a video, whose masks are pictures."""
     synthetic.write_pack(tmp_path / "video", ["ada"], views=1, image_size=64, video=True)
-    clip = source.load_identity(tmp_path / "video", "ada").clips[0]
+    return source.load_identity(tmp_path / "video", "ada").clips[0]
+
+
+def test_frames_of_another_kind_or_number_are_named(copied_source, filmed):
     still = source.load_identity(copied_source, "blob_0").clips[0]
-    bare = dataclasses.replace(clip, alpha=None, regions=None)
-    assert all((a == 255).all() and b is None for _, a, b in source.read_frames(bare, (64, 64)))
 
     def refuse(clip, size, reason):
         with pytest.raises(BrokenClipError, match=reason):
             list(source.read_frames(clip, (size, size)))
 
-    refuse(dataclasses.replace(clip, frames=3), 64, r"jaw_v0\.mp4 has more than the 3 frames")
+    refuse(dataclasses.replace(filmed, frames=3), 64, r"jaw_v0\.mp4 has more than the 3 frames")
     refuse(dataclasses.replace(still, frames=3), 32, "jaw_v0 has more than the 3 frames")
-    for name, folder in (("regions", clip.regions), ("alpha", clip.alpha)):
-        path = clip.folder / folder / "00001.png"
+    for name, folder in (("regions", filmed.regions), ("alpha", filmed.alpha)):
+        path = filmed.folder / folder / "00001.png"
         whole = path.read_bytes()
         cv2.imwrite(str(path), np.zeros((8, 64), np.uint8))
-        refuse(clip, 64, f"{name} frame 1 is 8x64, the manifest says 64x64")
+        refuse(filmed, 64, f"{name} frame 1 is 8x64, the manifest says 64x64")
         cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
-        refuse(clip, 64, "expected a (palette or )?8-bit grey PNG, got mode RGB")
-        with pytest.raises(BrokenClipError, match=rf"{name} differs from its sha256"):
-            source.verify_hashes(clip)
+        refuse(filmed, 64, "expected a (palette or )?8-bit grey PNG, got mode RGB")
         path.write_bytes(whole)
-    source.verify_hashes(clip)
+
+
+def test_masks_that_changed_since_they_were_hashed_are_named(filmed):
+    source.verify_hashes(filmed)
+    for name, folder in (("regions", filmed.regions), ("alpha", filmed.alpha)):
+        path = filmed.folder / folder / "00001.png"
+        whole = path.read_bytes()
+        cv2.imwrite(str(path), np.zeros((64, 64), np.uint8))
+        with pytest.raises(BrokenClipError, match=rf"{name} differs from its sha256"):
+            source.verify_hashes(filmed)
+        path.write_bytes(whole)
+
+
+def test_without_alpha_all_is_opaque_and_without_regions_there_are_none(filmed):
+    bare = dataclasses.replace(filmed, alpha=None, regions=None)
+    for _, alpha, regions in source.read_frames(bare, (64, 64)):
+        assert (alpha == 255).all() and regions is None
 
 
 def test_labels_are_those_of_the_format(copied_source):

@@ -46,8 +46,8 @@ def test_extremes_stay_finite(tmp_path):
     gaussians = fake.gaussians(3)
     gaussians.opacities[1:], gaussians.scales[2] = 1.0, 0.0
     gaussians.quats[1] = 0
-    export.write_ply(tmp_path / "a.PLY", gaussians, filter_width=0)
-    body = (tmp_path / "a.PLY").read_bytes().split(b"end_header\n", 1)[1]
+    export.write_ply(tmp_path / "a.ply", gaussians, filter_width=0)
+    body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n", 1)[1]
     rows = np.frombuffer(body, "<f4").reshape(2, 17)
     assert np.isfinite(rows).all()
     assert (1 / (1 + np.exp(-rows[:, 9])) > 0.9999).all() and np.exp(rows[1, 10:13]).max() < 1e-6

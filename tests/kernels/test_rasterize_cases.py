@@ -124,16 +124,18 @@ def test_a_splat_that_is_not_finite_contributes_nothing(argument, value, backend
     assert np.abs(getattr(grads, argument)[3]).max() == 0
 
 
-def test_a_splat_that_one_camera_shows_nothing_of_spoils_no_other_picture(backend, helpers):
-    """The first camera sees nothing, so the first splat, which is broken, leads its empty list."""
+def test_a_splat_with_features_that_are_not_finite_spoils_no_empty_picture(backend, helpers):
+    """The first camera sees nothing; its empty list is read with the broken splat."""
     scene = helpers.make_scene(cameras=2)
     scene.viewmats[0, 2, 3] = -9.0
     absent = scene._replace(opacities=np.where(np.arange(len(scene.means)), scene.opacities, 0.0))
-    scene.features[0] = np.nan
+    features = scene.features.copy()
+    features[0] = np.nan
+    broken = scene._replace(features=features)
     helpers.assert_same_image(
-        helpers.render(backend, scene), helpers.render(backend, absent), limit=1e-6
+        helpers.render(backend, broken), helpers.render(backend, absent), limit=1e-6
     )
-    grads, expected = (helpers.gradients(backend, one) for one in (scene, absent))
+    grads, expected = (helpers.gradients(backend, one) for one in (broken, absent))
     for name in helpers.ARGUMENTS:
         a, b = getattr(grads, name), getattr(expected, name)
         assert np.isfinite(a).all(), f"gradient of {name}"

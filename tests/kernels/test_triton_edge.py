@@ -170,7 +170,7 @@ def test_a_camera_too_large_for_float32_sees_nothing(implementation):
         out, grads = run(pair)
         assert not np.any(out.alpha[1]), what
         for name in ts.NAMES[:5]:
-            ts.assert_same(grads[name], expected_grads[name], f"{what}: gradient of {name}", 1e-6)
+            ts.assert_same(grads[name], expected_grads[name], f"{what}: gradient of {name}", 5e-6)
         for name in ("viewmats", "intrinsics"):
             assert not np.any(grads[name][1]), f"{what}: gradient of {name}"
 

@@ -157,11 +157,3 @@ def test_a_run_stopped_by_a_broken_record_is_saved():
     with pytest.raises(PackError, match="record 7"):
         loop._next_batch(Loader(), lambda: saved.append("now"))
     assert saved == ["now"]
-
-
-def test_as_many_checkpoints_stay_as_are_to_be_kept(tmp_path):
-    checkpointer = checkpoint.RunCheckpointer(tmp_path, keep=1)
-    for step in (1, 2):
-        checkpointer.save(at(step), {}, demo.get_config("smoke"))
-    checkpointer.close()
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]

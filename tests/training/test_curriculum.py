@@ -162,9 +162,10 @@ def toy_step(monkeypatch):
     Its metric "number" is the step that the avatar's objective is told.
     """
 
-    def made(config, measured, phase="avatar"):
-        def toy(model, config, judges, size, networks, batch, keys, number):
-            value, metrics = measured(networks["model"]["decoder"], batch, keys)
+    def made(config, measured, phase="avatar", judges=()):
+        def toy(model, config, made_judges, size, networks, batch, keys, number):
+            critic = [networks["discriminator"]["out"]] if judges else []
+            value, metrics = measured(networks["model"]["decoder"], batch, keys, *critic)
             return value, metrics | {"number": number.astype(jnp.float32)}
 
         def toy_motion(model, config, params, batch, keys):
@@ -172,10 +173,10 @@ def toy_step(monkeypatch):
 
         monkeypatch.setattr(objective, "avatar_objective", toy)
         monkeypatch.setattr(objective, "motion_objective", toy_motion)
-        monkeypatch.setattr(objective, "make_judges", lambda config, phase: ())
+        monkeypatch.setattr(objective, "make_judges", lambda config, phase: dict.fromkeys(judges))
         config.data.batch_size = 1
         mesh = parallel.make_mesh(1, jax.devices()[:1])
-        return step.make(None, config, Phase(phase, 32), mesh)
+        return step.make(None, config, Phase(phase, 32, judges), mesh)
 
     return made
 
@@ -243,21 +244,15 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_remembered(toy_step):
     assert (again.step, again.bad_step) == (10, 7), "the first one"
 
 
-def test_a_discriminator_that_is_not_finite_changes_nothing_either(monkeypatch):
+def test_a_discriminator_that_is_not_finite_changes_nothing_either(toy_step):
     config = demo.get_config("smoke")
     config.optimizer.warmup_steps, config.loss.adversarial = 0, 0.1
 
-    def toy(model, config, judges, size, networks, batch, keys, number):
-        loss = (networks["model"]["decoder"] ** 2).sum()
-        contest = batch[0] * networks["discriminator"]["out"].sum()
-        return loss + contest, {"loss": loss}
+    def measured(weights, batch, keys, critic):
+        loss = (weights**2).sum()
+        return loss + batch[0] * critic.sum(), {"loss": loss}
 
-    monkeypatch.setattr(objective, "avatar_objective", toy)
-    monkeypatch.setattr(objective, "make_judges", lambda config, phase: {"adversarial": None})
-    config.data.batch_size = 1
-    mesh = parallel.make_mesh(1, jax.devices()[:1])
-    take = step.make(None, config, Phase("avatar", 32, ("adversarial",)), mesh)
-
+    take = toy_step(config, measured, judges=("adversarial",))
     for factor, bad in ((np.nan, 7), (1.0, -1)):
         critic = {"out": jnp.ones(3)}
         fresh = dataclasses.replace(_toy_state(config, 7), discriminator=critic)

@@ -230,9 +230,9 @@ def test_the_batch_of_a_bad_step_is_drawn_again_from_the_last_good_one(config, t
         assert kept["step"] == 7
 
 
-def test_sample_pictures_show_the_averages_and_the_newest_checkpoints_stay(
-    config, tmp_path, monkeypatch, capfd
-):
+@pytest.fixture
+def idle_run(config, tmp_path, monkeypatch):
+    """A run whose steps do nothing: its folder, and the parameters that were drawn."""
     config.motion_pretrain.steps, config.train.steps, config.train.image_every = 0, 2, 2
     config.train.checkpoint_every, config.train.keep_checkpoints = 1, 1
     params, seen = {"decoder": jnp.ones(3)}, []
@@ -251,8 +251,18 @@ def test_sample_pictures_show_the_averages_and_the_newest_checkpoints_stay(
     monkeypatch.setattr(loop.step, "make", lambda *_: idle)
     monkeypatch.setattr(sample_grid, "make", lambda *_: draw)
     loop.train(config, tmp_path / "run")
-    np.testing.assert_array_equal(seen, [[7.0] * 3])
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]
+    return tmp_path / "run", seen
+
+
+def test_sample_pictures_show_the_averages(idle_run):
+    np.testing.assert_array_equal(idle_run[1], [[7.0] * 3])
+
+
+def test_as_many_checkpoints_stay_as_the_configuration_says(idle_run):
+    assert [path.name for path in (idle_run[0] / "checkpoints").iterdir()] == ["2"]
+
+
+def test_a_motion_encoder_that_stays_as_it_was_drawn_is_warned_of(capfd, idle_run):
     assert "warning: the motion encoder is frozen as it was drawn" in capfd.readouterr().out
 
 
