@@ -35,7 +35,8 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 # A compiled step serves all processes; without it they would spend their lives compiling.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "",  # one device, whatever the caller has
+    # One device, whatever the caller has.
+    "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=1",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }

@@ -14,18 +14,19 @@ def free_address() -> str:
         return f"localhost:{free.getsockname()[1]}"
 
 
-def start(*words, stderr: int = subprocess.STDOUT, **variables: str) -> subprocess.Popen:
+def start(*words, devices: int = 1, stderr: int = subprocess.STDOUT) -> subprocess.Popen:
     """Starts Python in the repository, on the CPU.
 
     Args:
         words: Of its command line.
+        devices: How many it has.
         stderr: Where that goes; by default where its other output goes, too.
-        variables: Of its environment, besides those of this process.
     """
+    xla = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
         cwd=Path(__file__).parents[2],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **variables},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla},
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,

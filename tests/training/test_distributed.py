@@ -17,7 +17,6 @@ from tests.training import hosts
 
 ROOT = Path(__file__).parents[2]
 STEPS, MOTION_STEPS = 20, 14
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def _start(workdir, pack, cache, devices, *options):
@@ -34,9 +33,8 @@ def _start(workdir, pack, cache, devices, *options):
         "config.train.checkpoint_every": STEPS,
         "config.train.shard_parameters": 2,
     }
-    xla_flags = f"--xla_force_host_platform_device_count={devices} {QUICK}"
     words = [f"--{name}={value}" for name, value in flags.items()]
-    return hosts.start("train.py", *words, *options, XLA_FLAGS=xla_flags)
+    return hosts.start("train.py", *words, *options, devices=devices)
 
 
 def _losses(workdir):
@@ -142,10 +140,7 @@ print("kept", checkpointer.latest_step())
 def test_hosts_that_hold_different_numbers_save_nothing(tmp_path):
     """Their checkpoint would be a mixture that nobody can read."""
     address = hosts.free_address()
-    runs = [
-        hosts.start("-c", _DIVERGED, address, index, tmp_path / "run", XLA_FLAGS=QUICK)
-        for index in range(2)
-    ]
+    runs = [hosts.start("-c", _DIVERGED, address, index, tmp_path / "run") for index in range(2)]
     outputs = hosts.outputs(runs)
     assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)
     for output in outputs:

@@ -53,9 +53,7 @@ checkpointer.close()
 @pytest.mark.slow
 def test_hosts_fall_back_together(tmp_path):
     address = hosts.free_address()
-    runs = [
-        hosts.start("-c", _PROGRAM, address, index, tmp_path, XLA_FLAGS="") for index in range(2)
-    ]
+    runs = [hosts.start("-c", _PROGRAM, address, index, tmp_path) for index in range(2)]
     outputs = hosts.outputs(runs)
     assert [run.returncode for run in runs] == [0, 0], outputs
     (line,) = [line for line in outputs[0].splitlines() if line.startswith("{")]
