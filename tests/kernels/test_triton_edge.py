@@ -157,11 +157,8 @@ _HUGE_CAMERAS = {
 def test_a_camera_too_large_for_float32_sees_nothing(implementation):
     run = ts.value_and_grad(implementation, ts.SIZE, ts.COUNT)
     scene = ts.make_scene(19, cameras=2)
-    alone = {
-        **scene,
-        **{name: scene[name][:1] for name in ("viewmats", "intrinsics", "background")},
-    }
-    expected_grads = run(alone)[1]
+    away = scene["viewmats"].at[1, 2, 3].set(-100.0)
+    expected_grads = run({**scene, "viewmats": away})[1]
     for what, enlarge in _HUGE_CAMERAS.items():
         view, k = enlarge(scene["viewmats"][1], scene["intrinsics"][1])
         pair = dict(scene)
@@ -170,7 +167,7 @@ def test_a_camera_too_large_for_float32_sees_nothing(implementation):
         out, grads = run(pair)
         assert not np.any(out.alpha[1]), what
         for name in ts.NAMES[:5]:
-            ts.assert_same(grads[name], expected_grads[name], f"{what}: gradient of {name}", 5e-6)
+            ts.assert_same(grads[name], expected_grads[name], f"{what}: gradient of {name}", 1e-6)
         for name in ("viewmats", "intrinsics"):
             assert not np.any(grads[name][1]), f"{what}: gradient of {name}"
 
