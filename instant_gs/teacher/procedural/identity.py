@@ -87,8 +87,8 @@ def generator(seed, index, purpose):
     """A random generator that depends on nothing else.
 
     Purposes whose lengths and sums of bytes agree share one: of 400 people's clips, as ``Settings``
-    has them by default, a seventh has the cameras of another clip of the same person. Other numbers
-    here would draw every pack anew.
+    has them by default, 27.5 % draw their camera from the same numbers as another clip of the same
+    person. Other numbers here would draw every pack anew.
     """
     return np.random.default_rng([0x1D5, seed, index, sum(purpose.encode()) + 977 * len(purpose)])
 
