@@ -2,6 +2,9 @@
 
 import dataclasses
 import math
+import typing
+
+_LARGEST = 2**31 - 1  # steps are counted in 32 bits
 
 
 def _one_of(name, got, choices):
@@ -10,11 +13,56 @@ def _one_of(name, got, choices):
 
 def checks(config):
     """Yields (field, value, is it fine, what is expected) of a ``config.Config``."""
+    wrong = [check for check in _type_checks(config) if not check[2]]
+    if wrong:  # what follows compares and divides
+        yield from wrong
+        return
     yield from _model_checks(config.model)
     yield from _encoder_checks(config.model)
     yield from _motion_checks(config)
+    yield from _size_checks(config.model)
     yield from _number_checks(config)
     yield from _schedule_checks(config)
+
+
+def _type_checks(tree, path=""):
+    """As ``checks``, of types alone: a Python file or a tuple's flag may set anything."""
+    for field in dataclasses.fields(tree):
+        name, value = path + field.name, getattr(tree, field.name)
+        if dataclasses.is_dataclass(field.type):
+            fits, expected = isinstance(value, field.type), field.type.__name__
+            yield name, value, fits, expected
+            if fits:
+                yield from _type_checks(value, f"{name}.")
+        elif name != "seed" and field.type is int:
+            fits = _is_a(int, value) and value <= _LARGEST
+            yield name, value, fits, f"a whole number, at most {_LARGEST}"
+        else:
+            yield name, value, _is_a(field.type, value), _TYPES[field.type]
+
+
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple[int, ...]: "a tuple of whole numbers",
+    tuple[str, ...]: "a tuple of texts",
+    tuple[tuple[int, int], ...]: "a tuple of pairs of whole numbers, such as ((0, 64),)",
+}
+
+
+def _is_a(kind, value) -> bool:
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, tuple | list):  # JSON has lists alone
+            return False
+        if kinds[-1] is ...:
+            kinds = kinds[:1] * len(value)
+        return len(kinds) == len(value) and all(map(_is_a, kinds, value))
+    if kind is float:
+        return type(value) is not bool and isinstance(value, float | int)
+    return isinstance(value, kind) and (kind is bool or type(value) is not bool)
 
 
 def _model_checks(model):
@@ -36,13 +84,53 @@ def _encoder_checks(model):
         heads = getattr(encoder, name)
         divides = heads > 0 and width % heads == 0
         yield f"model.encoder.{name}", heads, divides, "a divisor of token_width"
-    yield "model.encoder.token_width", width, width % 4 == 0, "a multiple of 4 (pixel shuffle)"
+    fits = width > 0 and width % 4 == 0
+    yield "model.encoder.token_width", width, fits, "a positive multiple of 4 (pixel shuffle)"
     yield "model.encoder.unwrap", unwrap, unwrap >= 0 and unwrap % 16 == 0, "0 or a multiple of 16"
     yield "model.encoder.looks", encoder.looks, encoder.looks > 0, "a number > 0"
     if model.gaussians.instantiation == "ray":
         yield "model.encoder.num_planes", planes, planes == 3, "3"
         expected = "0: rays read planes of space, not of a head"
         yield "model.encoder.unwrap", unwrap, unwrap == 0, expected
+
+
+def _size_checks(model):
+    """As ``checks``, of widths and counts from which networks are built."""
+    encoder, gaussians, motion = model.encoder, model.gaussians, model.motion
+    stages = encoder.resnet_widths
+    fits = len(stages) == 5 and min(stages) > 0 and stages[0] == stages[1]
+    expected = "five numbers > 0, the second as the first (nothing lies between them)"
+    yield "model.encoder.resnet_widths", stages, fits, expected
+    for name in ("aspp_rates", "tail_widths"):
+        value = getattr(encoder, name)
+        yield f"model.encoder.{name}", value, min(value, default=1) > 0, "numbers > 0"
+    blocks = encoder.low_blocks
+    yield "model.encoder.low_blocks", blocks, blocks >= 0, "a number >= 0"
+    for name in ("aspp_width", "mlp_ratio", "branch_width", "num_planes"):
+        value = getattr(encoder, name)
+        yield f"model.encoder.{name}", value, value > 0, "a positive number"
+
+    anchored = gaussians.position == "anchored"
+    colors = 3 if anchored or encoder.unwrap or encoder.shortcut else 1
+    for name, least, reason in (
+        ("rays", 1, ""),
+        ("samples_per_ray", 2, ""),
+        ("feature_width", colors, ": the first three features are the colour"),
+        ("hidden_width", 6 if anchored else 1, ": it begins by carrying the colour through"),
+    ):
+        value, reason = getattr(gaussians, name), reason if least > 2 else ""
+        yield f"model.gaussians.{name}", value, value >= least, f"at least {least}{reason}"
+    offset, scale = gaussians.max_offset, gaussians.max_scale
+    yield "model.gaussians.max_offset", offset, 0 <= offset < math.inf, "a finite number >= 0"
+    yield "model.gaussians.max_scale", scale, 0 < scale < math.inf, "a finite number > 0"
+
+    for name in ("image_size", "hidden_width", "code_width"):
+        value = getattr(motion, name)
+        yield f"model.motion.{name}", value, value > 0, "a positive number"
+    fits = all(width > 0 and width % 8 == 0 for width in motion.widths)
+    yield "model.motion.widths", motion.widths, fits, "positive multiples of 8 (group norms)"
+    residual = motion.residual_scale
+    yield "model.motion.residual_scale", residual, math.isfinite(residual), "a finite number"
 
 
 def _motion_checks(config):
@@ -101,6 +189,7 @@ def _number_checks(config):
     ):
         yield name, value, 0 < value < math.inf, "a finite number > 0"
     for name, value in (
+        ("data.cache_gigabytes", data.cache_gigabytes),
         ("motion_pretrain.steps", config.motion_pretrain.steps),
         ("motion_pretrain.invariance", config.motion_pretrain.invariance),
         ("optimizer.warmup_steps", config.optimizer.warmup_steps),
@@ -124,10 +213,15 @@ def _number_checks(config):
         yield name, value, 0 <= value <= 1, "a number in [0, 1]"
     for field in dataclasses.fields(config.loss):
         value = getattr(config.loss, field.name)
-        if isinstance(value, float):
-            yield f"loss.{field.name}", value, value >= 0, "a weight >= 0"
+        if field.type is float:
+            yield f"loss.{field.name}", value, 0 <= value < math.inf, "a finite weight >= 0"
     for group, factor in dataclasses.asdict(config.optimizer.multipliers).items():
-        yield f"optimizer.multipliers.{group}", factor, factor >= 0, "a factor >= 0"
+        yield (
+            f"optimizer.multipliers.{group}",
+            factor,
+            0 <= factor < math.inf,
+            "a finite factor >= 0",
+        )
 
 
 def _schedule_checks(config):
@@ -144,8 +238,17 @@ def _schedule_checks(config):
     if config.loss.lpips and fits:
         large = all(side >= 32 for _, side in sizes)
         yield "train.resolutions", sizes, large, "sides of at least 32, or loss.lpips=0"
+        expected = "at least 32, or train.resolutions, or loss.lpips=0"
+        yield "model.image_size", size, bool(sizes) or size >= 32, expected
     adversarial = config.adversarial
     for name in ("channel_base", "channel_max", "condition_width", "group_size", "r1_every"):
         value = getattr(adversarial, name)
         yield f"adversarial.{name}", value, value > 0, "a positive number"
-    yield "adversarial.r1", adversarial.r1, adversarial.r1 >= 0, "a number >= 0"
+    yield "adversarial.r1", adversarial.r1, 0 <= adversarial.r1 < math.inf, "a finite number >= 0"
+    if config.loss.adversarial:
+        base = adversarial.channel_base
+        expected = f"at least model.image_size={size}, which leaves one channel there"
+        yield "adversarial.channel_base", base, base >= size, expected
+    total = config.motion_pretrain.steps + config.train.steps
+    expected = f"with motion_pretrain.steps at most {_LARGEST}"
+    yield "train.steps", config.train.steps, total <= _LARGEST, expected

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -71,14 +72,68 @@ def test_the_weights_that_ship_are_of_its_model(name):
         ("motion_pretrain.steps", -1),
         ("seed", -3),
         ("seed", 2**32 - 1),
+        ("model.image_size", 16),
+        ("model.encoder.resnet_widths", (8, 8, 8, 8)),
+        ("model.encoder.resnet_widths", (8, 16, 8, 8, 8)),
+        ("model.encoder.aspp_rates", (2, 0)),
+        ("model.encoder.tail_widths", (8, -8)),
+        ("model.encoder.token_width", 0),
+        ("model.encoder.low_blocks", -1),
+        ("model.encoder.mlp_ratio", 0),
+        ("model.encoder.num_planes", 0),
+        ("model.gaussians.rays", 0),
+        ("model.gaussians.samples_per_ray", 1),
+        ("model.gaussians.feature_width", 0),
+        ("model.gaussians.max_offset", float("nan")),
+        ("model.gaussians.max_scale", 0.0),
+        ("model.motion.image_size", 0),
+        ("model.motion.widths", (8, 12)),
+        ("model.motion.code_width", -1),
+        ("model.motion.residual_scale", float("inf")),
+        ("data.cache_gigabytes", -1.0),
+        ("loss.l1", float("inf")),
+        ("loss.l1", -1),
+        ("optimizer.multipliers.decoder", float("inf")),
+        ("adversarial.r1", float("inf")),
+        ("adversarial.channel_base", 256),
+        ("train.steps", 2**31),
+        ("train.steps", 2**31 - 1),
+        ("loss.start.l1", 2**40),
+        ("train.resolutions", (0, 64)),
+        ("train.resolutions", 64),
+        ("data.packs", (3,)),
+        ("data.packs", "packs/a"),
+        ("model.encoder.tail_widths", (8.5,)),
+        ("model.encoder.remat", "no"),
+        ("model.motion.crop", "0.5"),
+        ("data.threads", True),
+        ("data.batch_size", 4.0),
+        ("name", None),
+        ("loss", 1.0),
     ],
 )
 def test_a_value_that_trains_nothing_is_named(field, value):
     config = config_lib.Config()
+    config.motion_pretrain.steps = 1
     *sections, name = field.split(".")
     setattr(functools.reduce(getattr, sections, config), name, value)
-    with pytest.raises(ValueError, match=rf"{field}: expected .*, got {value!r}"):
+    message = rf"{field}: expected .*, got {re.escape(repr(value))}"
+    with pytest.raises(config_lib.InvalidConfigError, match=message):
         config.validate()
+
+
+def test_widths_that_colours_pass_through_are_wide_enough():
+    config = config_lib.Config()
+    gaussians = config.model.gaussians
+    gaussians.feature_width, gaussians.hidden_width = 1, 1
+    config.validate()
+    gaussians.position = "anchored"
+    with pytest.raises(
+        ValueError, match=r"(?s)feature_width: .* least 3.*hidden_width: .* least 6"
+    ):
+        config.validate()
+    gaussians.feature_width, gaussians.hidden_width = 3, 6
+    config.validate()
 
 
 @pytest.mark.parametrize(
