@@ -167,6 +167,7 @@ def _number_checks(config):
     seed, largest = config.seed, 2**32 - 2  # the data take 32 bits, sample pictures the next number
     yield "seed", seed, 0 <= seed <= largest, f"a number from 0 to {largest}"
     yield _one_of("data.broken", data.broken, ("stop", "skip"))
+    yield "data.packs", data.packs, all(data.packs), "folders; one is empty"
     yield _one_of("loss.lpips_network", config.loss.lpips_network, ("alexnet", "vgg"))
     for name, value in (
         ("model.gaussians.grid", config.model.gaussians.grid),

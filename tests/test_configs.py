@@ -102,6 +102,7 @@ def test_the_weights_that_ship_are_of_its_model(name):
         ("train.resolutions", (0, 64)),
         ("train.resolutions", 64),
         ("data.packs", (3,)),
+        ("data.packs", ("packs/a", "")),
         ("data.packs", "packs/a"),
         ("model.encoder.tail_widths", (8.5,)),
         ("model.encoder.remat", "no"),

@@ -137,6 +137,8 @@ def _start(config, workdir, state, init_from, motion_encoder):
         described = [f"--{option}={facts['folder']}" for option, facts in origins.items()]
         origin = " and ".join(described) or "random parameters"
         yield f"start         a new run in {workdir}, from {origin}"
+        for line in loop.frozen_as_drawn(config, origins):
+            yield f"warning       {line}"
         return
     step, before, broken = found
     for other, reason in broken.items():

@@ -98,12 +98,8 @@ def _train(config, workdir, init_from, motion_encoder, stop, window):
         distributed.say(f"resumed {workdir} at step {resumed}")
     else:
         params, origins = start_parameters(config, train_state.params, init_from, motion_encoder)
-        pretrain = config.motion_pretrain
-        if not origins and pretrain.freeze and not pretrain.steps:
-            distributed.say(
-                "warning: the motion encoder is frozen as it was drawn: expressions will mean "
-                "little. Give --motion_encoder or --init_from, or set motion_pretrain.steps"
-            )
+        for line in frozen_as_drawn(config, origins):
+            distributed.say(f"warning: {line}")
         if origins:
             train_state = parallel.place(state.start_from(train_state, params), mesh)
     run_folder.check_room(workdir, train_state, config.train.keep_checkpoints)
@@ -158,6 +154,16 @@ def start_parameters(config, own: dict, init_from: str | None, motion_encoder: s
         named = ", ".join(f"--{option}={given[option]}" for option in origins)
         completeness.check_fits(own, params, named)
     return params, origins
+
+
+def frozen_as_drawn(config: Config, origins: dict) -> list[str]:
+    """What a fresh run of these ``origins`` (``start_parameters``) never learns, a line each."""
+    if origins or config.motion_pretrain.steps or not config.motion_pretrain.freeze:
+        return []
+    return [
+        "the motion encoder is frozen as it was drawn: expressions will mean little. Give "
+        "--motion_encoder or --init_from, or set motion_pretrain.steps"
+    ]
 
 
 def training_data(config: Config):

@@ -153,6 +153,16 @@ def test_a_broken_pack_is_described_if_training_would_skip_the_records(
     assert re.search(r"data +\S+/packed: split train uses \d+ of \d+ people, ", text), text
 
 
+@pytest.mark.parametrize("steps", [0, 4])
+def test_it_warns_of_a_motion_encoder_that_stays_as_it_was_drawn(
+    steps, config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(curriculum, "phases", lambda _: [])
+    config.motion_pretrain.steps = steps
+    text = "\n".join(dry_run.describe(config, tmp_path / "run"))
+    assert ("\nwarning       the motion encoder is frozen as it was drawn" in text) == (steps == 0)
+
+
 def test_sharing_the_state_divides_it(config, monkeypatch):
     monkeypatch.setattr(parallel, "MIN_SHARDED_SIZE", 1)
     config.train.shard_parameters = 4
