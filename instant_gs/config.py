@@ -16,14 +16,14 @@ from instant_gs.data import format as data_format
 class EncoderConfig:
     """The photo encoder (image to planes). Defaults: the release, 54,147,830 parameters in all.
 
-    ``resnet_widths`` are the channels of the stem and of the four stages; ``tail_widths`` those
-    of the three convolutions before the planes' output. ``conv_init``: "torch" is the
-    release's; "he" keeps the signal's variance, which a norm-free network needs to learn from
-    scratch within hours. ``shortcut`` adds a learned map and one convolution of the photo to
-    the planes (``models.encoder.Shortcut``), for training from scratch. ``unwrap`` lays the photo
-    out on a rough head first, on a map of that many cells a side (``models.unwrap``), and reads
-    colours again where the Gaussians are (``models.reprojection``), then compares what they draw
-    with the photo, ``looks`` times (``models.refinement``); 0 does none of these.
+    ``resnet_widths`` are the channels of the stem and of the four stages, the first as wide as the
+    stem; ``tail_widths`` those of the convolutions before the planes' output. ``conv_init``:
+    "torch" is the release's; "he" keeps the signal's variance, which a norm-free network needs to
+    learn from scratch within hours. ``shortcut`` adds a learned map and one convolution of the
+    photo to the planes (``models.encoder.Shortcut``), for training from scratch. ``unwrap`` lays
+    the photo out on a rough head first, on a map of that many cells a side (``models.unwrap``),
+    and reads colours again where the Gaussians are (``models.reprojection``), then compares what
+    they draw with the photo, ``looks`` times (``models.refinement``); 0 does none of these.
     """
 
     resnet_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -84,9 +84,9 @@ class MotionConfig:
     for crops of 224 and codes of 512; its weights come from ``instant_gs.convert``.
     ``residual_space``: "feature" is the paper's; "spatial" moves centres, rotations and scales
     directly, the paper's ablation. ``residual_scale`` multiplies the decoder's output.
-    ``widths`` and ``hidden_width`` size the learned encoder. ``crop`` is the side of the centred
-    square that the encoder sees, as a share of the wide picture's side; of a narrower view it sees
-    the same part of the head, which that view must show.
+    ``widths``, multiples of 8, and ``hidden_width`` size the learned encoder. ``crop`` is the side
+    of the centred square that the encoder sees, as a share of the wide picture's side; of a
+    narrower view it sees the same part of the head, which that view must show.
     """
 
     encoder: str = "learned"
@@ -286,7 +286,10 @@ class Config:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     def validate(self) -> None:
-        """Raises one InvalidConfigError that lists every problem of this configuration."""
+        """Raises one InvalidConfigError that lists every problem of this configuration.
+
+        Where a value is of a wrong type, these alone: ranges cannot be asked of it.
+        """
         problems = [
             f"{name}: expected {expected}, got {got!r}"
             for name, got, good, expected in config_check.checks(self)
