@@ -18,6 +18,14 @@ _WORDINGS = (
     (r"flag (--\S+): \('Non-boolean", r"\1: expected true or false"),
     (r"flag (--\S+): invalid literal for int", r"\1: expected a whole number"),
     (r"flag (--\S+): could not convert string to float", r"\1: expected a number"),
+    (
+        r"flag (--([\w.]+)=.*?): (?:Unable to parse .* as instance|None is not allowed as value)",
+        r"\1: expected a field of it, as --\2.FIELD=VALUE",
+    ),
+    (
+        r"flag (--([\w.]+)=.*?): Error while parsing string: .* as tuple",
+        r"""\1: expected a tuple, as --\2='("FIRST", "SECOND")' or --\2='(1, 2)'""",
+    ),
     (r"module 'config_(\w+)' has no attribute 'get_config'", r"--\1: no get_config() in this file"),
     (
         r"Failed loading config file .*No such file or directory: '(.*?)'",

@@ -133,6 +133,19 @@ def test_a_config_that_is_no_python_is_one_line(tmp_path):
             "--config.data.packs=b",
             "--config.data.packs: given 2 times, which would join the values; give it once, with",
         ),
+        (
+            "--config.loss=1",
+            "--config.loss=1: expected a field of it, as --config.loss.FIELD=VALUE",
+        ),
+        (
+            "--config.loss=none",
+            "--config.loss=none: expected a field of it, as --config.loss.FIELD",
+        ),
+        (
+            "--config.model.motion.widths=8 16",
+            "--config.model.motion.widths=8 16: expected a tuple, as --config.model.",
+        ),
+        ("--config.train.resolutions=(0,64)", "train.resolutions: expected a tuple of pairs of"),
     ],
 )
 def test_a_wrong_value_of_training_is_a_wrong_flag(tmp_path, flag, words):
