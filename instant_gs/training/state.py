@@ -74,7 +74,7 @@ HEAD_MEANING = (
 )
 
 #: Those with which a motion encoder's mean other codes.
-READER_MEANING = ("motion.crop",)
+READER_MEANING = ("motion.crop", "motion.image_size")  # several sizes halve to one
 
 
 def check_same_meaning(

@@ -68,6 +68,7 @@ def test_the_crop_is_that_of_the_motion_encoder_which_is_used(monkeypatch):
     monkeypatch.setattr(weights, "load", lambda name: (made[name], params[name], {}))
     assert released.model.motion.crop != shipped.model.motion.crop
     config.model.motion.crop = shipped.model.motion.crop
+    config.model.motion.image_size = shipped.model.motion.image_size
     with pytest.raises(ValueError, match=r"^--init_from=heads: made with .*crop=0\.52, and"):
         loop.start_parameters(config, groups, "heads", None)
     taken, origins = loop.start_parameters(config, groups, "heads", "read")
@@ -121,6 +122,7 @@ def test_whatever_gives_weights_another_meaning_is_named():
         "motion.residual_space": "spatial",
         "motion.residual_scale": 1.0,
         "motion.crop": 0.5,
+        "motion.image_size": 49,  # halved four times it is 4, as 64 is: the same shapes
     }
     made = Config().model
     for name, value in others.items():
