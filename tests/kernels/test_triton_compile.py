@@ -86,6 +86,27 @@ print(json.dumps(
     assert staged == {"blend_kernel": True, "blend_backward_kernel": True}
 
 
+def test_a_program_for_cuda_can_be_kept_with_its_gradient():
+    """As docs/kernels.md says: JAX asks to be told that custom calls will mean the same later."""
+    code = """
+import jax, jax.numpy as jnp
+from jax import export
+import kernels
+def render(*arrays):
+    return kernels.rasterize(*arrays, image_size=(16, 16), implementation="triton")
+shapes = ((9, 3), (9, 4), (9, 3), (9,), (9, 3), (1, 4, 4), (1, 3, 3))
+arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+calls = export.DisabledSafetyCheck.custom_call("triton_kernel_call_ffi")
+program = export.export(jax.jit(render), platforms=["cuda"], disabled_checks=[calls])(*arrays)
+kept = export.deserialize(program.serialize(vjp_order=1))
+for program in (kept, kept.vjp()):
+    print(program.platforms, program.mlir_module().count("@triton_kernel_call_ffi("))
+"""
+    forward, both = _python(code).splitlines()[-2:]
+    assert forward == f"('cuda',) {NUM_FORWARD_KERNELS}"
+    assert both == f"('cuda',) {NUM_KERNELS}"
+
+
 def test_every_gpu_has_a_ptx_version_that_its_compiler_takes():
     """A PTX version older than the GPU ends the process in LLVM."""
     code = """
