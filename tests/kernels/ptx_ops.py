@@ -90,6 +90,18 @@ def _convert(parts: list[str], a, where: str):
     return np.asarray(a).astype(DTYPES[target])
 
 
+def _permute(low, high, selector):
+    """prmt: each byte is one of eight, or the sign of one, by four bits of the selector."""
+    eight = np.asarray(low, np.uint64) | np.asarray(high, np.uint64) << np.uint64(32)
+    result = np.zeros_like(eight)
+    for byte in range(4):
+        chosen = np.asarray(selector, np.uint64) >> np.uint64(4 * byte) & np.uint64(0xF)
+        value = eight >> np.uint64(8) * (chosen & np.uint64(7)) & np.uint64(0xFF)
+        value = np.where(chosen & np.uint64(8), (value >> np.uint64(7)) * np.uint64(0xFF), value)
+        result |= value << np.uint64(8 * byte)
+    return result.astype(np.uint32)
+
+
 def compute(name: str, operands: list, get, where: str):
     """Result of an instruction.
 
@@ -116,6 +128,8 @@ def compute(name: str, operands: list, get, where: str):
             return _shift(a, amount, kind, left=family == "shl")
         if family == "bfe":
             return _field(*[get(operand, "u32") for operand in operands], kind)
+        if family == "prmt" and kind == "b32":
+            return _permute(*[get(operand.removesuffix("U"), "u32") for operand in operands])
         values = [get(operand, kind) for operand in operands[:2]]
         if family == "cvt":
             return _convert(parts, values[0], where)

@@ -47,6 +47,20 @@ def test_threads_compute():
     )
 
 
+def test_bytes_change_places():
+    """The last two swapped behind zeros; signs of bytes, and one of the other number."""
+    operand = np.full(64, 0x11228344, np.uint32)
+    swapped, signed = (
+        _run(
+            f"{_LOAD} prmt.b32 %r3, %r3, {other}, {selector}U; {_STORE}",
+            programs=1,
+            operand=operand,
+        )
+        for other, selector in ((0, "0x7701"), (0xAABBCCDD, "0x98F4"))
+    )
+    assert set(swapped) == {0x00004483} and set(signed) == {0xFF00FFDD}
+
+
 def test_parted_threads_meet_again():
     body = f"""
   {_LOAD} and.b32 %r4, %r0, 1; setp.eq.b32 %p0, %r4, 0;

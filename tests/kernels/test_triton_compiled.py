@@ -58,9 +58,11 @@ def test_channels_and_modes(channels, mode):
     _assert_parity(90, {"splats": 60, "channels": channels}, (25, 38), {"mode": mode})
 
 
-@pytest.mark.parametrize("tile", [(4, 8), (16, 16), (32, 32)])
-def test_tile_sizes(tile):
-    _assert_parity(90, {"splats": 60}, (50, 38), {"tile_size": tile})
+@pytest.mark.parametrize(
+    ("tile", "channels"), [((4, 8), 3), ((16, 16), 3), ((32, 32), 3), ((4, 4), 8)]
+)
+def test_tile_sizes(tile, channels):
+    _assert_parity(90, {"splats": 60, "channels": channels}, (50, 38), {"tile_size": tile})
 
 
 def test_tiles_without_splats():
