@@ -48,7 +48,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     paths = (_FLAGS.show_crop, _FLAGS.record, _FLAGS.ply)
     crop, record, ply = (_result(results, path) for path in paths)
     source = _read_source(engine, crop)
-    drivers, poses, count, fps = _read_drivers(engine, source.image)
+    drivers, poses, count, fps = _read_drivers(engine, source.face)
     if _FLAGS.ply and _FLAGS.ply_frame >= count:
         raise cli.UserError(
             f"--ply_frame: the result has {count} frames, 0 to {count - 1}; there is no "
@@ -59,7 +59,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     clock = animate.Clock()
     made = animate.frames(
         engine,
-        source.image,
+        source.face,
         drivers,
         cameras,
         size=size,
@@ -67,6 +67,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         steady=_FLAGS.steady,
         expression=_FLAGS.expression,
         gaussians=_FLAGS.gaussians,
+        reader=_FLAGS.reader,
         progress=lambda pictures: _progress(pictures, len(pictures), "sort"),
         clock=clock,
     )

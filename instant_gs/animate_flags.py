@@ -75,6 +75,14 @@ _EXPRESSION = flags.DEFINE_float(
     "Share of the way from the photo's expression to the driver's: 0 keeps the photo's, above 1 "
     "exaggerates.",
 )
+_READER = flags.DEFINE_enum(
+    "reader",
+    None,
+    ["landmarks", "encoder"],
+    "Who reads expressions: the landmark network that finds faces [the default, where the weights "
+    "learned from its coefficients; better for real people], or the weights' motion encoder "
+    "(better for drawn people; always of wide crops).",
+)
 _FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
 flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace files that exist.")
@@ -127,11 +135,17 @@ def check_weights(engine) -> None:
     Raises:
         cli.UserError: Names the flag and the fix.
     """
+    from instant_gs.inference import reader
+
     if "motion_encoder" not in engine.params:
         raise cli.UserError(
             f"--weights: {_WEIGHTS.value} holds no motion encoder, which reads the expressions; "
             "convert the checkpoint again, with --motion_encoder=FILE"
         )
+    try:
+        reader.Reader(engine, _READER.value)
+    except ValueError as error:
+        raise cli.UserError(f"--{error}", 2) from error
     most = engine.config.model.gaussians.count
     if _GAUSSIANS.value > most:
         raise cli.UserError(
@@ -200,6 +214,13 @@ def _check_tracking() -> None:
     else:
         useless = tracking if _DRIVING_ALIGNED.value else ()
         why = "--driving_aligned, which takes the frames as they are"
+    drivers_are_faces = _DRIVING.value and not is_recording() and not _DRIVING_ALIGNED.value
+    if _READER.present and _SOURCE_ALIGNED.value and not drivers_are_faces:
+        raise cli.UserError(
+            "--reader: has no effect without a photo or video in which a face is looked for; leave "
+            "it out",
+            2,
+        )
     for flag in useless:
         if flag.present:
             raise cli.UserError(f"--{flag.name}: has no effect with {why}; leave it out", 2)

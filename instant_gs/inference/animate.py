@@ -17,7 +17,7 @@ class Clock:
 
     Attributes:
         frames: Timed frames, without those of ``compile_seconds``.
-        seconds: From the aligned driving image in memory to the picture in memory: motion code,
+        seconds: From the driving face in memory, aligned, to the picture in memory: motion code,
             filter, animation, rendering and all transfers, one frame after the other. Neither
             compilation nor decoding, tracking, matting and writing of video.
         photo_seconds: What the avatar took: code, encoding, sorting where asked for, compiling.
@@ -43,8 +43,8 @@ class Clock:
 
 def frames(
     engine,
-    source: np.ndarray,
-    drivers: Iterable[np.ndarray | types.Motion | None],
+    source: np.ndarray | alignment.AlignedFace,
+    drivers: Iterable[np.ndarray | alignment.AlignedFace | types.Motion | None],
     cameras: Iterable[types.Camera],
     *,
     size: int,
@@ -52,6 +52,7 @@ def frames(
     steady: bool = True,
     expression: float = 1.0,
     gaussians: int = 0,
+    reader: str | None = None,
     progress=iter,
     clock: Clock | None = None,
 ) -> Iterator[puppet_lib.Frame]:
@@ -59,24 +60,19 @@ def frames(
 
     Args:
         engine: As for ``puppet.Puppet``.
-        source: (S, S, 3) uint8, aligned, over black.
-        drivers: (S, S, 3) uint8, aligned, over black; None, or a black one, where there is no
-            face: the photo's own expression is shown. Or recorded Motions, which no filter touches.
+        source: As for ``puppet.Puppet``.
+        drivers: As its calls take them.
         cameras: At least as many as drivers.
         size: Side of the pictures in pixels.
         fps: Frames a second.
-        steady: Whether a One-Euro filter calms the motion; it starts with the first driving
-            face, whose tremble it takes for noise (``still_face.motion_noise``).
-        expression: As for ``puppet.Puppet``.
-        gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
-        progress: Of the pictures that sorting the Gaussians takes, as ``level_of_detail.order``'s.
+        steady, expression, gaussians, reader, progress: As for ``puppet.Puppet``.
         clock: Filled while the frames are made.
 
     Yields:
         puppet.Frame.
 
     Raises:
-        ValueError: The avatar has fewer than ``gaussians``; ``expression`` is out of range.
+        ValueError: As ``puppet.Puppet``.
     """
     clock = clock if clock is not None else Clock()
     start = time.perf_counter()
@@ -88,6 +84,7 @@ def frames(
         steady=steady,
         expression=expression,
         gaussians=gaussians,
+        reader=reader,
         progress=progress,
     )
     clock.photo_seconds = time.perf_counter() - start

@@ -67,6 +67,23 @@ def check_code(name: str, code, batch: tuple[int, ...], width: int, *, of: str) 
         )
 
 
+def coefficients(value, count: int) -> np.ndarray:
+    """Expression coefficients (…, count) float32.
+
+    Raises:
+        ValueError: Another shape, or not finite.
+    """
+    array = np.asarray(value)
+    if array.shape[-1:] != (count,) or not array.size:
+        raise ValueError(
+            f"coefficients: expected shape (..., {count}), got {array.shape}; order "
+            "data.format.COEFFICIENT_NAMES, as metrics.face.FaceLandmarker reads them"
+        )
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ValueError(f"coefficients: expected finite numbers, got {array.dtype} {array}")
+    return array.astype(np.float32)
+
+
 def check_bank(bank, width: int) -> None:
     """Refuses what is no bank of motion codes.
 

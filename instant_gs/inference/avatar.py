@@ -11,6 +11,7 @@ import numpy as np
 
 from instant_gs import cli, models, rendering, types
 from instant_gs import config as config_lib
+from instant_gs.data import format as data_format
 from instant_gs.geometry import camera as camera_lib
 from instant_gs.geometry import crop as crop_lib
 from instant_gs.inference import argument, culling, motion_bank
@@ -218,6 +219,25 @@ class InstantAvatar:
             return self._crop_code(self.params, argument.pixels("image", image, size))
         return self._motion_code(self.params, argument.pixels("image", image, self.image_size))
 
+    def code_from_coefficients(self, coefficients):
+        """The motion code of an expression that is known, where the encoder was trained here.
+
+        Args:
+            coefficients: (…, 52), order ``data.format.COEFFICIENT_NAMES``, about [0, 1]: as the
+                landmark network reads them (``metrics.face.FaceLandmarker``, ``source.align``), or
+                ARKit's blend shapes.
+
+        Returns:
+            (…, 512) float32.
+
+        Raises:
+            ValueError: Another shape, not finite; or the encoder is the release's, which knows no
+                coefficients.
+        """
+        rows = argument.coefficients(coefficients, len(data_format.COEFFICIENT_NAMES))
+        codes = self._code_from(self.params, rows.reshape(-1, rows.shape[-1]))
+        return codes.reshape(*rows.shape[:-1], -1)
+
     def motion(self, code_source, code_driving) -> types.Motion:
         """What moves this photo to a driving face's expression, as numbers that can be edited.
 
@@ -367,6 +387,7 @@ class InstantAvatar:
     _planes = _compiled(lambda self: _also_one(self.model.planes))
     _crop_code = _compiled(lambda self: _also_one(self.model.motion_code))
     _motion_code = _compiled(lambda self: _also_one(self._code))
+    _code_from = _compiled(lambda self: self.model.code_from_coefficients)
     _cull = _compiled(lambda self: functools.partial(culling.envelope, self.model))
     _motion = _compiled(lambda self: self.model.motion)
     _animate = _compiled(lambda self: lambda *arrays: self.model.animate(*arrays)[0])

@@ -207,7 +207,7 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from instant_gs import output
-    from instant_gs.inference import avatar, source
+    from instant_gs.inference import avatar, reader, source
 
     values = flags.FLAGS
     if not values.source:
@@ -221,10 +221,10 @@ def main(argv: list[str]) -> None:
         engine.image_size,
         aligned=values.source_aligned,
         fov_degrees=engine.fov_degrees,
-    ).image
-    code = engine.motion_code(photo)
+    )
+    code = reader.Reader(engine).code(photo.face)
     show = functools.partial(tqdm, unit="picture", leave=False)
-    ordered = order(engine, engine.encode(photo, code), code, progress=show)
+    ordered = order(engine, engine.encode(photo.image, code), code, progress=show)
     levels = report(engine, ordered, code, counts=counts, progress=show)
     print("Gaussians  mean error  worst error  PSNR      (error in steps of 8 bits)")
     for level in levels:

@@ -52,6 +52,7 @@ class Live:
         hold: float = 0.0,
         matte: bool | None = None,
         gaussians: int = 0,
+        reader: str | None = None,
         detector: detection.Detector | None = None,
     ):
         """Makes the avatar.
@@ -72,10 +73,11 @@ class Live:
                 last one is held.
             matte: Whether to remove the driver's background; None: if the model expects it.
             gaussians: How many to draw; 0 draws all.
+            reader: "landmarks" or "encoder", who reads the expressions; as for ``reader.Reader``.
             detector: Finds landmarks; None is ``metrics.face.FaceLandmarker``.
 
         Raises:
-            ValueError: A setting out of range.
+            ValueError: A setting out of range, or a reader that the weights do not go with.
             TypeError, FileNotFoundError, cli.UserError: The photo, as ``source.align``.
             ImportError: MediaPipe is missing; says which command helps.
         """
@@ -103,12 +105,13 @@ class Live:
         self._follow, self._box = tracking.Follower(detector), live_box.LiveBox(self._fps)
         self._puppet = puppet.Puppet(
             model,
-            self.source.image,
+            self.source.face,
             size=size or self._size,
             fps=self._fps,
             steady=steady,
             expression=expression,
             gaussians=gaussians,
+            reader=reader,
         )
         self._drawn, self.found, self.overflow = False, False, 0
 
@@ -137,7 +140,8 @@ class Live:
         box = self._box(crop, seconds)
         if crop is not None:
             pose = crop.viewpoint()
-            driver = tracking.cut(frame, box, face.landmarks, self._size, matte=self._matte)
+            image = tracking.cut(frame, box, face.landmarks, self._size, matte=self._matte)
+            driver = alignment.AlignedFace(image, face.coefficients)
         self.found = crop is not None
         driver = self._hold(driver, 1 if seconds is None else seconds * self._fps)
         turned = self._head(pose, seconds)

@@ -97,7 +97,7 @@ def codes(engine):
         ValueError: The weights hold no motion encoder.
     """
     if engine.config.model.motion.encoder == "learned":
-        return jax.jit(engine.model.code_from_coefficients)(engine.params, coefficients())
+        return engine.code_from_coefficients(coefficients())
     motion, read = engine.config.model.motion, jax.jit(engine.model.motion_code)
     seen = argument.to_model(pictures())
     crops = crop_lib.motion_crop(seen, motion.image_size, motion.crop)

@@ -10,7 +10,9 @@ import numpy as np
 
 from instant_gs import types
 from instant_gs.inference import level_of_detail, one_euro, still_face
+from instant_gs.inference import reader as reader_lib
 from instant_gs.models import folded
+from instant_gs.portrait import alignment
 
 #: Of a motion's largest number; a noise below it is that of the arithmetic.
 ROUNDING = 1e-4
@@ -42,43 +44,47 @@ class Puppet:
     """An avatar that is shown with the expressions of the drivers it is called with.
 
     A One-Euro filter calms the motion, if wanted. It starts with the first driving face, whose
-    tremble it takes for noise (``still_face.motion_noise``).
+    tremble it takes for noise (``reader.Reader.noise``).
     """
 
     def __init__(
         self,
         engine,
-        source: np.ndarray,
+        source: np.ndarray | alignment.AlignedFace,
         *,
         size: int,
         fps: float,
         steady: bool = True,
         expression: float = 1.0,
         gaussians: int = 0,
+        reader: str | None = None,
         progress=iter,
     ):
         """Makes the avatar.
 
         Args:
-            engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion_code``,
-                ``motion``, ``fold``, ``read_motion`` and ``frame``.
-            source: (S, S, 3) uint8, aligned, over black.
+            engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion``, ``fold``,
+                ``frame`` and what ``reader.Reader`` needs.
+            source: The photo, aligned, over black: (S, S, 3) uint8, or with its coefficients.
             size: Side of the pictures in pixels.
             fps: Frames a second, where a call does not say.
             steady: Whether to calm the motion.
             expression: Share of the way from the photo's expression to the driver's: 0 keeps the
                 photo's, above 1 exaggerates.
             gaussians: How many to draw (``level_of_detail.prefix``); 0 draws all.
+            reader: As for ``reader.Reader``.
             progress: Of the pictures that sorting takes, as ``level_of_detail.order``'s.
 
         Raises:
-            ValueError: The avatar has fewer than ``gaussians``; ``expression`` is out of range.
+            ValueError: The avatar has fewer than ``gaussians``; ``expression`` is out of range; the
+                weights do not go with ``reader``.
         """
         check_expression(expression)
-        self._engine, self._source, self._size = engine, source, size
+        self._engine, self._source, self._size = engine, _face(source), size
         self._fps, self._steady, self._calm = fps, steady, None
-        self._code = engine.motion_code(source)
-        avatar = engine.encode(source, self._code)
+        self._reader = reader_lib.Reader(engine, reader)
+        self._code = self._reader.code(self._source)
+        avatar = engine.encode(self._source.image, self._code)
         if gaussians:
             ordered = level_of_detail.order(engine, avatar, self._code, progress=progress)
             avatar = level_of_detail.prefix(ordered, gaussians)
@@ -97,43 +103,48 @@ class Puppet:
 
     def __call__(
         self,
-        driver: np.ndarray | types.Motion | None,
+        driver: np.ndarray | alignment.AlignedFace | types.Motion | None,
         camera: types.Camera,
         seconds: float | None = None,
     ) -> Frame:
         """The next frame.
 
         Args:
-            driver: (S, S, 3) uint8, aligned, over black; None, or a black one, where there is no
-                face: the photo's own expression is shown. Or a recorded Motion, which no filter
-                touches; ``expression`` does.
+            driver: (S, S, 3) uint8, aligned, over black, or with its coefficients; None, or a
+                black one, where there is no face: the photo's own expression is shown. Or a
+                recorded Motion, which no filter touches; ``expression`` does.
             camera: One.
             seconds: Since the frame before; None: one by ``fps``.
         """
         if isinstance(driver, types.Motion):
-            part, driver = still_face.as_array(driver), None
+            part, seen = still_face.as_array(driver), None
         else:
-            shows_face = driver is not None and driver.any()
-            driver = driver if shows_face else self._source
-            part = self._read(driver, shows_face, seconds) - self._own
+            face = None if driver is None else _face(driver)
+            shows_face = face is not None and face.image.any()
+            face = face if shows_face else self._source
+            part, seen = self._read(face, shows_face, seconds) - self._own, face.image
         moved = folded.blend(types.Motion(*part), self._still, 1 - self._expression)
         shown = types.Motion(*(self._own + still_face.as_array(moved)))
         drawn = self._engine.frame(self._avatar, shown, camera, self._size)
         image, overflow = jax.device_get((drawn.image, drawn.overflow))
-        return Frame(np.array(image), driver, moved, drawn.gaussians, int(overflow))
+        return Frame(np.array(image), seen, moved, drawn.gaussians, int(overflow))
 
-    def _read(self, driver: np.ndarray, shows_face: bool, seconds: float | None) -> np.ndarray:
-        read = still_face.as_array(self._engine.read_motion(self._code, driver))
+    def _read(self, face, shows_face: bool, seconds: float | None) -> np.ndarray:
+        read = still_face.as_array(self._reader.motion(self._code, face))
         if self._calm is None and shows_face and self._steady:
-            self._calm = one_euro.OneEuro(self._fps, self._noise(driver, read))
+            self._calm = one_euro.OneEuro(self._fps, self._noise(face, read))
         return read if self._calm is None else self._calm(read, seconds)
 
-    def _noise(self, driver: np.ndarray, read: np.ndarray) -> float:
+    def _noise(self, face, read: np.ndarray) -> float:
         """How a driving face, read as ``read``, trembles; the photo, where none is seen in it."""
-        noise = still_face.motion_noise(self._engine, self._code, driver)
+        noise = self._reader.noise(self._code, face)
         if noise > ROUNDING * np.abs(read).max():
             return noise
-        return still_face.motion_noise(self._engine, self._code, self._source)
+        return self._reader.noise(self._code, self._source)
+
+
+def _face(given: np.ndarray | alignment.AlignedFace) -> alignment.AlignedFace:
+    return given if isinstance(given, alignment.AlignedFace) else alignment.AlignedFace(given)
 
 
 def check_expression(value: float) -> None:

@@ -32,6 +32,8 @@ class Source:
         crop: What was taken of it, or None.
         cutout: (WORK_SIZE, WORK_SIZE, 4) uint8 RGBA crop with its matte, or None.
         landmarks: (478, 3) in the photo's pixels, or None.
+        coefficients: (52,) float32 in [0, 1], order ``data.format.COEFFICIENT_NAMES``: the
+            expression as the landmark network reads it, or None.
     """
 
     image: np.ndarray
@@ -40,6 +42,12 @@ class Source:
     crop: alignment.Crop | None = None
     cutout: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    coefficients: np.ndarray | None = None
+
+    @property
+    def face(self) -> alignment.AlignedFace:
+        """What an avatar is made of."""
+        return alignment.AlignedFace(self.image, self.coefficients)
 
 
 def align(
@@ -112,6 +120,7 @@ def align(
         crop=crop,
         cutout=np.dstack([image, alpha]),
         landmarks=landmarks,
+        coefficients=found.coefficients,
     )
 
 

@@ -7,6 +7,7 @@ tremble of a face crop. A perfect system shows a photograph; what moves is flick
 """
 
 import dataclasses
+import functools
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from absl import flags
 from instant_gs import cli, types
 from instant_gs.geometry import camera
 from instant_gs.inference import one_euro
+from instant_gs.metrics import face
+from instant_gs.portrait import alignment
 
 #: Standard deviation of the sensor noise, in steps of 8 bits: a phone's camera in a lit room.
 SENSOR_NOISE = 2.0
@@ -63,30 +66,13 @@ def disturb(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(np.round(moved + noise * person), 0, 255).astype(np.uint8)
 
 
-def motion_noise(engine, code_source, image: np.ndarray) -> float:
-    """How much a motion trembles while the face is still: the unit of ``one_euro``.
-
-    Args:
-        engine: ``avatar.InstantAvatar`` or anything with its ``read_motion``.
-        code_source: (C,) motion code of the photo.
-        image: (S, S, 3) uint8, a driving face, aligned, over black.
-
-    Returns:
-        Standard deviation of one of the ``Motion`` numbers, root mean square over all.
-    """
-    random = np.random.default_rng(0)
-    rows = [
-        as_array(engine.read_motion(code_source, disturb(image, random)))
-        for _ in range(CALIBRATION_FRAMES)
-    ]
-    return float(np.sqrt(np.var(rows, axis=0, ddof=1).mean()))
-
-
-def measure(engine, image: np.ndarray, *, frames: int, fps: float) -> Flicker:
+def measure(engine, reader, see, image: np.ndarray, *, frames: int, fps: float) -> Flicker:
     """Runs the test.
 
     Args:
         engine: ``avatar.InstantAvatar``.
+        reader: ``reader.Reader`` of the engine.
+        see: From such a picture to the ``alignment.AlignedFace`` that is read.
         image: (S, S, 3) uint8, aligned, over black: photo and driving face in one.
         frames: How many, at least 2.
         fps: Frames a second.
@@ -96,14 +82,15 @@ def measure(engine, image: np.ndarray, *, frames: int, fps: float) -> Flicker:
     """
     if frames < 2:
         raise ValueError(f"frames: expected at least 2, got {frames}; flicker is a difference")
-    code = engine.motion_code(image)
+    face = see(image)
+    code = reader.code(face)
     avatar = engine.fold(engine.encode(image, code))
-    calm = one_euro.OneEuro(fps, motion_noise(engine, code, image))
+    calm = one_euro.OneEuro(fps, reader.noise(code, face))
     random = np.random.default_rng(1)  # other disturbances than the calibration's
     view = camera.orbit_camera(0.0, 0.0, fov_degrees=engine.fov_degrees)
     raw, filtered, pictures, calm_pictures = [], [], [], []
     for _ in range(frames):
-        raw.append(as_array(engine.read_motion(code, disturb(image, random))))
+        raw.append(as_array(reader.motion(code, see(disturb(image, random)))))
         filtered.append(calm(raw[-1]))
         for motion, shown in ((raw[-1], pictures), (filtered[-1], calm_pictures)):
             drawn = engine.frame(avatar, types.Motion(*motion), view, engine.image_size)
@@ -124,18 +111,23 @@ def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
     from instant_gs.inference import avatar, source
+    from instant_gs.inference import reader as reader_lib
 
     values = flags.FLAGS
     if not values.source:
         raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
     engine = avatar.load(values.weights)
+    reader = reader_lib.Reader(engine, values.reader)
     still = source.read(
         values.source,
         engine.image_size,
         aligned=values.source_aligned,
         fov_degrees=engine.fov_degrees,
     )
-    flicker = measure(engine, still.image, frames=values.frames, fps=values.fps)
+    see = alignment.AlignedFace
+    if reader.name == "landmarks" and not values.source_aligned:
+        see = functools.partial(_seen, face.FaceLandmarker())
+    flicker = measure(engine, reader, see, still.image, frames=values.frames, fps=values.fps)
     print("mean change from frame to frame        plain  One-Euro filter")
     print(
         f"motion numbers                    {flicker.motion:10.5f} {flicker.motion_filtered:10.5f}"
@@ -143,7 +135,20 @@ def main(argv: list[str]) -> None:
     print(f"picture, steps of 8 bits          {flicker.image:10.5f} {flicker.image_filtered:10.5f}")
 
 
+def _seen(detector, image: np.ndarray) -> alignment.AlignedFace:
+    """The aligned picture with its coefficients.
+
+    Raises:
+        cli.UserError: The landmark network sees no face in it.
+    """
+    found = detector.detect(image)
+    if found is None:
+        raise cli.UserError("--source: the face is lost once it is cut out; give --reader=encoder")
+    return alignment.AlignedFace(image, found.coefficients)
+
+
 if __name__ == "__main__":
+    flags.DEFINE_enum("reader", None, ["landmarks", "encoder"], "As of instant_gs.animate.")
     flags.DEFINE_string("source", None, "Photo of one face.")
     flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
     flags.DEFINE_string("weights", None, "Folder of weights, or demo; default: small, which ships.")

@@ -262,12 +262,15 @@ class AvatarModel:
         Raises:
             ValueError: The encoder is the release's, which knows no coefficients.
         """
+        self._check_learned("set motion_pretrain.steps to 0")
+        return self._motion_encoder.apply({"params": params["motion_encoder"]}, crop)
+
+    def _check_learned(self, fix: str) -> None:
         if self._is_fan:
             raise ValueError(
-                'config.motion.encoder: expected "learned", got "fan", which reads no '
-                "coefficients; set motion_pretrain.steps to 0"
+                'config.motion.encoder: expected "learned", got "fan", which knows no '
+                f"coefficients; {fix}"
             )
-        return self._motion_encoder.apply({"params": params["motion_encoder"]}, crop)
 
     def motion(self, params, code_source, code_driving) -> types.Motion:
         """The driver of one frame as 2F numbers; codes (…, code_width) each."""
@@ -292,7 +295,12 @@ class AvatarModel:
         return folded.animate(params, self.config, avatar, motion)
 
     def code_from_coefficients(self, params, coefficients):
-        """The code (B, code_width) that a learned encoder gives to coefficients (B, 52)."""
+        """The code (B, code_width) that a learned encoder gives to coefficients (B, 52).
+
+        Raises:
+            ValueError: The encoder is the release's, which knows no coefficients.
+        """
+        self._check_learned("pass motion_code of a picture")
         linear = params["motion_encoder"]["code"]
         return coefficients @ linear["kernel"] + linear["bias"][None]
 

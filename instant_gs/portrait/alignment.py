@@ -21,6 +21,20 @@ from instant_gs.geometry import camera as camera_lib
 from instant_gs.portrait import template
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class AlignedFace:
+    """A face as the model sees it.
+
+    Attributes:
+        image: (S, S, 3) uint8, its wide crop; all black where there is no face.
+        coefficients: (52,) float32 in [0, 1], order ``data.format.COEFFICIENT_NAMES``: the
+            expression as the landmark network reads it in the whole picture; None if unknown.
+    """
+
+    image: np.ndarray
+    coefficients: np.ndarray | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Crop:
     """A square in a picture, turned with the head.

@@ -23,7 +23,7 @@ class Detector(Protocol):
     """What is needed of ``instant_gs.metrics.face.FaceLandmarker``."""
 
     def faces(self, image: np.ndarray) -> list:
-        """(H, W, 3) uint8 -> objects with landmarks (478, 3) px and num_faces."""
+        """(H, W, 3) uint8 -> objects with landmarks (478, 3) px, coefficients (52,), num_faces."""
 
 
 def find_face(

@@ -28,6 +28,7 @@ class Track:
     Attributes:
         crops: One Crop a frame; of frames without a face between those of its neighbours.
         landmarks: (478, 2) float32 pixels each; None of frames without a face.
+        coefficients: (52,) float32 each, the expressions; None of frames without a face.
         poses: (T, 3) yaw, pitch and roll of ``alignment.Crop.viewpoint``, radians, as detected;
             of frames without a face between those of its neighbours.
         found: (T,) bool.
@@ -36,6 +37,7 @@ class Track:
 
     crops: tuple[alignment.Crop, ...]
     landmarks: tuple[np.ndarray | None, ...]
+    coefficients: tuple[np.ndarray | None, ...]
     poses: np.ndarray
     found: np.ndarray
     crowded: int
@@ -114,7 +116,9 @@ class Hold:
             raise ValueError(f"hold: expected 0 (to the end) or more, got {limit}; leave it out")
         self.limit, self._last, self._lost = limit, None, 0.0
 
-    def __call__(self, driver: np.ndarray | None, frames: float = 1) -> np.ndarray | None:
+    def __call__(
+        self, driver: alignment.AlignedFace | None, frames: float = 1
+    ) -> alignment.AlignedFace | None:
         """What drives.
 
         Args:
@@ -159,11 +163,12 @@ def track(
     """
     if box not in BOXES:
         raise ValueError(f"box: expected one of {BOXES}, got {box!r}; choose one of them")
-    rows, landmarks, found, follow = [], [], [], Follower(detector)
+    rows, landmarks, coefficients, found, follow = [], [], [], [], Follower(detector)
     for frame in frames:
         face = follow(frame)
         found.append(face is not None)
         landmarks.append(None)
+        coefficients.append(None if face is None else face.coefficients)
         if face is not None:
             crop = alignment.locate(face.landmarks, fov_degrees=fov_degrees)
             rows.append([crop.x, crop.y, crop.side, crop.roll_rad, crop.yaw_rad, crop.pitch_rad])
@@ -179,7 +184,7 @@ def track(
     rows = np.stack(filled, axis=-1)
     poses = np.array([alignment.Crop(*row).viewpoint() for row in rows.tolist()])
     crops = tuple(alignment.Crop(*row) for row in _steady(rows, fps, box).tolist())
-    return Track(crops, tuple(landmarks), poses, found, follow.crowded)
+    return Track(crops, tuple(landmarks), tuple(coefficients), poses, found, crowded=follow.crowded)
 
 
 def drivers(
@@ -189,7 +194,7 @@ def drivers(
     *,
     matte: bool = True,
     hold: int = 0,
-) -> Iterator[np.ndarray | None]:
+) -> Iterator[alignment.AlignedFace | None]:
     """Cuts the driving faces out.
 
     Args:
@@ -201,17 +206,20 @@ def drivers(
             end.
 
     Yields:
-        (size, size, 3) uint8. A frame without a face repeats the last one with a face; None
-        before the first one, and after ``hold``.
+        AlignedFace of (size, size, 3). A frame without a face repeats the last one with a face;
+        None before the first one, and after ``hold``.
 
     Raises:
         ValueError: ``hold`` is negative.
     """
     held = Hold(hold)
-    for frame, crop, landmarks, found in zip(
-        frames, tracked.crops, tracked.landmarks, tracked.found, strict=False
-    ):
-        yield held(cut(frame, crop, landmarks, size, matte=matte) if found else None)
+    per_frame = (tracked.crops, tracked.landmarks, tracked.coefficients)
+    for frame, crop, landmarks, coefficients in zip(frames, *per_frame, strict=False):
+        face = None
+        if landmarks is not None:
+            image = cut(frame, crop, landmarks, size, matte=matte)
+            face = alignment.AlignedFace(image, coefficients)
+        yield held(face)
 
 
 def cut(

@@ -60,7 +60,8 @@ def test_driving_video_of_the_astronaut(detector, astronaut):
     assert tracked.found.tolist() == [True] * 3 + [False] + [True] * 4
     moves = np.diff([crop.x for crop in tracked.crops])
     assert moves.mean() == pytest.approx(3, abs=0.5)
-    images = np.stack(list(tracking.drivers(frames, tracked, 64))).astype(int)
+    drivers = tracking.drivers(frames, tracked, 64)
+    images = np.stack([seen.image for seen in drivers]).astype(int)
     face_part = images[:, 20:50, 20:44]
     assert np.abs(face_part - face_part[0]).mean() < 12, "the head stays where it is"
 

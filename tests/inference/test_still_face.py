@@ -1,13 +1,11 @@
 """A still face must look still: flicker in, less flicker out."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from instant_gs import types
-from instant_gs.inference import animate, camera_path, still_face
+from instant_gs.inference import animate, camera_path, reader, still_face
+from instant_gs.portrait import alignment
 from instant_gs.training import weights
 from tests import own_process
 from tests.inference import fake, tiny
@@ -21,6 +19,13 @@ def engine():
 @pytest.fixture(scope="module")
 def face():
     return fake.picture(64, 64, 32, 28, 40)[::2, ::2].copy()
+
+
+def measure(engine, face, frames):
+    by_encoder = reader.Reader(engine, "encoder")
+    return still_face.measure(
+        engine, by_encoder, alignment.AlignedFace, face, frames=frames, fps=25
+    )
 
 
 def test_disturbance_is_small_and_leaves_the_background_black(face):
@@ -47,32 +52,11 @@ def test_sensor_noise_and_crop_are_off_by_what_is_said():
     np.testing.assert_allclose(np.std(moved, axis=1), 1 / np.sqrt(3), rtol=0.15)
 
 
-def test_the_calibrated_noise_is_not_too_small():
-    """It is estimated from few pictures, but of many numbers."""
-    random = np.random.default_rng(0)
-    trembling = SimpleNamespace(
-        read_motion=lambda code, image: types.Motion(*random.normal(5, 0.3, (2, 4000)))
-    )
-    black = np.zeros((4, 4, 3), np.uint8)
-    assert still_face.motion_noise(trembling, None, black) == pytest.approx(0.3, rel=0.02)
-
-
 def test_the_filter_at_least_halves_the_flicker(engine, face):
-    flicker = still_face.measure(engine, face, frames=25, fps=25)
+    flicker = measure(engine, face, frames=25)
     assert flicker.motion > 0 and flicker.image > 0.01, "nothing trembles: the test is void"
     assert flicker.motion_filtered < 0.5 * flicker.motion
     assert flicker.image_filtered < 0.5 * flicker.image
-
-
-def test_calibration_finds_the_noise(engine, face):
-    code = engine.motion_code(face)
-    noise = still_face.motion_noise(engine, code, face)
-    random = np.random.default_rng(5)
-    rows = [
-        still_face.as_array(engine.read_motion(code, still_face.disturb(face, random)))
-        for _ in range(60)
-    ]
-    assert noise == pytest.approx(np.sqrt(np.var(rows, axis=0).mean()), rel=0.4)
 
 
 @pytest.mark.parametrize("start", [None, np.zeros((32, 32, 3), np.uint8)], ids=["none", "black"])
@@ -95,7 +79,7 @@ def test_a_video_that_starts_without_a_face_is_as_calm_as_one_with(engine, face,
 
 def test_one_frame_is_no_test(engine, face):
     with pytest.raises(ValueError, match="at least 2"):
-        still_face.measure(engine, face, frames=1, fps=25)
+        measure(engine, face, frames=1)
 
 
 @pytest.mark.slow

@@ -139,15 +139,18 @@ def test_no_face_at_all_names_the_video():
 
 def test_drivers_hold_the_last_face_through_a_gap():
     frames = [fake.picture(), np.full((200, 260, 3), 255, np.uint8), fake.picture(x=100)]
-    answers = [face(130), None, face(100)]
-    tracked = tracking.track("clip", frames, fake.Detector(*answers), fps=25, box="smoothed")
-    out = list(tracking.drivers(frames, tracked, 48))
-    assert [image.shape for image in out] == [(48, 48, 3)] * 3
-    np.testing.assert_array_equal(out[0], out[1])
-    assert not np.array_equal(out[1], out[2])
-    assert out[0][0, 0].max() < 30, "the background is removed"
-    kept = list(tracking.drivers(frames, tracked, 48, matte=False))
-    assert kept[0][0, 0, 1] > 90, "or kept"
+    faces = [face(130), face(100)]
+    for share, seen in enumerate(faces):
+        seen.coefficients = np.full(52, share, np.float32)
+    detector = fake.Detector(faces[0], None, faces[1])
+    tracked = tracking.track("clip", frames, detector, fps=25, box="smoothed")
+    first, held, last = tracking.drivers(frames, tracked, 48)
+    assert first.image.shape == last.image.shape == (48, 48, 3) and held is first
+    assert not np.array_equal(first.image, last.image)
+    assert [seen.coefficients[0] for seen in (first, last)] == [0, 1]
+    assert first.image[0, 0].max() < 30, "the background is removed"
+    kept = next(tracking.drivers(frames, tracked, 48, matte=False))
+    assert kept.image[0, 0, 1] > 90, "or kept"
 
 
 def test_a_lost_face_is_held_so_long_and_then_at_rest():
@@ -155,7 +158,7 @@ def test_a_lost_face_is_held_so_long_and_then_at_rest():
     answers = [face(130), None, None, None, face(130), None]
     tracked = tracking.track("clip", frames, fake.Detector(*answers), fps=25)
     drivers = tracking.drivers(frames, tracked, 48, matte=False, hold=2)
-    at_rest = [image is None for image in drivers]
+    at_rest = [seen is None for seen in drivers]
     assert at_rest == [False, False, False, True, False, False]
     with pytest.raises(ValueError, match=r"hold: expected 0 \(to the end\) or more, got -1"):
         list(tracking.drivers(frames, tracked, 48, hold=-1))
@@ -167,7 +170,8 @@ def test_nothing_is_cut_out_before_the_first_face():
     tracked = tracking.track("clip", frames, detector, fps=25)
     for hold in (0, 5):
         drivers = list(tracking.drivers(frames, tracked, 48, matte=False, hold=hold))
-        assert drivers[:2] == [None, None] and drivers[2].any() and drivers[3].any()
+        assert drivers[:2] == [None, None]
+        assert all(seen.image.any() for seen in drivers[2:])
 
 
 def test_aligned_drivers_must_be_square(tmp_path):

@@ -1,0 +1,120 @@
+"""Who reads an expression, and how it trembles."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from instant_gs import config as config_lib
+from instant_gs import types
+from instant_gs.data import format as format_lib
+from instant_gs.inference import animate, camera_path, reader, still_face
+from instant_gs.portrait import alignment
+from tests.inference import fake, tiny
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return tiny.build(residual_scale=0.03)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return fake.picture(64, 64, 32, 28, 40)[::2, ::2].copy()
+
+
+def smiling(share=1.0):
+    out = np.zeros(52, np.float32)
+    out[format_lib.COEFFICIENT_NAMES.index("mouthSmileLeft")] = share
+    return out
+
+
+def test_coefficients_are_read_where_they_are_known(engine, picture):
+    by_landmarks, by_encoder = (reader.Reader(engine, name) for name in reader.READERS)
+    known = alignment.AlignedFace(picture, smiling())
+    code, from_picture = engine.code_from_coefficients(smiling()), engine.motion_code(picture)
+    assert np.abs(code - from_picture).max() > 0.1
+    for who, face, want in (
+        (by_landmarks, known, code),
+        (by_landmarks, alignment.AlignedFace(picture), from_picture),
+        (by_encoder, known, from_picture),
+    ):
+        np.testing.assert_array_equal(who.code(face), want)
+        np.testing.assert_allclose(
+            still_face.as_array(who.motion(from_picture, face)),
+            still_face.as_array(engine.motion(from_picture, want)),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+def test_a_driver_of_the_photos_coefficients_is_the_photo_at_rest(engine, picture):
+    """And those of another expression are not, whatever the pictures show."""
+    photo, other = (alignment.AlignedFace(picture, smiling(share)) for share in (0.3, 1.0))
+    drivers = [photo, None, other, alignment.AlignedFace(picture[::-1].copy(), smiling(0.3))]
+    cameras = list(camera_path.orbit(len(drivers)))
+    options = {"size": 32, "fps": 25, "steady": False}
+    own, nobody, moved, again = (
+        still_face.as_array(frame.motion)
+        for frame in animate.frames(engine, photo, drivers, cameras, **options)
+    )
+    np.testing.assert_array_equal(own, nobody)
+    np.testing.assert_array_equal(own, again)
+    assert np.abs(moved - own).max() > 0.1
+    by_encoder = animate.frames(engine, photo, drivers, cameras, reader="encoder", **options)
+    own, nobody, moved, again = (still_face.as_array(frame.motion) for frame in by_encoder)
+    np.testing.assert_array_equal(own, moved)
+    assert np.abs(again - own).max() > 0.1
+
+
+def test_the_calibrated_noise_is_not_too_small():
+    """It is estimated from few pictures, but of many numbers."""
+    random = np.random.default_rng(0)
+    trembling = SimpleNamespace(
+        config=config_lib.Config(),
+        read_motion=lambda code, image: types.Motion(*random.normal(5, 0.3, (2, 4000))),
+    )
+    black = alignment.AlignedFace(np.zeros((4, 4, 3), np.uint8))
+    assert reader.Reader(trembling).noise(None, black) == pytest.approx(0.3, rel=0.02)
+
+
+@pytest.mark.parametrize("name", reader.READERS)
+def test_calibration_finds_the_noise(engine, picture, name):
+    who, face = reader.Reader(engine, name), alignment.AlignedFace(picture, smiling(0.5))
+    code, random = who.code(face), np.random.default_rng(5)
+
+    def again():
+        error = random.normal(0, reader.COEFFICIENT_NOISE, 52)
+        seen = still_face.disturb(picture, random)
+        return alignment.AlignedFace(seen, face.coefficients + error)
+
+    rows = [still_face.as_array(who.motion(code, again())) for _ in range(60)]
+    want = np.sqrt(np.var(rows, axis=0).mean())
+    assert want > 0 and who.noise(code, face) == pytest.approx(want, rel=0.4)
+
+
+def with_encoder(kind, steps, teacher_forcing):
+    config = config_lib.Config()
+    config.model.motion.encoder = kind
+    config.motion_pretrain.steps, config.motion_pretrain.teacher_forcing = steps, teacher_forcing
+    return SimpleNamespace(config=config)
+
+
+@pytest.mark.parametrize(
+    ("trained", "name"),
+    [
+        (("learned", 10, False), "landmarks"),
+        (("learned", 0, True), "landmarks"),
+        (("learned", 0, False), "encoder"),
+        (("fan", 10, True), "encoder"),
+    ],
+)
+def test_the_landmarks_are_read_for_weights_that_learned_from_coefficients(trained, name):
+    assert reader.Reader(with_encoder(*trained)).name == name
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(ValueError, match=r"reader: expected one of .*got 'eyes'"):
+        reader.Reader(with_encoder("learned", 1, True), "eyes")
+    with pytest.raises(ValueError, match=r'reader: expected "encoder" for these weights'):
+        reader.Reader(with_encoder("fan", 1, True), "landmarks")
