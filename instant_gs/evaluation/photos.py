@@ -47,8 +47,9 @@ def score(pairs: list[Pair]) -> dict:
         pairs there are, and in how many no face was found, which are left out.
     """
     seen = [pair for pair in pairs if pair.moved is not None]
-    wanted = np.array([pair.wanted - pair.still for pair in seen]).reshape(len(seen), -1)
-    moved = np.array([pair.moved - pair.still for pair in seen]).reshape(wanted.shape)
+    shape = (len(seen), len(face_lib.RELIABLE_COEFFICIENTS))
+    wanted = np.array([pair.wanted - pair.still for pair in seen]).reshape(shape)
+    moved = np.array([pair.moved - pair.still for pair in seen]).reshape(shape)
 
     def of(columns) -> dict:
         way, went = wanted[:, columns], moved[:, columns]

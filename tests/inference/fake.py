@@ -118,6 +118,10 @@ class Engine:
         assert image.shape == (SIZE, SIZE, 3)
         return np.zeros(4)
 
+    def code_from_coefficients(self, coefficients):
+        assert coefficients.shape == (52,)
+        return np.zeros(4)
+
     def motion(self, code_source, code_driving):
         return types.Motion(*np.zeros((2, 3), np.float32))
 

@@ -104,6 +104,20 @@ def test_aligned_inputs_need_no_detector(inputs, run, command, monkeypatch, stea
     assert np.allclose(means, [20, 60, 100, 140, 180], atol=25 if steady else 4)
 
 
+@pytest.mark.parametrize(("reader", "faces"), [("landmarks", 7), ("encoder", 0), (None, 0)])
+def test_the_landmark_network_reads_if_told(inputs, run, model, monkeypatch, reader, faces):
+    """Photo and six frames; these weights did not learn from coefficients."""
+    read = []
+    monkeypatch.setattr(
+        model, "code_from_coefficients", lambda known: read.append(known) or np.zeros(4)
+    )
+    monkeypatch.setattr(model, "motion_code", lambda image: np.zeros(4))
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    values |= {"reader": reader} if reader else {}
+    assert run(**values, out=inputs / "out.mp4", steady=False) == 0
+    assert len(read) == faces
+
+
 def test_frames_are_calm_unless_told_otherwise():
     drivers = [np.full((32, 32, 3), 100 + (-1) ** index, np.uint8) for index in range(30)]
 

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from instant_gs import cli
+from instant_gs import config as config_lib
 from instant_gs.data import digest
 from tests import own_process
 from tests.inference import fake
@@ -52,6 +53,16 @@ BAD_INPUTS = {
         {"driving": "aligned.mp4", "driving_aligned": True, "hold": 1},
         2,
         "--hold: has no effect with --driving_aligned",
+    ),
+    "reader of crops": (
+        {
+            "reader": "encoder",
+            "source_aligned": True,
+            "driving": "aligned.mp4",
+            "driving_aligned": True,
+        },
+        2,
+        "--reader: has no effect without a photo or video in which a face is looked for",
     ),
     "tracking of nothing": (
         {"driving": None, "pose": "orbit", "driving_box": "fixed"},
@@ -193,6 +204,14 @@ def test_weights_that_read_no_expression_are_refused_at_once(inputs, run, model,
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "weights": "w"}
     assert run(**values, out=inputs / "out.mp4") == 1
     assert "error: --weights: w holds no motion encoder" in capsys.readouterr().err
+
+
+def test_weights_that_know_no_coefficients_take_no_landmarks(inputs, run, model, capsys):
+    model.config = config_lib.Config()
+    model.config.model.motion.encoder = "fan"
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    assert run(**values, out=inputs / "out.mp4", reader="landmarks") == 2
+    assert 'error: --reader: expected "encoder" for these weights' in capsys.readouterr().err
 
 
 def test_missing_weights_in_a_process_of_its_own(inputs):

@@ -1,5 +1,6 @@
 """The engine on a tiny untrained model: shapes, batches, and that nothing compiles twice."""
 
+import copy
 import dataclasses
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from instant_gs import config as config_lib
 from instant_gs import models, rendering, types
 from instant_gs.geometry import camera
+from instant_gs.geometry import crop as crop_lib
 from instant_gs.inference import animate, avatar, camera_path, motion_file, still_face
 from instant_gs.training import objective
 from tests.inference import fake, tiny
@@ -67,6 +69,27 @@ def test_photo_to_picture(engine, photos):
     rendered = engine.render(gaussians, camera.orbit_camera(0.3, 0.1))
     assert rendered.image.shape == (SIZE, SIZE, 3) and rendered.alpha.shape == (SIZE, SIZE)
     assert 0.05 < float(rendered.alpha.mean()) < 0.95, "something is seen, not everything"
+
+
+def test_coefficients_make_codes(engine, photos):
+    """The code that the encoder gives to a picture in which it reads them."""
+    seen = photos.astype(np.float32) * np.float32(2 / 255) - 1
+    crops = crop_lib.motion_crop(seen, engine.config.model.motion.image_size, 0.6)
+    code, read = engine.model.motion_code_and_coefficients(engine.params, crops)
+    got = engine.code_from_coefficients(read)
+    np.testing.assert_allclose(got, code, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(engine.code_from_coefficients(read[1]), got[1], atol=1e-5)
+    grid = engine.code_from_coefficients(np.zeros((3, 2, 52)))
+    assert grid.shape == (3, 2, 512)
+    for bad in (np.zeros(51), np.zeros((0, 52)), 0.5):
+        with pytest.raises(ValueError, match=r"coefficients: expected shape \(\.\.\., 52\), got"):
+            engine.code_from_coefficients(bad)
+    with pytest.raises(ValueError, match=r"coefficients: expected finite numbers, got"):
+        engine.code_from_coefficients(np.full(52, np.nan))
+    config = dataclasses.replace(engine.config, model=copy.deepcopy(engine.config.model))
+    config.model.motion.encoder = "fan"
+    with pytest.raises(ValueError, match=r'expected "learned", got "fan".*pass motion_code of'):
+        avatar.InstantAvatar(config, engine.params).code_from_coefficients(np.zeros(52))
 
 
 def test_one_camera_serves_the_batch_and_several_are_refused(engine, photos):
