@@ -146,7 +146,7 @@ def _read_source(engine, crop):
 
 def _read_drivers(engine, still):
     """What drives, the head poses or None, how many frames there are, and their rate."""
-    from instant_gs.inference import camera_path, puppet
+    from instant_gs.inference import camera_path, reader
     from instant_gs.portrait import tracking, video
 
     size, view = engine.image_size, engine.fov_degrees
@@ -169,7 +169,7 @@ def _read_drivers(engine, still):
     _warn([clip.problem, *track.warnings(clip.path, hold_seconds=_FLAGS.hold)])
     matte = _FLAGS.driving_matte
     if matte is None:
-        matte = puppet.expects_matte(engine)
+        matte = reader.Reader(engine, _FLAGS.reader).expects_matte
     drivers = tracking.drivers(
         clip.frames(limit),
         track,

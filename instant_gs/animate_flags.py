@@ -54,8 +54,8 @@ _DRIVING_ALIGNED = flags.DEFINE_boolean("driving_aligned", False, "The frames ar
 _DRIVING_MATTE = flags.DEFINE_boolean(
     "driving_matte",
     None,
-    "Remove the background of the driving video; default: if the motion encoder expects it, which "
-    "that of the authors' release does not.",
+    "Remove the background of the driving video; default: if the one who reads the expressions "
+    "expects it (--reader): a motion encoder that was trained here does.",
 )
 _BOX = flags.DEFINE_enum(
     "driving_box", "smoothed", ["smoothed", "fixed"], "How the crop follows the driving head."

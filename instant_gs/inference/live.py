@@ -71,7 +71,7 @@ class Live:
                 exaggerates.
             hold: Seconds without a face after which the photo's own expression returns; 0: the
                 last one is held.
-            matte: Whether to remove the driver's background; None: if the model expects it.
+            matte: Whether to remove the driver's background; None: if the reader expects it.
             gaussians: How many to draw; 0 draws all.
             reader: "landmarks" or "encoder", who reads the expressions; as for ``reader.Reader``.
             detector: Finds landmarks; None is ``metrics.face.FaceLandmarker``.
@@ -97,7 +97,6 @@ class Live:
         self._head = camera_path.HeadCamera(steady=steady, **around)
         (self._still,) = camera_path.orbit(1, **around)
         self._pose, self._view, self._size = pose, view, model.image_size
-        self._matte = puppet.expects_matte(model) if matte is None else matte
         detector = _landmarker() if detector is None else detector
         self.source = photo
         if not isinstance(photo, source_lib.Source):
@@ -113,6 +112,7 @@ class Live:
             gaussians=gaussians,
             reader=reader,
         )
+        self._matte = self._puppet.reader.expects_matte if matte is None else matte
         self._drawn, self.found, self.overflow = False, False, 0
 
     def __call__(self, frame: np.ndarray, seconds: float | None = None) -> np.ndarray:

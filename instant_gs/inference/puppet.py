@@ -45,6 +45,9 @@ class Puppet:
 
     A One-Euro filter calms the motion, if wanted. It starts with the first driving face, whose
     tremble it takes for noise (``reader.Reader.noise``).
+
+    Attributes:
+        reader: ``reader.Reader``, who reads photo and drivers.
     """
 
     def __init__(
@@ -82,8 +85,8 @@ class Puppet:
         check_expression(expression)
         self._engine, self._source, self._size = engine, _face(source), size
         self._fps, self._steady, self._calm = fps, steady, None
-        self._reader = reader_lib.Reader(engine, reader)
-        self._code = self._reader.code(self._source)
+        self.reader = reader_lib.Reader(engine, reader)
+        self._code = self.reader.code(self._source)
         avatar = engine.encode(self._source.image, self._code)
         if gaussians:
             ordered = level_of_detail.order(engine, avatar, self._code, progress=progress)
@@ -130,17 +133,17 @@ class Puppet:
         return Frame(np.array(image), seen, moved, drawn.gaussians, int(overflow))
 
     def _read(self, face, shows_face: bool, seconds: float | None) -> np.ndarray:
-        read = still_face.as_array(self._reader.motion(self._code, face))
+        read = still_face.as_array(self.reader.motion(self._code, face))
         if self._calm is None and shows_face and self._steady:
             self._calm = one_euro.OneEuro(self._fps, self._noise(face, read))
         return read if self._calm is None else self._calm(read, seconds)
 
     def _noise(self, face, read: np.ndarray) -> float:
         """How a driving face, read as ``read``, trembles; the photo, where none is seen in it."""
-        noise = self._reader.noise(self._code, face)
+        noise = self.reader.noise(self._code, face)
         if noise > ROUNDING * np.abs(read).max():
             return noise
-        return self._reader.noise(self._code, self._source)
+        return self.reader.noise(self._code, self._source)
 
 
 def _face(given: np.ndarray | alignment.AlignedFace) -> alignment.AlignedFace:
@@ -157,8 +160,3 @@ def check_expression(value: float) -> None:
         raise ValueError(
             f"expression: expected 0 to {MAX_EXPRESSION:g}, got {value:g}; 1 is the driver's"
         )
-
-
-def expects_matte(engine) -> bool:
-    """Whether drivers lose their background: the release's encoder reads them as they are."""
-    return engine.config.model.motion.encoder == "learned"

@@ -48,6 +48,15 @@ class Reader:
         self._engine = engine
         self.name = name or ("landmarks" if learned_coefficients(engine.config) else "encoder")
 
+    @property
+    def expects_matte(self) -> bool:
+        """Whether drivers should lose their background before they are read.
+
+        A learned encoder has seen faces over black only. The release's reads them as they are, and
+        landmarks have been read before.
+        """
+        return self.name == "encoder" and self._engine.config.model.motion.encoder == "learned"
+
     def code(self, face: alignment.AlignedFace):
         """(C,) motion code of a photo."""
         if self._by_landmarks(face):

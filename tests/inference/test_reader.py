@@ -101,16 +101,20 @@ def with_encoder(kind, steps, teacher_forcing):
 
 
 @pytest.mark.parametrize(
-    ("trained", "name"),
+    ("trained", "told", "name", "matte"),
     [
-        (("learned", 10, False), "landmarks"),
-        (("learned", 0, True), "landmarks"),
-        (("learned", 0, False), "encoder"),
-        (("fan", 10, True), "encoder"),
+        (("learned", 10, False), None, "landmarks", False),
+        (("learned", 0, True), None, "landmarks", False),
+        (("learned", 0, True), "encoder", "encoder", True),
+        (("learned", 0, False), None, "encoder", True),
+        (("fan", 10, True), None, "encoder", False),
     ],
 )
-def test_the_landmarks_are_read_for_weights_that_learned_from_coefficients(trained, name):
-    assert reader.Reader(with_encoder(*trained)).name == name
+def test_weights_that_learned_from_coefficients_leave_reading_to_the_landmarks(
+    trained, told, name, matte
+):
+    who = reader.Reader(with_encoder(*trained), told)
+    assert who.name == name and who.expects_matte is matte
 
 
 def test_what_does_not_go_together_is_refused():
