@@ -32,8 +32,8 @@ def load(directory: str | os.PathLike[str] | None = None):
 
     Returns:
       `instant_gs.inference.avatar.InstantAvatar`: it has `config`, `planes`, `motion_code`,
-      `encode`, `motion`, `animate` and `render`. A licence that the weights state is shown on
-      stderr.
+      `code_from_coefficients`, `encode`, `motion`, `animate` and `render`. A licence that the
+      weights state is shown on stderr.
 
     Raises:
       FileNotFoundError: there are no weights in `directory`.

@@ -48,7 +48,9 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     paths = (_FLAGS.show_crop, _FLAGS.record, _FLAGS.ply)
     crop, record, ply = (_result(results, path) for path in paths)
     source = _read_source(engine, crop)
-    drivers, poses, count, fps = _read_drivers(engine, source.face)
+    recording = _read_recording(engine) if animate_flags.is_recording() else None
+    reader = _reader(engine, source, recording)
+    drivers, poses, count, fps = _read_drivers(engine, source.face, recording, reader)
     if _FLAGS.ply and _FLAGS.ply_frame >= count:
         raise cli.UserError(
             f"--ply_frame: the result has {count} frames, 0 to {count - 1}; there is no "
@@ -67,7 +69,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
         steady=_FLAGS.steady,
         expression=_FLAGS.expression,
         gaussians=_FLAGS.gaussians,
-        reader=_FLAGS.reader,
+        reader=reader.name,
         progress=lambda pictures: _progress(pictures, len(pictures), "sort"),
         clock=clock,
     )
@@ -87,7 +89,7 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
     if crop:
         lines += [f"{_FLAGS.show_crop}: what was taken of the photo"]
     if record:
-        _record(engine, motions, fps, record)
+        _record(engine, motions, fps, reader.name, record)
         lines += [f"{_FLAGS.record}: the motion of {len(motions)} frames"]
     height, width, _ = writer.shape
     lines += [f"{_FLAGS.out}: {writer.count} frames of {width}x{height} at {fps:g} a second"]
@@ -144,15 +146,34 @@ def _read_source(engine, crop):
     return aligned
 
 
-def _read_drivers(engine, still):
+def _reader(engine, source, recording):
+    """Who reads the expressions: photo and drivers alike."""
+    from instant_gs.inference import reader
+
+    known = source.coefficients is not None and not _FLAGS.driving_aligned
+    name = _FLAGS.reader
+    if recording is not None and known:
+        name = name or recording.reader
+    made = reader.Reader(engine, name, known=known)
+    if recording is not None and made.name != recording.reader:
+        _warn(
+            [
+                f"{_FLAGS.driving}: its driver was read by the {recording.reader}, the photo is by "
+                f"the {made.name}; the expression is a little off (--reader)"
+            ]
+        )
+    return made
+
+
+def _read_drivers(engine, still, recording, reader):
     """What drives, the head poses or None, how many frames there are, and their rate."""
-    from instant_gs.inference import camera_path, reader
+    from instant_gs.inference import camera_path
     from instant_gs.portrait import tracking, video
 
     size, view = engine.image_size, engine.fov_degrees
     limit = _FLAGS.max_frames
-    if animate_flags.is_recording():
-        return _read_recording(engine, limit)
+    if recording is not None:
+        return _recorded(recording, limit)
     if not _FLAGS.driving:
         fps = _FLAGS.fps or video.DEFAULT_FPS
         count = limit or max(1, round(camera_path.ORBIT_SECONDS * fps))
@@ -169,7 +190,7 @@ def _read_drivers(engine, still):
     _warn([clip.problem, *track.warnings(clip.path, hold_seconds=_FLAGS.hold)])
     matte = _FLAGS.driving_matte
     if matte is None:
-        matte = reader.Reader(engine, _FLAGS.reader).expects_matte
+        matte = reader.expects_matte or _FLAGS.side_by_side
     drivers = tracking.drivers(
         clip.frames(limit),
         track,
@@ -189,17 +210,21 @@ def _black(path, empty: list[bool]) -> str:
     )
 
 
-def _read_recording(engine, limit: int):
-    from instant_gs import types
+def _read_recording(engine):
     from instant_gs.inference import motion_file
 
-    recording = motion_file.load(_FLAGS.driving, engine.params)
+    return motion_file.load(_FLAGS.driving, engine.params)
+
+
+def _recorded(recording, limit: int):
+    from instant_gs import types
+
     rows = zip(recording.motion.scale, recording.motion.shift, strict=True)
     motions = [types.Motion(*row) for row in rows][: limit or None]
     return motions, None, len(motions), _FLAGS.fps or recording.fps
 
 
-def _record(engine, motions, fps: float, path) -> None:
+def _record(engine, motions, fps: float, reader: str, path) -> None:
     import numpy as np
 
     from instant_gs import types
@@ -207,7 +232,8 @@ def _record(engine, motions, fps: float, path) -> None:
 
     scale, shift = (np.stack([getattr(m, name) for m in motions]) for name in ("scale", "shift"))
     stream = types.Motion(scale, shift)
-    recording = motion_file.Recording(stream, fps, motion_file.fingerprint(engine.params))
+    decoder = motion_file.fingerprint(engine.params)
+    recording = motion_file.Recording(stream, fps, decoder, reader)
     motion_file.save(path, recording, overwrite=True)
 
 

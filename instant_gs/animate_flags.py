@@ -54,8 +54,8 @@ _DRIVING_ALIGNED = flags.DEFINE_boolean("driving_aligned", False, "The frames ar
 _DRIVING_MATTE = flags.DEFINE_boolean(
     "driving_matte",
     None,
-    "Remove the background of the driving video; default: if the one who reads the expressions "
-    "expects it (--reader): a motion encoder that was trained here does.",
+    "Remove the background of the driving video; default: with --side_by_side, and if who reads "
+    "the expressions (--reader) expects it: a motion encoder that was trained here does.",
 )
 _BOX = flags.DEFINE_enum(
     "driving_box", "smoothed", ["smoothed", "fixed"], "How the crop follows the driving head."
@@ -79,9 +79,9 @@ _READER = flags.DEFINE_enum(
     "reader",
     None,
     ["landmarks", "encoder"],
-    "Who reads expressions: the landmark network that finds faces [the default, where the weights "
-    "learned from its coefficients; better for real people], or the weights' motion encoder "
-    "(better for drawn people; always of wide crops).",
+    "Who reads expressions: the landmark network that finds faces (better for real people; the "
+    "default, where the weights learned from coefficients such as its), or the weights' motion "
+    "encoder (better for drawn people; the default, where photo or frames are wide crops).",
 )
 _FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
 flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
@@ -214,13 +214,13 @@ def _check_tracking() -> None:
     else:
         useless = tracking if _DRIVING_ALIGNED.value else ()
         why = "--driving_aligned, which takes the frames as they are"
-    drivers_are_faces = _DRIVING.value and not is_recording() and not _DRIVING_ALIGNED.value
-    if _READER.present and _SOURCE_ALIGNED.value and not drivers_are_faces:
-        raise cli.UserError(
-            "--reader: has no effect without a photo or video in which a face is looked for; leave "
-            "it out",
-            2,
-        )
+    for flag in (_SOURCE_ALIGNED, _DRIVING_ALIGNED):
+        if _READER.value == "landmarks" and flag.value:
+            raise cli.UserError(
+                f"--reader=landmarks: in pictures that are cut out no face is looked for; leave "
+                f"out --{flag.name}, or take --reader=encoder",
+                2,
+            )
     for flag in useless:
         if flag.present:
             raise cli.UserError(f"--{flag.name}: has no effect with {why}; leave it out", 2)

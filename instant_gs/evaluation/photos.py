@@ -9,7 +9,9 @@ what it says scores well, also where it is wrong. The contact sheet is for eyes 
 """
 
 import dataclasses
+import functools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +67,14 @@ def score(pairs: list[Pair]) -> dict:
     return {"pairs": len(pairs), "lost": lost, **of(slice(None)), "coefficients": each}
 
 
-def drive(engine, reader, faces, detector, progress=iter) -> tuple[list[Pair], np.ndarray]:
+def drive(engine, reader, faces, drivers, detector, progress=iter):
     """Drives every face by every other.
 
     Args:
         engine: ``inference.avatar.InstantAvatar``.
         reader: ``inference.reader.Reader`` of the engine.
-        faces: At least two ``portrait.alignment.AlignedFace`` with coefficients.
+        faces: At least two ``portrait.alignment.AlignedFace`` with coefficients, over black.
+        drivers: The same, as the reader expects drivers.
         detector: ``metrics.face.FaceLandmarker``.
         progress: Of the faces.
 
@@ -86,13 +89,13 @@ def drive(engine, reader, faces, detector, progress=iter) -> tuple[list[Pair], n
 
     camera = camera_lib.orbit_camera(0.0, 0.0, fov_degrees=engine.fov_degrees)
     reliable = list(face_lib.RELIABLE_INDICES)
-    small = [alignment.fit(face.image, SHEET_SIZE) for face in faces]
-    pairs, rows = [], [np.hstack([np.zeros_like(small[0]), *small])]
-    for source, own in progress(list(zip(faces, small, strict=True))):
+    pairs, above = [], [alignment.fit(driver.image, SHEET_SIZE) for driver in drivers]
+    rows = [np.hstack([np.zeros_like(above[0]), *above])]
+    for index, source in enumerate(progress(faces)):
         code = reader.code(source)
         avatar = engine.fold(engine.encode(source.image, code))
-        row, shown = [own], []
-        for driver in faces:
+        row, shown = [alignment.fit(source.image, SHEET_SIZE)], []
+        for driver in drivers:
             motion = reader.motion(code, driver)
             drawn = engine.frame(avatar, motion, camera, engine.image_size)
             image = np.array(jax.device_get(drawn.image))
@@ -100,11 +103,11 @@ def drive(engine, reader, faces, detector, progress=iter) -> tuple[list[Pair], n
             found = detector.detect(image)
             shown.append(None if found is None else found.coefficients[reliable])
         rows.append(np.hstack(row))
-        still = shown[next(k for k, face in enumerate(faces) if face is source)]
+        still = shown[index]  # driven by itself
         if still is None:
             still = source.coefficients[reliable]  # a face that is lost at rest is nobody's fault
-        for driver, moved in zip(faces, shown, strict=True):
-            if driver is not source:
+        for other, (driver, moved) in enumerate(zip(drivers, shown, strict=True)):
+            if other != index:
                 pairs.append(Pair(still, moved, driver.coefficients[reliable]))
     return pairs, np.vstack(rows)
 
@@ -116,6 +119,10 @@ def main(argv: list[str]) -> None:
 
     values = flags.FLAGS
     folder, out = Path(values.photos), Path(values.out)
+    if not folder.is_dir():
+        raise cli.UserError(
+            f"--photos: {folder} is no folder; give one of photos, of one face each"
+        )
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in ENDINGS)
     if len(files) < 2:
         raise cli.UserError(
@@ -127,15 +134,20 @@ def main(argv: list[str]) -> None:
 
     from instant_gs.inference import avatar, source
     from instant_gs.inference import reader as reader_lib
-    from instant_gs.portrait import photo
+    from instant_gs.portrait import alignment, photo
 
     engine, detector = avatar.load(values.weights), face_lib.FaceLandmarker()
     reader = reader_lib.Reader(engine, values.reader)
-    view = {"fov_degrees": engine.fov_degrees}
-    faces = [source.align(path, detector, engine.image_size, **view).face for path in files]
-    pairs, sheet = drive(
-        engine, reader, faces, detector, lambda all_: tqdm(all_, unit="photo", leave=False)
-    )
+    size, view = engine.image_size, {"fov_degrees": engine.fov_degrees}
+    photos = [source.align(path, detector, size, **view) for path in files]
+    for warning in (warning for one in photos for warning in one.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    faces = drivers = [one.face for one in photos]
+    if not reader.expects_matte:
+        seen = (alignment.warp(one.picture.over(0), one.crop, size) for one in photos)
+        drivers = [dataclasses.replace(f, image=i) for f, i in zip(faces, seen, strict=True)]
+    show = functools.partial(tqdm, unit="photo", leave=False)
+    pairs, sheet = drive(engine, reader, faces, drivers, detector, show)
     scores = {"photos": [path.name for path in files], "reader": reader.name, **score(pairs)}
     with (
         output.whole_file(out / "photos.json", overwrite=values.overwrite) as numbers,

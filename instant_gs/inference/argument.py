@@ -71,17 +71,24 @@ def coefficients(value, count: int) -> np.ndarray:
     """Expression coefficients (…, count) float32.
 
     Raises:
-        ValueError: Another shape, or not finite.
+        ValueError: Another shape, no numbers, or not finite.
     """
-    array = np.asarray(value)
+    fix = "give them as metrics.face.FaceLandmarker reads them"
+    try:
+        array = np.asarray(value).astype(np.float32)
+    except (ValueError, TypeError) as error:
+        given = type(value).__name__
+        raise ValueError(
+            f"coefficients: expected an array, got {given} ({error}); {fix}"
+        ) from error
     if array.shape[-1:] != (count,) or not array.size:
         raise ValueError(
-            f"coefficients: expected shape (..., {count}), got {array.shape}; order "
-            "data.format.COEFFICIENT_NAMES, as metrics.face.FaceLandmarker reads them"
+            f"coefficients: expected shape (..., {count}), at least one row, got {array.shape}; "
+            f"{fix}"
         )
-    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise ValueError(f"coefficients: expected finite numbers, got {array.dtype} {array}")
-    return array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"coefficients: expected finite numbers, got nan or inf; {fix}")
+    return array
 
 
 def check_bank(bank, width: int) -> None:

@@ -222,7 +222,8 @@ def main(argv: list[str]) -> None:
         aligned=values.source_aligned,
         fov_degrees=engine.fov_degrees,
     )
-    code = reader.Reader(engine).code(photo.face)
+    known = photo.coefficients is not None
+    code = reader.Reader(engine, known=known).code(photo.face)
     show = functools.partial(tqdm, unit="picture", leave=False)
     ordered = order(engine, engine.encode(photo.image, code), code, progress=show)
     levels = report(engine, ordered, code, counts=counts, progress=show)

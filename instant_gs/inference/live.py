@@ -27,8 +27,8 @@ class Live:
     It is ``instant_gs.animate`` for one picture at a time and does the same, except that the box
     around the face is smoothed by past pictures alone (``live_box``), and that the head's pose,
     where no face is seen, is the last one. Several faces, lost faces: as ``tracking.Follower``.
-    The first call, and the first one with a face, take long: they compile, and the tremble of the
-    face is measured. Not for several threads at once.
+    The first call, and the first one with a face, take long: they compile, and how such a face
+    trembles is worked out. Not for several threads at once.
 
     Attributes:
         source: ``source.Source``, what was taken of the photo; its ``warnings`` are for the user.

@@ -35,11 +35,13 @@ class Recording:
         motion: (T, F) each, one row a frame: the driver's part.
         fps: Frames a second.
         decoder: ``fingerprint`` of the weights that the numbers belong to.
+        reader: Who read the driver, of ``reader.READERS``: the photo should be read alike.
     """
 
     motion: types.Motion
     fps: float
     decoder: str
+    reader: str = "encoder"
 
 
 def fingerprint(params: dict) -> str:
@@ -80,6 +82,7 @@ def save(path: str | os.PathLike, recording: Recording, *, overwrite: bool = Fal
             shift=shift,
             fps=float(recording.fps),
             decoder=recording.decoder,
+            reader=recording.reader,
         )
 
 
@@ -98,6 +101,8 @@ def load(path: str | os.PathLike, params: dict | None = None) -> Recording:
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             fields = {name: file[name] for name in _FIELDS}
+            # Until there was a choice, all were read by the motion encoder.
+            reader = str(file["reader"]) if "reader" in file.files else "encoder"
     except (zipfile.BadZipFile, zlib.error) as error:
         raise cli.UserError(f"{path}: the motion file is damaged; record it again") from error
     except _NO_ARRAYS as error:
@@ -125,7 +130,7 @@ def load(path: str | os.PathLike, params: dict | None = None) -> Recording:
             f"{path}: scale, shift: expected {width} numbers a frame, got {scale.shape[1]}; keep "
             "the width of what was recorded"
         )
-    return Recording(types.Motion(scale, shift), fps, decoder)
+    return Recording(types.Motion(scale, shift), fps, decoder, reader)
 
 
 def _checked(scale, shift, fps: float):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from instant_gs import types
-from instant_gs.inference import level_of_detail, one_euro, still_face
+from instant_gs.inference import level_of_detail, one_euro
 from instant_gs.inference import reader as reader_lib
 from instant_gs.models import folded
 from instant_gs.portrait import alignment
@@ -43,8 +43,8 @@ class Frame:
 class Puppet:
     """An avatar that is shown with the expressions of the drivers it is called with.
 
-    A One-Euro filter calms the motion, if wanted. It starts with the first driving face, whose
-    tremble it takes for noise (``reader.Reader.noise``).
+    A One-Euro filter calms the motion, if wanted. It starts with the first driving face, and its
+    unit is how such a face trembles (``reader.Reader.noise``).
 
     Attributes:
         reader: ``reader.Reader``, who reads photo and drivers.
@@ -68,7 +68,8 @@ class Puppet:
         Args:
             engine: ``avatar.InstantAvatar`` or anything with its ``encode``, ``motion``, ``fold``,
                 ``frame`` and what ``reader.Reader`` needs.
-            source: The photo, aligned, over black: (S, S, 3) uint8, or with its coefficients.
+            source: The photo, aligned, over black: (S, S, 3) uint8, or with its coefficients;
+                without them its drivers need none.
             size: Side of the pictures in pixels.
             fps: Frames a second, where a call does not say.
             steady: Whether to calm the motion.
@@ -85,7 +86,8 @@ class Puppet:
         check_expression(expression)
         self._engine, self._source, self._size = engine, _face(source), size
         self._fps, self._steady, self._calm = fps, steady, None
-        self.reader = reader_lib.Reader(engine, reader)
+        known = self._source.coefficients is not None
+        self.reader = reader_lib.Reader(engine, reader, known=known)
         self._code = self.reader.code(self._source)
         avatar = engine.encode(self._source.image, self._code)
         if gaussians:
@@ -93,10 +95,10 @@ class Puppet:
             avatar = level_of_detail.prefix(ordered, gaussians)
         self._avatar = jax.block_until_ready(engine.fold(avatar))
         own = engine.motion(self._code, np.zeros_like(self._code))
-        self._own = still_face.as_array(own)  # the photo's part of every motion
+        self._own = reader_lib.as_array(own)  # the photo's part of every motion
         self._expression = float(expression)
         # The driver's part that shows the photo's own expression.
-        still = still_face.as_array(engine.motion(self._code, self._code))
+        still = reader_lib.as_array(engine.motion(self._code, self._code))
         self._still = types.Motion(*(still - self._own))
 
     @property
@@ -120,20 +122,20 @@ class Puppet:
             seconds: Since the frame before; None: one by ``fps``.
         """
         if isinstance(driver, types.Motion):
-            part, seen = still_face.as_array(driver), None
+            part, seen = reader_lib.as_array(driver), None
         else:
             face = None if driver is None else _face(driver)
-            shows_face = face is not None and face.image.any()
+            shows_face = face is not None and self.reader.sees(face)
             face = face if shows_face else self._source
             part, seen = self._read(face, shows_face, seconds) - self._own, face.image
         moved = folded.blend(types.Motion(*part), self._still, 1 - self._expression)
-        shown = types.Motion(*(self._own + still_face.as_array(moved)))
+        shown = types.Motion(*(self._own + reader_lib.as_array(moved)))
         drawn = self._engine.frame(self._avatar, shown, camera, self._size)
         image, overflow = jax.device_get((drawn.image, drawn.overflow))
         return Frame(np.array(image), seen, moved, drawn.gaussians, int(overflow))
 
     def _read(self, face, shows_face: bool, seconds: float | None) -> np.ndarray:
-        read = still_face.as_array(self.reader.motion(self._code, face))
+        read = reader_lib.as_array(self.reader.motion(self._code, face))
         if self._calm is None and shows_face and self._steady:
             self._calm = one_euro.OneEuro(self._fps, self._noise(face, read))
         return read if self._calm is None else self._calm(read, seconds)

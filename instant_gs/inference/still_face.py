@@ -9,25 +9,15 @@ tremble of a face crop. A perfect system shows a photograph; what moves is flick
 import dataclasses
 import functools
 
-import cv2
 import numpy as np
 from absl import flags
 
 from instant_gs import cli, types
 from instant_gs.geometry import camera
-from instant_gs.inference import one_euro
+from instant_gs.inference import one_euro, tremble
+from instant_gs.inference import reader as reader_lib
 from instant_gs.metrics import face
 from instant_gs.portrait import alignment
-
-#: Standard deviation of the sensor noise, in steps of 8 bits: a phone's camera in a lit room.
-SENSOR_NOISE = 2.0
-
-#: Pixels of the aligned picture by which the crop may be off, either way along both axes.
-CROP_JITTER = 1.0
-
-#: Disturbed pictures from which the noise of a motion is estimated: the estimate averages 2F
-#: numbers each, so few are enough.
-CALIBRATION_FRAMES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,25 +35,6 @@ class Flicker:
     motion_filtered: float
     image: float
     image_filtered: float
-
-
-def disturb(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """What another exposure of a still face looks like behind tracking and matting.
-
-    Args:
-        image: (S, S, 3) uint8, aligned, over black.
-        random: Draws ``SENSOR_NOISE`` and ``CROP_JITTER``.
-
-    Returns:
-        (S, S, 3) uint8, over black.
-    """
-    size = image.shape[0]
-    shift = random.uniform(-CROP_JITTER, CROP_JITTER, 2)
-    matrix = np.concatenate([np.eye(2), shift[:, None]], axis=1)
-    moved = cv2.warpAffine(image, matrix, (size, size)).astype(np.float32)
-    noise = random.normal(0, SENSOR_NOISE, moved.shape)
-    person = moved.max(-1, keepdims=True) > 0  # noise of the background went with it
-    return np.clip(np.round(moved + noise * person), 0, 255).astype(np.uint8)
 
 
 def measure(engine, reader, see, image: np.ndarray, *, frames: int, fps: float) -> Flicker:
@@ -90,17 +61,12 @@ def measure(engine, reader, see, image: np.ndarray, *, frames: int, fps: float) 
     view = camera.orbit_camera(0.0, 0.0, fov_degrees=engine.fov_degrees)
     raw, filtered, pictures, calm_pictures = [], [], [], []
     for _ in range(frames):
-        raw.append(as_array(reader.motion(code, see(disturb(image, random)))))
+        raw.append(reader_lib.as_array(reader.motion(code, see(tremble.disturb(image, random)))))
         filtered.append(calm(raw[-1]))
         for motion, shown in ((raw[-1], pictures), (filtered[-1], calm_pictures)):
             drawn = engine.frame(avatar, types.Motion(*motion), view, engine.image_size)
             shown.append(np.asarray(drawn.image, np.float32))
     return Flicker(*(_change(rows) for rows in (raw, filtered, pictures, calm_pictures)))
-
-
-def as_array(motion: types.Motion) -> np.ndarray:
-    """(2, F) float32 on the host; ``types.Motion(*array)`` goes back."""
-    return np.stack([np.asarray(motion.scale), np.asarray(motion.shift)])
 
 
 def _change(rows: list[np.ndarray]) -> float:
@@ -111,13 +77,12 @@ def main(argv: list[str]) -> None:
     """Measures and prints."""
     del argv
     from instant_gs.inference import avatar, source
-    from instant_gs.inference import reader as reader_lib
 
     values = flags.FLAGS
     if not values.source:
         raise cli.UserError("--source is missing; give a photo of one face (--help)", 2)
     engine = avatar.load(values.weights)
-    reader = reader_lib.Reader(engine, values.reader)
+    reader = reader_lib.Reader(engine, values.reader, known=not values.source_aligned)
     still = source.read(
         values.source,
         engine.image_size,
@@ -125,7 +90,7 @@ def main(argv: list[str]) -> None:
         fov_degrees=engine.fov_degrees,
     )
     see = alignment.AlignedFace
-    if reader.name == "landmarks" and not values.source_aligned:
+    if reader.name == "landmarks":
         see = functools.partial(_seen, face.FaceLandmarker())
     flicker = measure(engine, reader, see, still.image, frames=values.frames, fps=values.fps)
     print("mean change from frame to frame        plain  One-Euro filter")

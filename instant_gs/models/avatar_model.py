@@ -247,11 +247,7 @@ class AvatarModel:
         Raises:
             ValueError: The parameters were converted from a file without a motion encoder.
         """
-        if "motion_encoder" not in params:
-            raise ValueError(
-                'params: expected a group "motion_encoder", got '
-                f"{sorted(params)}; convert again with --motion_encoder=FILE"
-            )
+        _check_motion_encoder(params)
         if self._is_fan:
             return self._motion_encoder.apply(params["motion_encoder"], crop)
         return self.motion_code_and_coefficients(params, crop)[0]
@@ -298,8 +294,10 @@ class AvatarModel:
         """The code (B, code_width) that a learned encoder gives to coefficients (B, 52).
 
         Raises:
-            ValueError: The encoder is the release's, which knows no coefficients.
+            ValueError: The parameters hold no motion encoder; or it is the release's, which knows
+                no coefficients.
         """
+        _check_motion_encoder(params)
         self._check_learned("pass motion_code of a picture")
         linear = params["motion_encoder"]["code"]
         return coefficients @ linear["kernel"] + linear["bias"][None]
@@ -336,6 +334,14 @@ class AvatarModel:
             widths=avatar.widths,
         )
         return gaussians, residual
+
+
+def _check_motion_encoder(params) -> None:
+    if "motion_encoder" not in params:
+        raise ValueError(
+            'params: expected a group "motion_encoder", got '
+            f"{sorted(params)}; convert again with --motion_encoder=FILE"
+        )
 
 
 def build(config: config_lib.ModelConfig) -> AvatarModel:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from PIL import Image
 
 from instant_gs import cli
 from instant_gs.evaluation import photos
@@ -56,6 +57,7 @@ def expression(value):
 
 READER = types.SimpleNamespace(
     name="landmarks",
+    expects_matte=False,
     code=lambda face: face.coefficients[0],
     motion=lambda code, face: code + SHOWN * (face.coefficients[0] - code),
 )
@@ -73,7 +75,7 @@ def test_half_of_the_way_is_half_of_the_error():
     seen = []
     given = faces(0.2, 0.6, 1.0)
     pairs, sheet = photos.drive(
-        Engine(), READER, given, Detector(), lambda all_: seen.extend(all_) or all_
+        Engine(), READER, given, given, Detector(), lambda all_: seen.extend(all_) or all_
     )
     assert len(pairs) == 6 and len(seen) == 3
     scores = photos.score(pairs)
@@ -102,7 +104,7 @@ def test_faces_that_are_lost_are_counted_and_not_averaged():
 def test_an_avatar_lost_at_rest_is_taken_for_its_photo():
     given = faces(0.0, 0.5)
     given[0] = dataclasses.replace(given[0], coefficients=expression(0.0))
-    pairs, _ = photos.drive(Engine(), READER, given, Detector())
+    pairs, _ = photos.drive(Engine(), READER, given, given, Detector())
     np.testing.assert_array_equal(pairs[0].still, np.zeros(5))
     assert pairs[0].moved == pytest.approx(np.full(5, 0.25), abs=0.01)
 
@@ -110,19 +112,31 @@ def test_an_avatar_lost_at_rest_is_taken_for_its_photo():
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     from instant_gs.inference import reader, source
+    from instant_gs.portrait import photo
 
-    given = iter(faces(0.2, 0.8))
+    def align(path, *_, **__):
+        value = {"a.jpg": 0.2, "b.PNG": 0.8}[path.name]
+        (face,) = faces(value)
+        pixels = photo.Photo(path, np.full((40, 40, 3), 200, np.uint8), None)
+        return source.Source(
+            face.image,
+            (f"{path.name}: blurred",),
+            pixels,
+            alignment.Crop(20, 20, 40),
+            coefficients=face.coefficients,
+        )
+
     monkeypatch.setattr(avatar_lib, "load", lambda weights: Engine())
     monkeypatch.setattr(reader, "Reader", lambda engine, name: READER)
     monkeypatch.setattr(face_lib, "FaceLandmarker", Detector)
-    monkeypatch.setattr(source, "align", lambda *_, **__: types.SimpleNamespace(face=next(given)))
+    monkeypatch.setattr(source, "align", align)
 
-    def call():
+    def call(**values):
         with own_flags.alone():
             for name in ("photos", "out", "weights", "reader"):
                 flags.DEFINE_string(name, None, "")
             flags.DEFINE_boolean("overwrite", False, "")
-            values = {"photos": str(tmp_path / "faces"), "out": str(tmp_path / "out")}
+            values = {"photos": str(tmp_path / "faces"), "out": str(tmp_path / "out"), **values}
             flags.FLAGS(["photos"])
             with flagsaver.flagsaver(**values):
                 photos.main([])
@@ -139,13 +153,29 @@ def test_two_files_are_written_and_never_over_others(run, tmp_path, capsys):
     assert scores["photos"] == ["a.jpg", "b.PNG"] and scores["reader"] == "landmarks"
     assert scores["slope"] == pytest.approx(0.5, abs=0.02)
     assert (tmp_path / "out" / "photos.png").stat().st_size > 100
-    printed = capsys.readouterr().out
-    assert "2 pairs, no face found in 0" in printed and "0.50" in printed
+    printed = capsys.readouterr()
+    assert "2 pairs, no face found in 0" in printed.out and "0.50" in printed.out
+    assert "warning: a.jpg: blurred" in printed.err
     with pytest.raises(cli.UserError, match=r"--out: .*photos\.json exists already"):
         run()
 
 
-def test_one_photo_is_too_few(run, tmp_path):
+@pytest.mark.parametrize(("matte", "driver"), [(True, [20, 80]), (False, [200, 200])])
+def test_drivers_have_the_background_that_the_reader_expects(
+    run, tmp_path, monkeypatch, matte, driver
+):
+    monkeypatch.setattr(READER, "expects_matte", matte)
+    for name in ("a.jpg", "b.PNG"):
+        (tmp_path / "faces" / name).write_text("")
+    run()
+    with Image.open(tmp_path / "out" / "photos.png") as sheet:
+        cells = np.asarray(sheet)[64 :: photos.SHEET_SIZE, 64 :: photos.SHEET_SIZE, 0]
+    assert cells[0].tolist() == [0, *driver] and cells[1:, 0].tolist() == [20, 80]
+
+
+def test_too_few_photos_are_refused(run, tmp_path):
+    with pytest.raises(cli.UserError, match=r"--photos: .*nowhere is no folder"):
+        run(photos=str(tmp_path / "nowhere"))
     (tmp_path / "faces" / "a.png").write_text("")
     with pytest.raises(cli.UserError, match=r"--photos: .*faces holds 1 pictures .*at least two"):
         run()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from instant_gs import config as config_lib
 from instant_gs import types
-from instant_gs.inference import animate, camera_path, still_face
+from instant_gs.inference import animate, camera_path, motion_file, tremble
 from instant_gs.portrait import photo, tracking, video
 from tests.inference import fake
 
@@ -118,6 +118,37 @@ def test_the_landmark_network_reads_if_told(inputs, run, model, monkeypatch, rea
     assert len(read) == faces
 
 
+@pytest.mark.parametrize("reader", ["landmarks", "encoder"])
+def test_a_photo_is_read_as_the_recorded_driver_was(
+    inputs, run, model, monkeypatch, capsys, reader
+):
+    read = []
+    monkeypatch.setattr(
+        model, "code_from_coefficients", lambda known: read.append(known) or np.zeros(4)
+    )
+    files = {"source": inputs / "photo.png", "record": inputs / "motion.npz"}
+    assert run(**files, driving=inputs / "video.mp4", out=inputs / "a.mp4", reader=reader) == 0
+    assert motion_file.load(files.pop("record")).reader == reader
+    read.clear()
+    files["driving"] = inputs / "motion.npz"
+    assert run(**files, out=inputs / "b.mp4") == 0
+    assert len(read) == (reader == "landmarks") and "was read by" not in capsys.readouterr().err
+    other = {"landmarks": "encoder", "encoder": "landmarks"}[reader]
+    assert run(**files, out=inputs / "c.mp4", reader=other) == 0
+    warning = f"its driver was read by the {reader}, the photo is by the {other}"
+    assert warning in capsys.readouterr().err
+
+
+def test_a_cut_out_photo_of_a_recording_by_landmarks_is_the_encoders(inputs, run, capsys):
+    values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4"}
+    record = {"record": inputs / "motion.npz", "reader": "landmarks"}
+    assert run(**values, **record, out=inputs / "a.mp4") == 0
+    values = {"source": inputs / "cut.png", "driving": inputs / "motion.npz"}
+    Image.new("RGB", (48, 48), (90, 60, 40)).save(values["source"])
+    assert run(**values, source_aligned=True, out=inputs / "b.mp4") == 0
+    assert "was read by the landmarks, the photo is by the encoder" in capsys.readouterr().err
+
+
 def test_frames_are_calm_unless_told_otherwise():
     drivers = [np.full((32, 32, 3), 100 + (-1) ** index, np.uint8) for index in range(30)]
 
@@ -177,7 +208,7 @@ def test_where_the_first_driver_shows_nothing_the_photo_tells_the_noise():
     logo, random = np.zeros((32, 32, 3), np.uint8), np.random.default_rng(3)
     logo[-4:, -4:] = 200
     still = fake.picture(32, 32, 16, 14, 20)
-    drivers = [logo, *(still_face.disturb(still, random) for _ in range(60))]
+    drivers = [logo, *(tremble.disturb(still, random) for _ in range(60))]
 
     def flicker(steady):
         cameras = camera_path.orbit(len(drivers))
@@ -272,9 +303,10 @@ def test_drivers_are_matted_if_their_encoder_expects_it(
     model.config.model.motion.encoder = encoder
     monkeypatch.setattr(tracking, "drivers", spy)
     values = {"source": inputs / "photo.png", "driving": inputs / "video.mp4", "overwrite": True}
-    for given in ({}, {"driving_matte": True}, {"driving_matte": False}):
+    shown = {"side_by_side": True}
+    for given in ({}, {"driving_matte": True}, {"driving_matte": False}, shown):
         assert run(**values, out=inputs / "a.mp4", max_frames=1, **given) == 0
-    assert seen == [expected, True, False]
+    assert seen == [expected, True, False, True]
 
 
 @pytest.mark.parametrize(

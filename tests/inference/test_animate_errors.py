@@ -54,15 +54,10 @@ BAD_INPUTS = {
         2,
         "--hold: has no effect with --driving_aligned",
     ),
-    "reader of crops": (
-        {
-            "reader": "encoder",
-            "source_aligned": True,
-            "driving": "aligned.mp4",
-            "driving_aligned": True,
-        },
+    "landmarks of crops": (
+        {"reader": "landmarks", "driving": "aligned.mp4", "driving_aligned": True},
         2,
-        "--reader: has no effect without a photo or video in which a face is looked for",
+        "--reader=landmarks: in pictures that are cut out no face is looked for; leave out --driv",
     ),
     "tracking of nothing": (
         {"driving": None, "pose": "orbit", "driving_box": "fixed"},

@@ -11,7 +11,7 @@ from instant_gs import config as config_lib
 from instant_gs import models, rendering, types
 from instant_gs.geometry import camera
 from instant_gs.geometry import crop as crop_lib
-from instant_gs.inference import animate, avatar, camera_path, motion_file, still_face
+from instant_gs.inference import animate, avatar, camera_path, motion_file, reader
 from instant_gs.training import objective
 from tests.inference import fake, tiny
 
@@ -82,10 +82,18 @@ def test_coefficients_make_codes(engine, photos):
     grid = engine.code_from_coefficients(np.zeros((3, 2, 52)))
     assert grid.shape == (3, 2, 512)
     for bad in (np.zeros(51), np.zeros((0, 52)), 0.5):
-        with pytest.raises(ValueError, match=r"coefficients: expected shape \(\.\.\., 52\), got"):
+        with pytest.raises(
+            ValueError, match=r"coefficients: expected shape \(\.\.\., 52\), at least one row, got"
+        ):
             engine.code_from_coefficients(bad)
     with pytest.raises(ValueError, match=r"coefficients: expected finite numbers, got"):
         engine.code_from_coefficients(np.full(52, np.nan))
+    for bad in (None, ["much"] * 52, [[0.5] * 52, [0.5]]):
+        with pytest.raises(ValueError, match=r"coefficients: expected (an array|shape)"):
+            engine.code_from_coefficients(bad)
+    few = {name: group for name, group in engine.params.items() if name != "motion_encoder"}
+    with pytest.raises(ValueError, match='expected a group "motion_encoder"'):
+        avatar.InstantAvatar(engine.config, few).code_from_coefficients(np.zeros(52))
     config = dataclasses.replace(engine.config, model=copy.deepcopy(engine.config.model))
     config.model.motion.encoder = "fan"
     with pytest.raises(ValueError, match=r'expected "learned", got "fan".*pass motion_code of'):
@@ -168,7 +176,7 @@ def test_a_recorded_driver_moves_another_photo_as_the_driver_itself_does(engine,
     options = {"size": SIZE, "fps": 25.0, "steady": False}
     drivers = [first, second, first[::-1]]
     made = animate.frames(engine, first, drivers, cameras, **options)
-    stream = types.Motion(*np.stack([still_face.as_array(frame.motion) for frame in made], 1))
+    stream = types.Motion(*np.stack([reader.as_array(frame.motion) for frame in made], 1))
     path, mark = tmp_path / "motion.npz", motion_file.fingerprint(engine.params)
     motion_file.save(path, motion_file.Recording(stream, 25.0, mark))
     kept = motion_file.load(path, engine.params).motion
@@ -235,11 +243,11 @@ def test_motion_that_does_not_fit_says_what_is_expected(engine, photos):
 
 def test_a_driving_frame_may_be_float_and_compiles_nothing_more(engine, photos):
     code = engine.motion_code(photos)[0]
-    want = still_face.as_array(engine.read_motion(code, photos[1]))
+    want = reader.as_array(engine.read_motion(code, photos[1]))
     count = engine._read_motion._cache_size()
     real = photos[1].astype(np.float32) / 127.5 - 1
     for driver in (real, real.astype(np.float64)):
-        got = still_face.as_array(engine.read_motion(code, driver))
+        got = reader.as_array(engine.read_motion(code, driver))
         np.testing.assert_allclose(got, want, atol=1e-3)
     assert engine._read_motion._cache_size() == count
 

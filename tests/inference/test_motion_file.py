@@ -1,5 +1,6 @@
 """Recorded drivers."""
 
+import dataclasses
 import zipfile
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_round_trip(tmp_path, recording):
     assert path.stat().st_size < 30 * 96 * 4 + 3000, "96 numbers a frame and little else"
     with pytest.raises(cli.UserError, match="exists already"):
         motion_file.save(path, recording)
+
+
+def test_who_read_the_driver_is_kept_and_was_the_encoder_once(tmp_path, recording):
+    path = tmp_path / "driver.npz"
+    motion_file.save(path, dataclasses.replace(recording, reader="landmarks"))
+    assert motion_file.load(path).reader == "landmarks"
+    with np.load(path) as file:
+        before = {name: file[name] for name in file.files if name != "reader"}
+    np.savez(path, **before)
+    assert motion_file.load(path).reader == "encoder"
 
 
 def test_the_ending_may_be_in_capitals(tmp_path, recording):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instant_gs.inference import animate, camera_path, reader, still_face
+from instant_gs.inference import animate, camera_path, reader, still_face, tremble
 from instant_gs.portrait import alignment
 from instant_gs.training import weights
 from tests import own_process
@@ -31,7 +31,7 @@ def measure(engine, face, frames):
 def test_disturbance_is_small_and_leaves_the_background_black(face):
     face[:, :6] = 0
     random = np.random.default_rng(0)
-    images = np.stack([still_face.disturb(face, random) for _ in range(20)]).astype(int)
+    images = np.stack([tremble.disturb(face, random) for _ in range(20)]).astype(int)
     assert images.shape == (20, 32, 32, 3) and not images[:, :, :4].any()
     inside = images[:, 4:-4, 10:-4]
     assert 1 < inside.std(0).mean() < 20
@@ -41,11 +41,11 @@ def test_disturbance_is_small_and_leaves_the_background_black(face):
 
 def test_sensor_noise_and_crop_are_off_by_what_is_said():
     random = np.random.default_rng(0)
-    flat = still_face.disturb(np.full((64, 64, 3), 100, np.uint8), random)[2:-2, 2:-2]
+    flat = tremble.disturb(np.full((64, 64, 3), 100, np.uint8), random)[2:-2, 2:-2]
     assert flat.mean() == pytest.approx(100, abs=0.1) and flat.std() == pytest.approx(2, abs=0.1)
     spot = np.zeros((15, 15, 3), np.uint8)
     spot[5:10, 5:10] = 200
-    images = np.stack([still_face.disturb(spot, random) for _ in range(100)]).mean(-1)
+    images = np.stack([tremble.disturb(spot, random) for _ in range(100)]).mean(-1)
     rows, columns = np.mgrid[:15, :15] - 7
     moved = [(images * axis).sum((1, 2)) / images.sum((1, 2)) for axis in (rows, columns)]
     assert 0.9 < np.abs(moved).max() < 1.1 and abs(np.corrcoef(moved)[0, 1]) < 0.3
@@ -62,18 +62,18 @@ def test_the_filter_at_least_halves_the_flicker(engine, face):
 @pytest.mark.parametrize("start", [None, np.zeros((32, 32, 3), np.uint8)], ids=["none", "black"])
 def test_a_video_that_starts_without_a_face_is_as_calm_as_one_with(engine, face, start):
     random = np.random.default_rng(3)
-    trembling = [still_face.disturb(face, random) for _ in range(20)]
+    trembling = [tremble.disturb(face, random) for _ in range(20)]
 
     def motions(*first):
         drivers = [*first, face, *trembling]
         cameras = camera_path.orbit(len(drivers))
         made = animate.frames(engine, face, drivers, cameras, size=32, fps=25)
-        return np.stack([still_face.as_array(frame.motion) for frame in made])
+        return np.stack([reader.as_array(frame.motion) for frame in made])
 
     late = motions(start, start)
     np.testing.assert_allclose(late[2:], motions(), rtol=1e-4, atol=1e-3)
     code = engine.motion_code(face)
-    still = still_face.as_array(engine.motion(np.zeros_like(code), code))  # the driver's part
+    still = reader.as_array(engine.motion(np.zeros_like(code), code))  # the driver's part
     np.testing.assert_allclose(late[:2], [still] * 2, rtol=1e-4, atol=1e-3)
 
 
