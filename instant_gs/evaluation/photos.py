@@ -80,7 +80,7 @@ def drive(engine, reader, faces, drivers, detector, progress=iter):
 
     Returns:
         Pairs; and the sheet (H, W, 3) uint8: drivers above, photos on the left, beside each its
-        avatar as every driver moves it, and at rest below itself.
+        avatar as every driver moves it; in its own column it rests.
     """
     import jax
 
