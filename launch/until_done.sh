@@ -7,15 +7,18 @@
 # SIGTERM to this script (pkill -TERM -f until_done.sh, on every host) ends it for good: training saves
 # its step first. PYTHON chooses the interpreter.
 stopped=
-trap 'stopped=1; kill -TERM "$child"' TERM INT
+trap 'stopped=1; [ -z "$child" ] || kill -TERM "$child"' TERM INT
 while true; do
+    child=
     "${PYTHON:-.venv/bin/python}" train.py "$@" &
     child=$!
+    [ -z "$stopped" ] || kill -TERM "$child" # the signal came before there was whom to pass it to
     wait "$child"
     status=$?
-    if [ "$stopped" ]; then # the signal ended that wait
-        wait "$child"
-        exit $?
+    if [ "$status" -gt 128 ]; then # a signal ended that wait, or the run itself
+        wait "$child" 2>/dev/null
+        again=$?
+        [ "$again" -eq 127 ] || status=$again
     fi
-    [ "$status" -eq 75 ] || exit "$status"
+    [ -z "$stopped" ] && [ "$status" -eq 75 ] || exit "$status"
 done

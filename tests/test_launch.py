@@ -128,7 +128,12 @@ def test_a_run_that_was_stopped_and_saved_goes_on(tmp_path):
         (tmp_path / "tries").unlink()
 
 
-def test_a_run_that_is_told_to_stop_does_not_go_on(tmp_path):
+@pytest.mark.parametrize("started", ["child=$!", "sleep 1; child=$!"], ids=["late", "at once"])
+def test_a_run_that_is_told_to_stop_does_not_go_on(tmp_path, started):
+    """Nor one that is told before the script knows whom it started."""
+    text = (ROOT / "launch" / "until_done.sh").read_text()
+    assert text.count("child=$!") == 1
+    (tmp_path / "until_done.sh").write_text(text.replace("child=$!", started))
     stub = tmp_path / "python"
     stub.write_text(
         "#!/bin/bash\ntrap 'touch saved; exit 75' TERM\ntouch began\n"
@@ -136,7 +141,7 @@ def test_a_run_that_is_told_to_stop_does_not_go_on(tmp_path):
     )
     stub.chmod(0o755)
     script = subprocess.Popen(
-        ["bash", ROOT / "launch" / "until_done.sh"],
+        ["bash", tmp_path / "until_done.sh"],
         cwd=tmp_path,
         env={**os.environ, "PYTHON": str(stub)},
     )
