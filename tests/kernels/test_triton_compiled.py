@@ -46,6 +46,16 @@ def test_without_gradients():
     )
 
 
+def test_a_camera_without_a_focal_length_whose_centre_is_at_an_edge():
+    """Its limits are NaN, which a compiled minimum or maximum passes over."""
+    own_process.python(
+        "from tests.kernels import test_triton_edge as edge\n"
+        "for centre in (0.0, float(edge.ts.SIZE[1])):\n"
+        "    edge.test_a_camera_without_a_focal_length_gives_gradients(centre)",
+        PTX_MACHINE="1",
+    )
+
+
 @pytest.mark.parametrize("capability", [75, 80, 90, 100, 120])
 def test_each_kind_of_gpu(capability):
     _assert_parity(capability, {"splats": 60, "cameras": 2}, (25, 38), {})

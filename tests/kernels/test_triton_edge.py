@@ -1,6 +1,8 @@
 """Cases at the edge: the Triton backend has a defined result for each."""
 
 import dataclasses
+import os
+from importlib import metadata
 
 import jax
 import jax.numpy as jnp
@@ -172,13 +174,17 @@ def test_a_camera_too_large_for_float32_sees_nothing(implementation):
             assert not np.any(grads[name][1]), f"{what}: gradient of {name}"
 
 
-def test_a_camera_without_a_focal_length_gives_gradients():
+@pytest.mark.parametrize("centre", [7.3, 0.0, float(ts.SIZE[1])])
+def test_a_camera_without_a_focal_length_gives_gradients(centre):
     """The limits of its Jacobian are infinite; with the centre at an edge, too, they are NaN."""
+    if centre != 7.3 and os.environ.get("TRITON_INTERPRET") == "1":
+        release = metadata.version("triton").split(".")[:2]
+        if tuple(map(int, release)) < (3, 9):
+            pytest.skip("3.6's interpreter lets NaN through a maximum: see test_triton_compiled")
     scene = ts.make_scene(20)
-    for centre in (scene["intrinsics"][0, 0, 2], 0.0, float(ts.SIZE[1])):
-        row = jnp.array([0.0, 0.0, centre])
-        out, _ = ts.assert_parity(dict(scene, intrinsics=scene["intrinsics"].at[0, 0].set(row)))
-        assert np.any(out.alpha), centre
+    row = jnp.array([0.0, 0.0, centre])
+    out, _ = ts.assert_parity(dict(scene, intrinsics=scene["intrinsics"].at[0, 0].set(row)))
+    assert np.any(out.alpha)
 
 
 def test_one_executable_for_all_scenes_of_the_same_shapes():
