@@ -18,6 +18,7 @@ import numpy as np
 from absl import flags
 
 from instant_gs import cli, output
+from instant_gs.inference import reader as reader_lib
 from instant_gs.metrics import face as face_lib
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -133,7 +134,6 @@ def main(argv: list[str]) -> None:
         output.check_free(out / name, overwrite=values.overwrite, option="--out")
 
     from instant_gs.inference import avatar, source
-    from instant_gs.inference import reader as reader_lib
     from instant_gs.portrait import alignment, photo
 
     engine, detector = avatar.load(values.weights), face_lib.FaceLandmarker()
@@ -168,6 +168,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("photos", None, "Folder of photos, one face each.", required=True)
     flags.DEFINE_string("out", None, "Folder for photos.json and photos.png.", required=True)
     flags.DEFINE_string("weights", None, "Folder of weights, or demo; default: small, which ships.")
-    flags.DEFINE_enum("reader", None, ["landmarks", "encoder"], "As of instant_gs.animate.")
+    flags.DEFINE_enum("reader", None, reader_lib.READERS, "As of instant_gs.animate.")
     flags.DEFINE_boolean("overwrite", False, "Replace files that exist.")
     cli.run(main)

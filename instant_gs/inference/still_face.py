@@ -113,7 +113,7 @@ def _seen(detector, image: np.ndarray) -> alignment.AlignedFace:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_enum("reader", None, ["landmarks", "encoder"], "As of instant_gs.animate.")
+    flags.DEFINE_enum("reader", None, reader_lib.READERS, "As of instant_gs.animate.")
     flags.DEFINE_string("source", None, "Photo of one face.")
     flags.DEFINE_boolean("source_aligned", False, "The photo is a wide crop.")
     flags.DEFINE_string("weights", None, "Folder of weights, or demo; default: small, which ships.")
