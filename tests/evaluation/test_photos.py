@@ -103,7 +103,6 @@ def test_faces_that_are_lost_are_counted_and_not_averaged():
 
 def test_an_avatar_lost_at_rest_is_taken_for_its_photo():
     given = faces(0.0, 0.5)
-    given[0] = dataclasses.replace(given[0], coefficients=expression(0.0))
     pairs, _ = photos.drive(Engine(), READER, given, given, Detector())
     np.testing.assert_array_equal(pairs[0].still, np.zeros(5))
     assert pairs[0].moved == pytest.approx(np.full(5, 0.25), abs=0.01)
