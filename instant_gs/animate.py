@@ -3,6 +3,7 @@
     python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=avatar.mp4
     python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=a.mp4 --record=m.npz
     python -m instant_gs.animate --source=other.png --driving=m.npz --out=b.mp4
+    python -m instant_gs.animate --source=photo.png --driving=arkit.csv --fps=60 --out=c.mp4
 
 --pose says what moves the camera: nothing, the driver's head, or a swing around the avatar, for
 which no --driving is needed.
@@ -211,9 +212,15 @@ def _black(path, empty: list[bool]) -> str:
 
 
 def _read_recording(engine):
-    from instant_gs.inference import motion_file
+    from instant_gs.inference import coefficient_file, motion_file
 
-    return motion_file.load(_FLAGS.driving, engine.params)
+    path = _FLAGS.driving
+    if not animate_flags.is_table():
+        return motion_file.load(path, engine.params)
+    rows, missing = coefficient_file.load(path)
+    if missing:
+        _warn([f"{path}: no column for {', '.join(missing)}; 0 there"])
+    return motion_file.of_coefficients(engine, rows, _FLAGS.fps)
 
 
 def _recorded(recording, limit: int):

@@ -13,7 +13,9 @@ _WEIGHTS = flags.DEFINE_string(
 )
 _SOURCE = flags.DEFINE_string("source", None, "Photo of one face: PNG, JPEG or WebP.")
 _DRIVING = flags.DEFINE_string(
-    "driving", None, "Video of one face, folder of frames, or --record's .npz."
+    "driving",
+    None,
+    "Video of one face, folder of frames, --record's .npz, or a .csv of ARKit's blend shapes.",
 )
 _OUT = flags.DEFINE_string("out", None, "The .mp4 to write.")
 _POSE = flags.DEFINE_enum(
@@ -146,6 +148,12 @@ def check_weights(engine) -> None:
         reader.Reader(engine, _READER.value)
     except ValueError as error:
         raise cli.UserError(f"--{error}", 2) from error
+    if is_table() and engine.config.model.motion.encoder != "learned":
+        raise cli.UserError(
+            f"--driving: {_DRIVING.value} holds coefficients, which these weights' motion encoder "
+            "does not know; give a video, or other --weights",
+            2,
+        )
     most = engine.config.model.gaussians.count
     if _GAUSSIANS.value > most:
         raise cli.UserError(
@@ -156,8 +164,13 @@ def check_weights(engine) -> None:
 
 
 def is_recording() -> bool:
-    """Whether --driving is a recorded motion."""
-    return (_DRIVING.value or "").lower().endswith(".npz")
+    """Whether --driving is motion in numbers: recorded, or a table of coefficients."""
+    return (_DRIVING.value or "").lower().endswith(".npz") or is_table()
+
+
+def is_table() -> bool:
+    """Whether --driving is a table of coefficients, a row a frame."""
+    return (_DRIVING.value or "").lower().endswith(".csv")
 
 
 def _check_results() -> None:
@@ -224,6 +237,12 @@ def _check_tracking() -> None:
     for flag in useless:
         if flag.present:
             raise cli.UserError(f"--{flag.name}: has no effect with {why}; leave it out", 2)
+    if is_table() and not _FPS.value:
+        raise cli.UserError(
+            f"--fps is missing: {_DRIVING.value} does not say how many rows are a second; Live "
+            "Link Face writes 60",
+            2,
+        )
     if is_recording() and _POSE.value == "driver":
         raise cli.UserError(
             f"--pose=driver: the recording {_DRIVING.value} does not tell the head's pose; take "

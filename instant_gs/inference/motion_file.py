@@ -44,6 +44,24 @@ class Recording:
     reader: str = "encoder"
 
 
+def of_coefficients(engine, coefficients, fps: float) -> Recording:
+    """The recording of a driver whose expressions are known.
+
+    Args:
+        engine: ``avatar.InstantAvatar`` that is going to replay it.
+        coefficients: (T, 52), order ``data.format.COEFFICIENT_NAMES``, about [0, 1].
+        fps: Frames a second.
+
+    Raises:
+        ValueError: Another shape, not finite; or weights that know no coefficients.
+    """
+    codes = engine.code_from_coefficients(coefficients)
+    motion = engine.motion(np.zeros_like(codes), codes)
+    scale, shift = (np.asarray(rows) for rows in (motion.scale, motion.shift))
+    decoder = fingerprint(engine.params)
+    return Recording(types.Motion(scale, shift), fps, decoder, "landmarks")
+
+
 def fingerprint(params: dict) -> str:
     """Names the motion decoder of model parameters: 16 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -1,0 +1,94 @@
+"""Tables of ARKit's blend shapes, as phones and animation programs write them."""
+
+import numpy as np
+import pytest
+
+from instant_gs import cli, types
+from instant_gs.data import format as data_format
+from instant_gs.inference import coefficient_file, motion_file
+
+NAMES = data_format.COEFFICIENT_NAMES
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_phones_table(tmp_path):
+    """Live Link Face: time code, count, ARKit's names from a capital letter on, angles."""
+    titles = [name[0].upper() + name[1:] for name in reversed(NAMES)]
+    numbers = np.random.default_rng(0).random((3, 52)).round(4)
+    lines = [",".join(["Timecode", "BlendshapeCount", *titles, "HeadYaw", "LeftEyeYaw"])]
+    for frame, row in enumerate(numbers):
+        cells = [f"14:20:16:0{frame}.480", "61", *map(str, row[::-1]), "-3.1", "7.5"]
+        lines.append(",".join(cells))
+    rows, missing = coefficient_file.load(write(tmp_path / "take.csv", *lines))
+    assert missing == [] and rows.dtype == np.float32
+    np.testing.assert_allclose(rows, numbers, atol=1e-6)
+
+
+def test_a_programs_table_of_some(tmp_path):
+    """Names with a path, quotes, a byte order mark, Windows' line ends, empty lines."""
+    text = '\ufefftime, "rig.blendShapes.JawOpen" ,blendShapes.eyeBlinkLeft\r\n'
+    text = text.replace(' "', '"').replace('" ', '"')
+    (tmp_path / "a.csv").write_bytes((text + "0.0,0.5,1e-1\r\n\r\n,,\r\n0.1,1.25,0\r\n").encode())
+    rows, missing = coefficient_file.load(tmp_path / "a.csv")
+    expected = np.zeros((2, 52))
+    expected[:, NAMES.index("jawOpen")] = [0.5, 1.25]
+    expected[:, NAMES.index("eyeBlinkLeft")] = [0.1, 0.0]
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+    assert missing == [n for n in NAMES if n not in ("jawOpen", "eyeBlinkLeft")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], r"no column has the name of an ARKit blend shape, such as eyeBlinkLeft"),
+        (["jawOpen;eyeBlinkLeft", "0;0"], "the first line must name the columns, with commas"),
+        (["0.1,0.2"], "no column has the name"),
+        (["jawOpen"], "has no rows; give a row for each frame"),
+        (["jawOpen,a.JawOpen", "0,0"], "two columns are jawOpen; leave one out"),
+        (["time,jawOpen", "0,0", "1"], "line 3 has 1 cells, the first line 2; mend it"),
+        (["jawOpen,time", "0,0", "x,0"], "line 3, jawOpen: expected a number, 0 .* got 'x'"),
+        (["jawOpen,time", ",0"], "line 2, jawOpen: expected a number, .* got ''"),
+        (["jawOpen", "nan"], "line 2, jawOpen: .* got 'nan'"),
+        (["jawOpen", "0.5", "45"], "line 3, jawOpen: .* got '45'; .* divide percentages by 100"),
+        (["jawOpen", "-1.5"], "got '-1.5'"),
+    ],
+)
+def test_no_table(tmp_path, lines, message):
+    path = write(tmp_path / "a.csv", *lines)
+    with pytest.raises(cli.UserError, match=f"a.csv: .*{message}"):
+        coefficient_file.load(path)
+
+
+def test_no_text(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00jawOpen\n")
+    with pytest.raises(cli.UserError, match=r"a\.csv: not a CSV file in UTF-8; export it as one"):
+        coefficient_file.load(tmp_path / "a.csv")
+    with pytest.raises(FileNotFoundError):
+        coefficient_file.load(tmp_path / "b.csv")
+
+
+class _Engine:
+    def __init__(self):
+        self.params = {"motion_decoder": {"fc1": {"kernel": np.ones((3, 2))}}}
+
+    def code_from_coefficients(self, coefficients):
+        return 2 * coefficients[:, :4]
+
+    def motion(self, code_source, code_driving):
+        assert not code_source.any()
+        return types.Motion(code_driving[:, :3], code_driving[:, 1:])
+
+
+def test_known_expressions_are_a_recording_read_by_landmarks(tmp_path):
+    coefficients = np.arange(2 * 52, dtype=np.float32).reshape(2, 52)
+    engine = _Engine()
+    made = motion_file.of_coefficients(engine, coefficients, 60.0)
+    np.testing.assert_array_equal(made.motion.scale, 2 * coefficients[:, :3])
+    np.testing.assert_array_equal(made.motion.shift, 2 * coefficients[:, 1:4])
+    assert (made.fps, made.reader) == (60.0, "landmarks")
+    motion_file.save(tmp_path / "a.npz", made)
+    assert motion_file.load(tmp_path / "a.npz", engine.params).reader == "landmarks"
