@@ -237,12 +237,6 @@ def _check_tracking() -> None:
     for flag in useless:
         if flag.present:
             raise cli.UserError(f"--{flag.name}: has no effect with {why}; leave it out", 2)
-    if is_table() and not _FPS.value:
-        raise cli.UserError(
-            f"--fps is missing: {_DRIVING.value} does not say how many rows are a second; Live "
-            "Link Face writes 60",
-            2,
-        )
     if is_recording() and _POSE.value == "driver":
         raise cli.UserError(
             f"--pose=driver: the recording {_DRIVING.value} does not tell the head's pose; take "

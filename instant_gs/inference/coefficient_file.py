@@ -6,7 +6,10 @@ ARKit's name.
 """
 
 import csv
+import dataclasses
+import itertools
 import os
+import statistics
 
 import numpy as np
 
@@ -17,7 +20,24 @@ _LOWEST, _HIGHEST = -1.0, 2.0  # a little beyond [0, 1] is exaggeration; percent
 _COLUMNS = {name.lower(): index for index, name in enumerate(data_format.COEFFICIENT_NAMES)}
 
 
-def load(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Expressions, a row a frame.
+
+    Attributes:
+        coefficients: (T, 52) float32, T > 0, order ``data.format.COEFFICIENT_NAMES``, about [0, 1];
+            0 where there is no column.
+        missing: Names that have no column.
+        fps: Rows a second, by a column ``Timecode`` of hours:minutes:seconds:frames: those of most
+            whole seconds, the first and last aside; None where there are none.
+    """
+
+    coefficients: np.ndarray
+    missing: list[str]
+    fps: float | None
+
+
+def load(path: str | os.PathLike) -> Table:
     """Reads a table.
 
     Args:
@@ -25,10 +45,6 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
             if the last part of its name, after dots, is ARKit's, in any case: ``EyeBlinkLeft``,
             ``blendShapes.eyeBlinkLeft``. Other columns, time codes and head poses say, and empty
             lines are passed over.
-
-    Returns:
-        (T, 52) float32, T > 0, order ``data.format.COEFFICIENT_NAMES``, about [0, 1]; 0 where there
-        is no column. And the names that have none.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -38,21 +54,32 @@ def load(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file)
-            columns, width = _columns(path, next(lines, []))
-            table = [
-                _row(path, lines.line_num, cells, columns, width) for cells in lines if any(cells)
-            ]
+            header = next(lines, [])
+            columns = _columns(path, header)
+            table = [(lines.line_num, cells) for cells in lines if any(cells)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise cli.UserError(f"{path}: not a CSV file in UTF-8; export it as one") from error
     if not table:
         raise cli.UserError(f"{path}: names columns and has no rows; give a row for each frame")
     rows = np.zeros((len(table), len(_COLUMNS)), np.float32)
-    rows[:, list(columns)] = table
-    return rows, [n for i, n in enumerate(data_format.COEFFICIENT_NAMES) if i not in columns]
+    rows[:, list(columns)] = [_row(path, *line, columns, len(header)) for line in table]
+    missing = [n for i, n in enumerate(data_format.COEFFICIENT_NAMES) if i not in columns]
+    titles = [title.strip().lower() for title in header]
+    fps = None
+    if "timecode" in titles:
+        fps = _rate([cells[titles.index("timecode")] for _, cells in table])
+    return Table(rows, missing, fps)
 
 
-def _columns(path, header: list[str]) -> tuple[dict[int, int], int]:
-    """Number of a blend shape -> its column, and how many columns there are."""
+def _rate(codes: list[str]) -> float | None:
+    seconds = [
+        len(list(rows)) for _, rows in itertools.groupby(c.rpartition(":")[0] for c in codes)
+    ]
+    return float(statistics.mode(seconds[1:-1])) if len(seconds) > 2 else None
+
+
+def _columns(path, header: list[str]) -> dict[int, int]:
+    """Number of a blend shape -> its column."""
     columns = {}
     for column, title in enumerate(header):
         index = _COLUMNS.get(title.split(".")[-1].strip().lower())
@@ -67,7 +94,7 @@ def _columns(path, header: list[str]) -> tuple[dict[int, int], int]:
             f"{path}: no column has the name of an ARKit blend shape, such as "
             f"{data_format.COEFFICIENT_NAMES[8]}; the first line must name the columns, with commas"
         )
-    return columns, len(header)
+    return columns
 
 
 def _row(path, line: int, cells: list[str], columns: dict[int, int], width: int) -> list[float]:

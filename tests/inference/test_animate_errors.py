@@ -30,17 +30,17 @@ BAD_INPUTS = {
         "--pose=driver: the recording {}/motion.npz does not tell",
     ),
     "a table without a rate": (
-        {"driving": "take.csv"},
+        {"driving": "jaw.csv"},
         2,
-        "--fps is missing: {}/take.csv does not say how many rows are a second",
+        "--fps is missing: {}/jaw.csv has no time codes that tell",
     ),
     "pose of a table": (
-        {"driving": "take.csv", "pose": "driver", "fps": 60},
+        {"driving": "take.csv", "pose": "driver"},
         2,
         "--pose=driver: the recording {}/take.csv does not tell",
     ),
-    "missing table": ({"driving": "gone.csv", "fps": 60}, 1, "{}/gone.csv: no such file"),
-    "text as table": ({"driving": "take.csv", "fps": 60}, 1, "{}/take.csv: no column has the"),
+    "missing table": ({"driving": "gone.csv"}, 1, "{}/gone.csv: no such file"),
+    "text as table": ({"driving": "take.csv"}, 1, "{}/take.csv: no column has the"),
     "text as recording": ({"driving": "text.npz"}, 1, "{}/text.npz: not a motion file"),
     "missing recording": ({"driving": "gone.npz"}, 1, "{}/gone.npz: no such file"),
     "record's ending": ({"record": "motion.txt"}, 2, "--record: {}/motion.txt must end in .npz"),
@@ -126,6 +126,7 @@ BAD_INPUTS = {
 def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     changes, status, message = BAD_INPUTS[case]
     (inputs / "text.txt").write_text("This is a letter, not a picture.")
+    (inputs / "jaw.csv").write_text("jawOpen\n0.5\n")
     (inputs / "take.csv").write_text("This is a letter, not a table.")
     (inputs / "text.npz").write_text("This is a letter, not a recording.")
     Image.new("RGB", (1, 1)).save(inputs / "dot.png")
@@ -226,7 +227,7 @@ def test_weights_that_know_no_coefficients_take_no_table(inputs, run, model, cap
     model.config = config_lib.Config()
     model.config.model.motion.encoder = "fan"
     (inputs / "take.csv").write_text("jawOpen\n0.5\n")
-    values = {"source": inputs / "photo.png", "driving": inputs / "take.csv", "fps": 60}
+    values = {"source": inputs / "photo.png", "driving": inputs / "take.csv"}
     assert run(**values, out=inputs / "out.mp4") == 2
     assert "take.csv holds coefficients, which these weights' motion" in capsys.readouterr().err
 

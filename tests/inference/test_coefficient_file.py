@@ -21,11 +21,27 @@ def test_a_phones_table(tmp_path):
     numbers = np.random.default_rng(0).random((3, 52)).round(4)
     lines = [",".join(["Timecode", "BlendshapeCount", *titles, "HeadYaw", "LeftEyeYaw"])]
     for frame, row in enumerate(numbers):
-        cells = [f"14:20:16:0{frame}.480", "61", *map(str, row[::-1]), "-3.1", "7.5"]
+        cells = [f"12:27:47:{47 + 2 * frame}.169", "61", *map(str, row[::-1]), "-3.1", "7.5"]
         lines.append(",".join(cells))
-    rows, missing = coefficient_file.load(write(tmp_path / "take.csv", *lines))
-    assert missing == [] and rows.dtype == np.float32
-    np.testing.assert_allclose(rows, numbers, atol=1e-6)
+    table = coefficient_file.load(write(tmp_path / "take.csv", *lines))
+    assert table.missing == [] and table.coefficients.dtype == np.float32
+    np.testing.assert_allclose(table.coefficients, numbers, atol=1e-6)
+    assert table.fps is None  # not one whole second
+
+
+@pytest.mark.parametrize(("step", "fps"), [(1, 60.0), (2, 30.0)])
+def test_the_rate_by_time_codes_of_sixty_frames_a_second(tmp_path, step, fps):
+    """As a phone counts, whether it keeps every frame or every second one; one is lost."""
+    lines = ["Timecode,JawOpen"]
+    for frame in range(47, 47 + 5 * 60, step):
+        if frame != 47 + 90:
+            lines.append(f"23:59:{57 + frame // 60}:{frame % 60:02}.169,0")
+    assert coefficient_file.load(write(tmp_path / "take.csv", *lines)).fps == fps
+
+
+def test_numbers_are_no_time_codes(tmp_path):
+    lines = ["timeCode,jawOpen", *(f"{frame / 30},0" for frame in range(99))]
+    assert coefficient_file.load(write(tmp_path / "take.csv", *lines)).fps is None
 
 
 def test_a_programs_table_of_some(tmp_path):
@@ -33,12 +49,12 @@ def test_a_programs_table_of_some(tmp_path):
     text = '\ufefftime, "rig.blendShapes.JawOpen" ,blendShapes.eyeBlinkLeft\r\n'
     text = text.replace(' "', '"').replace('" ', '"')
     (tmp_path / "a.csv").write_bytes((text + "0.0,0.5,1e-1\r\n\r\n,,\r\n0.1,1.25,0\r\n").encode())
-    rows, missing = coefficient_file.load(tmp_path / "a.csv")
+    table = coefficient_file.load(tmp_path / "a.csv")
     expected = np.zeros((2, 52))
     expected[:, NAMES.index("jawOpen")] = [0.5, 1.25]
     expected[:, NAMES.index("eyeBlinkLeft")] = [0.1, 0.0]
-    np.testing.assert_allclose(rows, expected, atol=1e-6)
-    assert missing == [n for n in NAMES if n not in ("jawOpen", "eyeBlinkLeft")]
+    np.testing.assert_allclose(table.coefficients, expected, atol=1e-6)
+    assert table.missing == [n for n in NAMES if n not in ("jawOpen", "eyeBlinkLeft")]
 
 
 @pytest.mark.parametrize(
