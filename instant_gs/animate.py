@@ -3,7 +3,7 @@
     python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=avatar.mp4
     python -m instant_gs.animate --source=photo.png --driving=video.mp4 --out=a.mp4 --record=m.npz
     python -m instant_gs.animate --source=other.png --driving=m.npz --out=b.mp4
-    python -m instant_gs.animate --source=photo.png --driving=arkit.csv --out=c.mp4
+    python -m instant_gs.animate --source=photo.png --driving=arkit.csv --fps=60 --out=c.mp4
 
 --pose says what moves the camera: nothing, the driver's head, or a swing around the avatar, for
 which no --driving is needed.
@@ -48,8 +48,8 @@ def _animate(engine, results: contextlib.ExitStack) -> list[str]:
 
     paths = (_FLAGS.show_crop, _FLAGS.record, _FLAGS.ply)
     crop, record, ply = (_result(results, path) for path in paths)
-    source = _read_source(engine, crop)
     recording = _read_recording(engine) if animate_flags.is_recording() else None
+    source = _read_source(engine, crop)
     reader = _reader(engine, source, recording)
     drivers, poses, count, fps = _read_drivers(engine, source.face, recording, reader)
     if _FLAGS.ply and _FLAGS.ply_frame >= count:
@@ -217,15 +217,11 @@ def _read_recording(engine):
     path = _FLAGS.driving
     if not animate_flags.is_table():
         return motion_file.load(path, engine.params)
-    table = coefficient_file.load(path)
-    if table.missing:
-        _warn([f"{path}: no column for {', '.join(table.missing)}; 0 there"])
-    fps = _FLAGS.fps or table.fps
-    if not fps:
-        raise cli.UserError(
-            f"--fps is missing: {path} has no time codes that tell how many rows are a second", 2
-        )
-    return motion_file.of_coefficients(engine, table.coefficients, fps)
+    rows, missing = coefficient_file.load(path)
+    if missing:
+        few = f"{path}: {len(missing)} of {rows.shape[1]} blend shapes have no column and stay 0"
+        _warn([f"{few}: {', '.join(missing)}"])
+    return motion_file.of_coefficients(engine, rows, _FLAGS.fps)
 
 
 def _recorded(recording, limit: int):

@@ -85,7 +85,9 @@ _READER = flags.DEFINE_enum(
     "default, where the weights learned from coefficients such as its), or the weights' motion "
     "encoder (better for drawn people; the default, where photo or frames are wide crops).",
 )
-_FPS = flags.DEFINE_float("fps", 0.0, "Frames a second; default: the driving video's.")
+_FPS = flags.DEFINE_float(
+    "fps", 0.0, "Frames a second; default: the driving video's; a .csv needs it."
+)
 flags.DEFINE_integer("max_frames", 0, "Stop after so many; 0: all.", lower_bound=0)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace files that exist.")
 
@@ -148,10 +150,12 @@ def check_weights(engine) -> None:
         reader.Reader(engine, _READER.value)
     except ValueError as error:
         raise cli.UserError(f"--{error}", 2) from error
-    if is_table() and engine.config.model.motion.encoder != "learned":
+    known = reader.learned_coefficients(engine.config) or _READER.value == "landmarks"
+    if is_table() and not known:
         raise cli.UserError(
-            f"--driving: {_DRIVING.value} holds coefficients, which these weights' motion encoder "
-            "does not know; give a video, or other --weights",
+            f"--driving: {_DRIVING.value} holds coefficients, and these weights do not say that "
+            "they learned from such; take other --weights or a video (or --reader=landmarks, if "
+            "they did)",
             2,
         )
     most = engine.config.model.gaussians.count
@@ -170,7 +174,8 @@ def is_recording() -> bool:
 
 def is_table() -> bool:
     """Whether --driving is a table of coefficients, a row a frame."""
-    return (_DRIVING.value or "").lower().endswith(".csv")
+    path = _DRIVING.value or ""
+    return path.lower().endswith(".csv") and not os.path.isdir(path)
 
 
 def _check_results() -> None:
@@ -237,6 +242,12 @@ def _check_tracking() -> None:
     for flag in useless:
         if flag.present:
             raise cli.UserError(f"--{flag.name}: has no effect with {why}; leave it out", 2)
+    if is_table() and not _FPS.value:
+        raise cli.UserError(
+            f"--fps is missing: say how many rows of {_DRIVING.value} are a second; count those of "
+            "one second of its time codes",
+            2,
+        )
     if is_recording() and _POSE.value == "driver":
         raise cli.UserError(
             f"--pose=driver: the recording {_DRIVING.value} does not tell the head's pose; take "

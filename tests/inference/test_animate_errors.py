@@ -30,17 +30,21 @@ BAD_INPUTS = {
         "--pose=driver: the recording {}/motion.npz does not tell",
     ),
     "a table without a rate": (
-        {"driving": "jaw.csv"},
+        {"driving": "take.csv"},
         2,
-        "--fps is missing: {}/jaw.csv has no time codes that tell",
+        "--fps is missing: say how many rows of {}/take.csv are a second",
     ),
     "pose of a table": (
-        {"driving": "take.csv", "pose": "driver"},
+        {"driving": "take.csv", "pose": "driver", "fps": 60},
         2,
         "--pose=driver: the recording {}/take.csv does not tell",
     ),
-    "missing table": ({"driving": "gone.csv"}, 1, "{}/gone.csv: no such file"),
-    "text as table": ({"driving": "take.csv"}, 1, "{}/take.csv: no column has the"),
+    "missing table": ({"driving": "gone.csv", "fps": 60}, 1, "{}/gone.csv: no such file"),
+    "text as table": (
+        {"driving": "take.csv", "fps": 60, "reader": "landmarks"},
+        1,
+        "{}/take.csv: the first line, 'This",
+    ),
     "text as recording": ({"driving": "text.npz"}, 1, "{}/text.npz: not a motion file"),
     "missing recording": ({"driving": "gone.npz"}, 1, "{}/gone.npz: no such file"),
     "record's ending": ({"record": "motion.txt"}, 2, "--record: {}/motion.txt must end in .npz"),
@@ -126,7 +130,6 @@ BAD_INPUTS = {
 def test_bad_input_is_one_clear_line(inputs, run, capsys, case):
     changes, status, message = BAD_INPUTS[case]
     (inputs / "text.txt").write_text("This is a letter, not a picture.")
-    (inputs / "jaw.csv").write_text("jawOpen\n0.5\n")
     (inputs / "take.csv").write_text("This is a letter, not a table.")
     (inputs / "text.npz").write_text("This is a letter, not a recording.")
     Image.new("RGB", (1, 1)).save(inputs / "dot.png")
@@ -223,13 +226,15 @@ def test_weights_that_know_no_coefficients_take_no_landmarks(inputs, run, model,
     assert 'error: --reader: expected "encoder" for these weights' in capsys.readouterr().err
 
 
-def test_weights_that_know_no_coefficients_take_no_table(inputs, run, model, capsys):
+@pytest.mark.parametrize("encoder", ["fan", "learned"])
+def test_weights_that_know_no_coefficients_take_no_table(inputs, run, model, capsys, encoder):
     model.config = config_lib.Config()
-    model.config.model.motion.encoder = "fan"
+    model.config.model.motion.encoder = encoder
+    model.config.motion_pretrain.steps = 0  # nothing says that they learned from coefficients
     (inputs / "take.csv").write_text("jawOpen\n0.5\n")
-    values = {"source": inputs / "photo.png", "driving": inputs / "take.csv"}
+    values = {"source": inputs / "photo.png", "driving": inputs / "take.csv", "fps": 60}
     assert run(**values, out=inputs / "out.mp4") == 2
-    assert "take.csv holds coefficients, which these weights' motion" in capsys.readouterr().err
+    assert "take.csv holds coefficients, and these weights do not say" in capsys.readouterr().err
 
 
 def test_missing_weights_in_a_process_of_its_own(inputs):
