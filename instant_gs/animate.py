@@ -219,8 +219,8 @@ def _read_recording(engine):
         return motion_file.load(path, engine.params)
     rows, missing = coefficient_file.load(path)
     if missing:
-        few = f"{path}: {len(missing)} of {rows.shape[1]} blend shapes have no column and stay 0"
-        _warn([f"{few}: {', '.join(missing)}"])
+        some = f"{len(missing)} of {rows.shape[1]} blend shapes, which stay 0: {', '.join(missing)}"
+        _warn([f"{path}: no column for {some}"])
     return motion_file.of_coefficients(engine, rows, _FLAGS.fps)
 
 

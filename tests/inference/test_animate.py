@@ -12,7 +12,6 @@ from PIL import Image
 
 from instant_gs import config as config_lib
 from instant_gs import types
-from instant_gs.data import format as data_format
 from instant_gs.inference import animate, camera_path, motion_file, tremble
 from instant_gs.portrait import photo, tracking, video
 from tests.inference import fake
@@ -240,35 +239,6 @@ def test_a_recording_of_other_weights_is_refused(inputs, run, model, capsys):
     assert run(**replay, out=inputs / "b.mp4") == 1
     assert f"error: {inputs}/motion.npz: recorded with other weights" in capsys.readouterr().err
     assert not (inputs / "b.mp4").exists()
-
-
-def test_a_table_of_coefficients_drives_a_photo(inputs, run, model, monkeypatch, capsys):
-    """The fake model's motion is the jaw in its code; the photo is read by landmarks, too."""
-    jaw, read = data_format.COEFFICIENT_NAMES.index("jawOpen"), []
-
-    def code(coefficients):
-        read.append(np.shape(coefficients))
-        return np.repeat(coefficients[..., jaw : jaw + 1], 4, -1)
-
-    def motion(code_source, code_driving):
-        scale = 100 * np.asarray(code_driving, np.float32)[..., :3]
-        return types.Motion(scale, np.zeros_like(scale))
-
-    monkeypatch.setattr(model, "code_from_coefficients", code)
-    monkeypatch.setattr(model, "motion", motion)
-    (inputs / "take.csv").write_text("Timecode,JawOpen\n0,0.5\n1,1.0\n2,1.5\n")
-    values = {"source": inputs / "photo.png", "driving": inputs / "take.csv", "fps": 30}
-    values["reader"] = "landmarks"  # these weights do not say that they learned from coefficients
-    assert run(**values, out=inputs / "a.mp4", record=inputs / "motion.npz") == 0
-    assert sorted(read) == [(3, 52), (52,)]
-    printed = capsys.readouterr().err
-    assert "take.csv: 51 of 52 blend shapes have no column and stay 0: browDownLeft, " in printed
-    made = video.open_video(inputs / "a.mp4")
-    means = [frame.mean() for frame in made.frames()]
-    assert made.fps == 30 and np.allclose(means, [50, 100, 150], atol=4)
-    values["driving"] = inputs / "motion.npz"
-    assert run(**values, out=inputs / "b.mp4") == 0
-    assert np.array_equal(decode(inputs / "a.mp4"), decode(inputs / "b.mp4"))
 
 
 def test_a_lost_face_comes_to_rest(inputs, run, command, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import pytest
 from instant_gs import cli, types
 from instant_gs.data import format as data_format
 from instant_gs.inference import coefficient_file, motion_file
+from instant_gs.portrait import video
 
 NAMES = data_format.COEFFICIENT_NAMES
 
@@ -30,9 +31,8 @@ def test_a_phones_table(tmp_path):
 
 def test_a_programs_table_of_some(tmp_path):
     """Names with a path, quotes, a byte order mark, Windows' line ends, empty lines."""
-    text = '\ufefftime, "rig.blendShapes.JawOpen" ,blendShapes.eyeBlinkLeft\r\n'
-    text = text.replace(' "', '"').replace('" ', '"')
-    (tmp_path / "a.csv").write_bytes((text + "0.0,0.5,1e-1\r\n\r\n0.1,1.25,0\r\n").encode())
+    header = '\ufefftime,"rig.blendShapes.JawOpen",blendShapes.eyeBlinkLeft\r\n'
+    (tmp_path / "a.csv").write_bytes((header + "0.0,0.5,1e-1\r\n\r\n0.1,1.25,0\r\n").encode())
     rows, missing = coefficient_file.load(tmp_path / "a.csv")
     expected = np.zeros((2, 52))
     expected[:, NAMES.index("jawOpen")] = [0.5, 1.25]
@@ -65,7 +65,7 @@ def test_a_programs_table_of_some(tmp_path):
 )
 def test_no_table(tmp_path, lines, message):
     path = write(tmp_path / "a.csv", *lines)
-    with pytest.raises(cli.UserError, match=f"a.csv: .*{message}"):
+    with pytest.raises(cli.UserError, match=rf"a\.csv: .*{message}"):
         coefficient_file.load(path)
 
 
@@ -98,3 +98,33 @@ def test_known_expressions_are_a_recording_read_by_landmarks(tmp_path):
     assert (made.fps, made.reader) == (60.0, "landmarks")
     motion_file.save(tmp_path / "a.npz", made)
     assert motion_file.load(tmp_path / "a.npz", engine.params).reader == "landmarks"
+
+
+def test_a_table_of_coefficients_drives_a_photo(inputs, run, model, monkeypatch, capsys):
+    """The fake model's motion is the jaw in its code; the photo is read by landmarks, too."""
+    jaw, read = NAMES.index("jawOpen"), []
+
+    def code(coefficients):
+        read.append(np.shape(coefficients))
+        return np.repeat(coefficients[..., jaw : jaw + 1], 4, -1)
+
+    def motion(code_source, code_driving):
+        scale = 100 * np.asarray(code_driving, np.float32)[..., :3]
+        return types.Motion(scale, np.zeros_like(scale))
+
+    monkeypatch.setattr(model, "code_from_coefficients", code)
+    monkeypatch.setattr(model, "motion", motion)
+    write(inputs / "take.csv", "Timecode,JawOpen", "0,0.5", "1,1.0", "2,1.5")
+    values = {"source": inputs / "photo.png", "driving": inputs / "take.csv", "fps": 30}
+    values["reader"] = "landmarks"  # these weights do not say that they learned from coefficients
+    assert run(**values, out=inputs / "a.mp4", record=inputs / "motion.npz") == 0
+    assert sorted(read) == [(3, 52), (52,)]
+    printed = capsys.readouterr().err
+    missing = "take.csv: no column for 51 of 52 blend shapes, which stay 0: browDownLeft, "
+    assert missing in printed
+    assert video.open_video(inputs / "a.mp4").fps == 30
+    made = list(video.open_video(inputs / "a.mp4").frames())
+    assert np.allclose([frame.mean() for frame in made], [50, 100, 150], atol=4)
+    values["driving"] = inputs / "motion.npz"
+    assert run(**values, out=inputs / "b.mp4") == 0
+    assert np.array_equal(made, list(video.open_video(inputs / "b.mp4").frames()))
